@@ -1,0 +1,1 @@
+"""Floor 0: names, errors, the project file, the run folder, events. No torch, nothing slow."""

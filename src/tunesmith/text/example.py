@@ -1,0 +1,62 @@
+"""What a row becomes: Examples (token ids with a weight each), kept together in Units.
+
+>>> Example.of([5, 6, 7], [0, 1, 1]).num_trained
+2
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sequence of tokens as the model sees it.
+
+    ids      int32, shape (time,)
+    weights  float32, shape (time,): weight of predicting ids[i] from ids[:i]; 0 = not trained on; weights[0] is always 0
+    columns  named extras: one value per token (array of shape (time,)) or one per Example (a number)
+    """
+
+    ids: np.ndarray
+    weights: np.ndarray
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(ids: Sequence[int], weights: Sequence[float], **columns: Any) -> "Example":
+        """Build from plain lists. The first token is predicted from nothing, so its weight becomes 0."""
+        if len(ids) != len(weights):
+            raise ValueError(f"{len(ids)} ids but {len(weights)} weights")
+        weight = np.asarray(weights, dtype=np.float32).copy()
+        if len(weight):
+            weight[0] = 0.0
+        return Example(np.asarray(ids, dtype=np.int32), weight, columns)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_trained(self) -> int:
+        """How many tokens are trained on."""
+        return int(np.count_nonzero(self.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """1..n Examples that stay together in one step (a preference pair is 2), perhaps over one shared prompt.
+
+    shared_prompt  the first `shared_prompt` ids are equal in all Examples and may be computed once
+    origin         where the row came from, as `faq.jsonl:812`
+    """
+
+    examples: tuple[Example, ...]
+    shared_prompt: int = 0
+    origin: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in memory, the shared prompt counted once."""
+        return sum(len(example) for example in self.examples) - self.shared_prompt * (len(self.examples) - 1)
