@@ -1,0 +1,62 @@
+"""The house holds: imports go down, and nothing below floor 3 (nor the command line's start) loads torch.
+
+The floors themselves are written in `.importlinter`; `lint-imports` at the root of the repository says the same as this file.
+"""
+
+import configparser
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOW_ROOMS = ("core", "stats", "text", "metrics", "report", "data", "retrieve", "prompts")
+# Slow to load (measured: torch 1.5 s, peft 6 s, pandas and scipy.stats half a second each): only when used.
+HEAVY = ("torch", "transformers", "peft", "pandas", "pyarrow", "datasets", "scipy", "sklearn", "matplotlib", "bm25s")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Names of the top-level packages in memory after `code` ran in a fresh interpreter."""
+    tail = "\nimport sys, json\nprint('LOADED ' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code + tail], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("LOADED ")]
+    return set(json.loads(lines[-1].removeprefix("LOADED ")))
+
+
+def modules_of(room: str) -> list[str]:
+    """Every module of a room, as a dotted name: no file escapes because nobody imports it yet."""
+    source = ROOT / "src"
+    files = sorted((source / "tunesmith" / room).rglob("*.py"))
+    names = [".".join(file.relative_to(source).with_suffix("").parts) for file in files]
+    return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+
+
+def test_imports_go_down_and_rooms_of_one_floor_never_meet():
+    code = "from importlinter.cli import lint_imports_command as lint; lint()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--no-logo", "--no-cache"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 2 kept, 0 broken." in done.stdout
+
+
+def test_the_torch_rule_names_every_room_of_floors_0_to_2():
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    floors = rules["importlinter:contract:floors"]["layers"].split("\n")[-3:]
+    rooms = {f"tunesmith.{room.strip(' ()')}" for floor in floors for room in floor.split("|")}
+    named = set(rules["importlinter:contract:no-torch-below-the-third-floor"]["source_modules"].split())
+    assert named == rooms == {f"tunesmith.{room}" for room in LOW_ROOMS}
+
+
+@pytest.mark.parametrize("room", LOW_ROOMS)
+def test_no_module_of_a_low_room_loads_torch(room):
+    loaded = loaded_by("\n".join(f"import {name}" for name in modules_of(room)))
+    assert not loaded & {"torch", "transformers", "peft"}
+
+
+def test_importing_tunesmith_loads_nothing_slow():
+    assert not loaded_by("import tunesmith") & {*HEAVY, "numpy", "pydantic", "rich", "typer"}
