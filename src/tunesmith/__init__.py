@@ -1,9 +1,64 @@
 """Tunesmith: from a prompt that fails to a model that can be trusted.
 
     import tunesmith
-    run = tunesmith.train(data="faq.json")
+    run = tunesmith.train(data="faq.json")     # every verb of the command line is a function here
+    model = tunesmith.load(run["run"])
 
 Nothing heavy is imported here: a verb imports what it needs when it is called.
 """
 
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+
+@cache
+def _functions() -> frozenset[str]:
+    """The functions offered here: each file of api/ that defines a function of its own name."""
+    from tunesmith.core.source import defines_function
+
+    folder = Path(__file__).parent / "api"
+    return frozenset(path.stem for path in folder.glob("*.py") if defines_function(path, path.stem))
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in _functions():
+        raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
+    if (Path(__file__).parent / name / "__init__.py").exists():
+        return import_module(f"tunesmith.{name}")  # a room with a verb's name: callable, see _Package
+    return getattr(import_module(f"tunesmith.api.{name}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_functions()])
+
+
+class _Package(ModuleType):
+    """Some rooms have the name of a verb (`train`). Python binds an imported room to this package's attribute, where the
+    verb would be: so such a room can be called, and calling it is the verb. `tunesmith.train(...)` works either way."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and not name.startswith("_") and name in _functions():
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+class _Room(ModuleType):
+    def __call__(self, *args: Any, **keys: Any) -> Any:
+        return self.__wrapped__(*args, **keys)
+
+    @property
+    def __wrapped__(self) -> Any:  # help() and inspect.signature() follow this to the verb
+        name = self.__name__.rpartition(".")[2]
+        return getattr(import_module(f"tunesmith.api.{name}"), name)
+
+
+sys.modules[__name__].__class__ = _Package
+
+if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal to the folder
+    pass

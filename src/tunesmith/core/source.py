@@ -1,0 +1,159 @@
+"""Reading Python files without running them: what they define, with which settings, documented how.
+
+>>> first_line(Path("metrics/exact_match.py"))
+'Exact match: the answer is the reference, letter by letter.'
+>>> [(field.name, field.type, field.default) for field in fields(Path("adapters/lora.py"), "Lora")]
+[('rank', 'int', '8'), ...]
+"""
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.errors import ProjectError
+
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting as its source says it: name, type and default as text ("" = none: it is required), doc, line."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+    line: int
+
+    def value(self) -> Any:
+        """The default as a value, or MISSING where there is none or it is not a plain literal."""
+        try:
+            return ast.literal_eval(self.default)
+        except (ValueError, SyntaxError):
+            return MISSING
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as its source says it. `more` and `keys` are the names after * and **, or ""."""
+
+    name: str
+    doc: str
+    line: int
+    positional: tuple[Field, ...]
+    keyword: tuple[Field, ...]
+    more: str
+    keys: str
+    returns: str
+
+
+def defines_function(path: Path, name: str) -> bool:
+    """Does the file define a top-level function of that name? By its text: a listing must stay fast."""
+    return not name.startswith("_") and re.search(rf"^def {re.escape(name)}\(", _text(path), re.MULTILINE) is not None
+
+
+def class_for(path: Path) -> str:
+    """The top-level class named like the file (exact_match.py: ExactMatch; case does not count), or ""."""
+    wanted = path.stem.replace("_", "").lower()
+    for name in re.findall(r"^class (\w+)", _text(path), re.MULTILINE):
+        if name.lower() == wanted:
+            return str(name)
+    return ""
+
+
+def first_line(path: Path) -> str:
+    """The first line of the file's docstring, or ""."""
+    found = re.match(r'\s*(?:#[^\n]*\n\s*)*[rR]?(?:"""|\'\'\')\s*([^\n]*?)\s*(?:"""|\'\'\'|\n|$)', _text(path))
+    return found[1] if found else ""
+
+
+def module_doc(path: Path) -> str:
+    """The file's docstring."""
+    return ast.get_docstring(_tree(path)) or ""
+
+
+def fields(path: Path, name: str) -> list[Field]:
+    """The annotated attributes of a class, in order, each with the sentence under it."""
+    node = _class(path, name)
+    found = []
+    for statement, after in zip(node.body, [*node.body[1:], None]):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        kind = ast.unparse(statement.annotation)
+        if "ClassVar" in kind or statement.target.id.startswith("_"):
+            continue
+        doc = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            doc = " ".join(after.value.value.split())
+        default = "" if statement.value is None else ast.unparse(statement.value)
+        found.append(Field(statement.target.id, kind, default, doc, statement.lineno))
+    return found
+
+
+def class_doc(path: Path, name: str) -> str:
+    """A class's docstring."""
+    return ast.get_docstring(_class(path, name)) or ""
+
+
+def line_of(path: Path, name: str) -> int:
+    """The line on which a class or function of that name starts."""
+    for node in _tree(path).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
+            return node.lineno
+    raise LookupError(f"{path} defines no {name}")
+
+
+def function(path: Path, name: str) -> Function:
+    """A top-level function's parameters and docstring."""
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            break
+    else:
+        raise LookupError(f"{path} defines no function {name}")
+    arguments = node.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(plain) - len(arguments.defaults)) + list(arguments.defaults)
+    return Function(
+        name,
+        ast.get_docstring(node) or "",
+        node.lineno,
+        tuple(_parameter(a, d) for a, d in zip(plain, defaults)),
+        tuple(_parameter(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults)),
+        arguments.vararg.arg if arguments.vararg else "",
+        arguments.kwarg.arg if arguments.kwarg else "",
+        ast.unparse(node.returns) if node.returns else "",
+    )
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None) -> Field:
+    kind = ast.unparse(argument.annotation) if argument.annotation else ""
+    return Field(argument.arg, kind, "" if default is None else ast.unparse(default), "", argument.lineno)
+
+
+def _class(path: Path, name: str) -> ast.ClassDef:
+    for node in _tree(path).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node
+    raise LookupError(f"{path} defines no class {name}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ProjectError(f"{path} is not UTF-8.", fix="Save it as UTF-8.") from None
+
+
+def _tree(path: Path) -> ast.Module:
+    return _parse(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parse(path: Path, _changed: int) -> ast.Module:
+    try:
+        return ast.parse(_text(path), filename=str(path))
+    except SyntaxError as error:
+        raise ProjectError(f"{path}:{error.lineno} is not Python: {error.msg}.") from None
