@@ -1,0 +1,105 @@
+"""Rows on disk: JSONL files of canonical rows, opened by number without reading them into memory.
+
+>>> write_rows("data/train.jsonl", [{"text": "hello", "origin": "faq.jsonl:1"}])
+1
+>>> RowFile("data/train.jsonl")[0]["text"]
+'hello'
+
+A canonical row is a dict. Every row has `origin` ("faq.jsonl:812") and `id` (of its content: equal rows, equal ids), and is one of
+
+    chat        {"messages": [{"role", "content", and perhaps "train", "weight", "tool_calls", "name"}], "tools": [...]?}
+    text        {"text"}
+    text+label  {"text", "label"}
+
+Columns of the source that the shape does not use are kept under "columns".
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+Row = dict[str, Any]
+_BLOCK = 1 << 22
+
+
+class RowFile:
+    """A JSONL file as a sequence of dicts. In memory: 8 bytes a row (where it starts). Can be pickled."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._starts = _line_starts(self.path)
+        self._bytes: mmap.mmap | bytes = b""
+        if len(self):
+            with open(self.path, "rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> Row:
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {index} of {len(self)} in {self.path.name}")
+        return json.loads(self._bytes[self._starts[number] : self._starts[number + 1]])
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Callable[[str], "RowFile"], tuple[str]]:
+        return RowFile, (str(self.path),)
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as they come, one JSON object a line; the file appears only when it is whole. Returns their number."""
+    number = 0
+    with written_whole(path) as file:
+        for row in rows:
+            file.write(line(row))
+            number += 1
+    return number
+
+
+def line(row: Mapping[str, Any]) -> bytes:
+    """A row as its line in a JSONL file: UTF-8, not escaped, no NaN."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write to that takes its name only when the block ends well."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    making = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(making, "wb", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(making, target)
+    except BaseException:
+        making.unlink(missing_ok=True)
+        raise
+
+
+def _line_starts(path: Path) -> np.ndarray:
+    """int64, shape (lines + 1,): where each line starts, and the end of the last."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        num_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+        file.seek(max(size - 1, 0))
+        unfinished = size > 0 and file.read(1) != b"\n"
+        starts = np.zeros(num_lines + unfinished + 1, np.int64)
+        file.seek(0)
+        at = offset = 0
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            found = np.flatnonzero(np.frombuffer(block, np.uint8) == 10)
+            starts[at + 1 : at + 1 + len(found)] = found + offset + 1
+            at, offset = at + len(found), offset + len(block)
+    starts[-1] = size
+    return starts
