@@ -26,8 +26,10 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
     key=lambda page: page.relative_to(ROOT).as_posix(),
 )
-BLOCK = re.compile(r"^```(?P<lang>\w+)(?: +title=\"(?P<title>[^\"]+)\")? *\n(?P<body>.*?)^```$", re.S | re.M)
-COMMAND = re.compile(r"^(?P<line>.*?)(?: +# exit (?P<exit>\d+))?$", re.S)
+BLOCK = re.compile(
+    r"^```(?P<lang>\w+)(?: +title=\"(?P<title>[^\"]+)\")? *\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+COMMAND = re.compile(r"^(?P<line>.*?)(?: +# exit (?P<exit>\d+))?$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Command:
 def commands(console: str) -> list[Command]:
     """'$ echo a\\na\\n' -> [Command('echo a', 0, ('a',))]; a backslash at the end of a line continues it."""
     found: list[Command] = []
-    for part in re.split(r"^\$ ", console, flags=re.M)[1:]:
+    for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
         line, _, rest = part.replace("\\\n", " ").partition("\n")
         match = COMMAND.match(line)
         assert match is not None
@@ -52,11 +54,14 @@ def commands(console: str) -> list[Command]:
 
 
 def shows(wanted: tuple[str, ...], output: str) -> str | None:
-    """The first wanted line that the output lacks, None when all are there in order."""
+    """The first wanted line that the output lacks, None when all are there in order. Runs of spaces count as one."""
+    lines = "\n".join(" ".join(line.split()) for line in output.splitlines())
     place = 0
     for text in wanted:
+        if text == "...":
+            continue
         pattern = ".*".join(re.escape(" ".join(part.split())) for part in text.split("..."))
-        match = re.compile(pattern, re.S if text == "..." else 0).search(output, place)
+        match = re.compile(pattern).search(lines, place)
         if match is None:
             return text
         place = match.end()
@@ -105,7 +110,7 @@ def test_what_a_page_tells_people_to_type_works(page: Path, tmp_path: Path):
                 )
                 said = f"{where}: $ {command.line}\n{done.stdout}{done.stderr}"
                 assert done.returncode == command.exit, f"exit {done.returncode}, wanted {command.exit}: {said}"
-                lacking = shows(command.output, " ".join((done.stdout + done.stderr).split(" ")))
+                lacking = shows(command.output, done.stdout + done.stderr)
                 assert lacking is None, f"the output lacks {lacking!r}: {said}"
 
 
@@ -114,7 +119,7 @@ def test_a_console_block_is_read_as_a_person_would():
         Command("a --b    c", 2, ("found: x",)),
         Command("d", 0, ()),
     ]
-    assert shows(("rows ... 30", "done"), "rows: 7 of 30\nall done\n") is None
+    assert shows(("rows: 7 ... 30", "...", "done"), "rows:   7 of 30\nall done\n") is None
     assert shows(("done", "rows"), "rows: 7\ndone\n") == "rows"
 
 

@@ -4,7 +4,6 @@ The floors themselves are written in `.importlinter`; `lint-imports` at the root
 """
 
 import configparser
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOW_ROOMS = ("core", "stats", "text", "metrics", "report", "data", "retrieve", "prompts")
-# Slow to load (measured: torch 1.5 s, peft 6 s, pandas and scipy.stats half a second each): only when used.
-HEAVY = ("torch", "transformers", "peft", "pandas", "pyarrow", "datasets", "scipy", "sklearn", "matplotlib", "bm25s")
-
-
-def loaded_by(code: str) -> set[str]:
-    """Names of the top-level packages in memory after `code` ran in a fresh interpreter."""
-    tail = "\nimport sys, json\nprint('LOADED ' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code + tail], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("LOADED ")]
-    return set(json.loads(lines[-1].removeprefix("LOADED ")))
 
 
 def modules_of(room: str) -> list[str]:
@@ -53,10 +41,10 @@ def test_the_torch_rule_names_every_room_of_floors_0_to_2():
 
 
 @pytest.mark.parametrize("room", LOW_ROOMS)
-def test_no_module_of_a_low_room_loads_torch(room):
+def test_no_module_of_a_low_room_loads_torch(room, loaded_by):
     loaded = loaded_by("\n".join(f"import {name}" for name in modules_of(room)))
     assert not loaded & {"torch", "transformers", "peft"}
 
 
-def test_importing_tunesmith_loads_nothing_slow():
-    assert not loaded_by("import tunesmith") & {*HEAVY, "numpy", "pydantic", "rich", "typer"}
+def test_importing_tunesmith_loads_nothing_slow(loaded_by, heavy):
+    assert not loaded_by("import tunesmith") & {*heavy, "numpy", "pydantic", "rich", "typer"}
