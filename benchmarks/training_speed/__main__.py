@@ -1,0 +1,279 @@
+"""One command for the comparison with TRL.
+
+    benchmarks/training_speed/setup.sh                                   once: the peer's environment
+    python -m benchmarks.training_speed --cells headline --peer-python benchmarks/training_speed/.venv-trl/bin/python
+    python -m benchmarks.training_speed --table                          the table of what is measured so far
+
+Sets of cells: headline (4), answers (2), rest (12), all, quick (1), or names. Each cell: how many rows (so that the faster
+side runs 60-120 s), a short trial of each of TRL's options, then whole epochs, sides taking turns, each in a fresh process
+with the same allocator variables. Every run is appended to the results as it ends; a second call goes on where the first
+stopped. `--parity` compares losses step by step where both sides can take the same batches.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.training_speed import cells as cells_
+from benchmarks.training_speed import models, rows
+from benchmarks.training_speed.cells import STEP_ROWS, Cell
+from benchmarks.training_speed.peer_trl import BATCHING, PRECISIONS
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = HERE.parent / "results" / "training_speed.json"
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TOP_PAD_": "268435456"}
+TARGET_SECONDS = 80.0
+LR = 5e-4
+
+
+class Bench:
+    """The results file and how to start a worker."""
+
+    def __init__(self, results: Path, work: Path, peer_python: str, threads: int) -> None:
+        self.path, self.work, self.peer_python, self.threads = results, work, peer_python, threads
+        self.data: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"cells": {}}
+
+    def save(self) -> None:
+        """Write everything measured so far."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.data, indent=1) + "\n")
+        part.replace(self.path)
+
+    def worker(self, module: str, spec: dict[str, Any], *, peer: bool = False) -> dict[str, Any]:
+        """Run one measurement in a fresh process; its own errors end everything, out of memory is a result."""
+        with tempfile.TemporaryDirectory() as folder:
+            given, out = Path(folder) / "spec.json", Path(folder) / "out.json"
+            given.write_text(json.dumps({**spec, "work": str(self.work), "threads": self.threads}))
+            env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+            env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+            python = self.peer_python if peer else sys.executable
+            started = time.time()
+            command = [python, "-m", f"benchmarks.training_speed.{module}", str(given), str(out)]
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{module} failed ({done.returncode}) on {spec}:\n{done.stderr[-3000:]}")
+            result = json.loads(out.read_text())
+        return {
+            **result,
+            "at": int(started),
+            "whole_process_seconds": time.time() - started,
+            "load": os.getloadavg()[0],
+        }
+
+
+def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> None:
+    """Everything one cell needs that is not in the results yet."""
+    rows.build(bench.work)
+    folder = models.build(bench.work, cell.size, cell.vocab)
+    record = bench.data["cells"].setdefault(cell.name, {**cell.as_dict(), "pilots": [], "runs": []})
+    step_tokens = round(
+        STEP_ROWS * sum(map(len, rows.load(bench.work, cut=cell.cut, num=rows.NUM_ROWS))) / rows.NUM_ROWS
+    )
+    base = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": step_tokens, "lr": LR}
+
+    if "num_rows" not in record:
+        short = bench.worker("ours", {**base, "num_rows": 12 * STEP_ROWS})
+        wanted = short["tokens_per_second"] * TARGET_SECONDS / step_tokens * STEP_ROWS
+        num = fixed_rows or min(rows.NUM_ROWS, max(20 * STEP_ROWS, round(wanted / STEP_ROWS) * STEP_ROWS))
+        record |= {"num_rows": num, "rows": rows.fingerprint(rows.load(bench.work, cut=cell.cut, num=num))}
+        bench.save()
+        say(cell, f"{num} rows (we make {short['tokens_per_second']:.0f} tokens/s in a short run)")
+
+    if "limit" not in record:
+        record["limit"] = bench.worker("limit", base)
+        bench.save()
+        say(cell, f"matmul limit {record['limit']['tokens_per_second']:.0f} tokens/s")
+
+    # TRL's options on a fifth of the rows: first how rows are laid out, then how bf16 is done with the best layout.
+    pilot_rows = max(10 * STEP_ROWS, record["num_rows"] // 5 // STEP_ROWS * STEP_ROWS)
+    first_dtype = next(iter(PRECISIONS[cell.precision]))
+    tried = {(pilot["option"], pilot["dtype"]) for pilot in record["pilots"]}
+
+    def pilot(option: str, dtype: str) -> None:
+        if (option, dtype) not in tried:
+            spec = {**base, "num_rows": min(pilot_rows, record["num_rows"]), "option": option, "dtype": dtype}
+            record["pilots"].append(slim(bench.worker("peer_trl", spec, peer=True)))
+            bench.save()
+            say(cell, f"TRL {option}/{dtype}: {record['pilots'][-1]['tokens_per_second']:.0f} tokens/s (trial)")
+
+    for option in BATCHING:
+        if option != "in_order":
+            pilot(option, first_dtype)
+    best_option = fastest(record["pilots"])["option"]
+    for dtype in PRECISIONS[cell.precision]:
+        pilot(best_option, dtype)
+        pilot("packing", dtype)
+    best = fastest(record["pilots"])
+    packing = fastest([pilot for pilot in record["pilots"] if pilot["option"] == "packing"])
+    record["best"] = {"option": best["option"], "dtype": best["dtype"]}
+
+    sides = [("ours", None), ("best", best)] + ([("packing", packing)] if best["option"] != "packing" else [])
+    for number in range(pairs):
+        for side, option in sides if number % 2 == 0 else sides[::-1]:
+            if sum(run["role"] == side for run in record["runs"]) > number:
+                continue
+            spec = {**base, "num_rows": record["num_rows"]}
+            if option is None:
+                run = bench.worker("ours", spec)
+            else:
+                run = bench.worker(
+                    "peer_trl", {**spec, "option": option["option"], "dtype": option["dtype"]}, peer=True
+                )
+            if run["rows"] != record["rows"]:
+                raise RuntimeError(f"{cell.name}: {side} saw other rows than agreed")
+            record["runs"].append({"role": side, **slim(run)})
+            bench.save()
+            speed, memory = run["tokens_per_second"], run["above_model_mb"]
+            say(cell, f"run {number + 1} {side}: {speed:.0f} tokens/s, {memory:.0f} MB above the model")
+
+
+def parity(bench: Bench) -> None:
+    """Losses of 20 steps of full tuning in fp32, rows in order, padded in TRL and packed here."""
+    rows.build(bench.work)
+    cell = Cell("10M", "full", "fp32", 256)
+    folder = models.build(bench.work, cell.size, cell.vocab)
+    spec = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": 2000, "lr": LR, "num_rows": 20 * STEP_ROWS}
+    peer = bench.worker("peer_trl", {**spec, "option": "in_order", "dtype": "fp32"}, peer=True)
+    ours = bench.worker("ours", {**spec, "in_order": True})
+    differences = [abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True)]
+    bench.data["parity"] = {
+        "cell": cell.name,
+        "steps": len(differences),
+        "largest_difference": max(differences),
+        "first_difference": differences[0],
+        "ours": ours["losses"],
+        "trl": peer["losses"],
+    }
+    bench.save()
+    print(f"losses of {len(differences)} equal steps: largest difference {max(differences):.2e} (wanted <= 1e-4)")
+
+
+def slim(run: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run."""
+    return {key: value for key, value in run.items() if key != "losses"}
+
+
+def fastest(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run with the most tokens a second."""
+    return max(runs, key=lambda run: run["tokens_per_second"])
+
+
+def say(cell: Cell, words: str) -> None:
+    """Progress, at once."""
+    print(f"[{time.strftime('%H:%M:%S')}] {cell.name}: {words}", flush=True)
+
+
+def middle(record: dict[str, Any], role: str, key: str) -> float:
+    """Median over a side's runs, NaN when there is none."""
+    values = [run[key] for run in record["runs"] if run["role"] == role]
+    return statistics.median(values) if values else float("nan")
+
+
+def judge(record: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a cell against the bar: >= 1.5x TRL's best and >= 2.5x its packing, or 75 % of the matmul limit."""
+    ours, best = (middle(record, role, "tokens_per_second") for role in ("ours", "best"))
+    packing_role = "best" if record.get("best", {}).get("option") == "packing" else "packing"
+    packing = middle(record, packing_role, "tokens_per_second")
+    limit = record["limit"]["tokens_per_second"]
+    floor = 0.75 * limit
+    against_best, against_packing = (2.5 * best, 2.5 * best) if record["answers"] else (1.5 * best, 2.5 * packing)
+    memory = middle(record, "ours", "above_model_mb") / middle(record, "best", "above_model_mb")
+    return {
+        "ours": ours,
+        "best": best,
+        "packing": packing,
+        "over_best": ours / best,
+        "over_packing": ours / packing,
+        "limit_share": ours / limit,
+        "speed_held": (ours >= min(against_best, floor)) and (ours >= min(against_packing, floor)),
+        "by_limit": floor < max(against_best, against_packing),
+        "memory": memory,
+        "memory_held": memory <= 0.5,
+        "runs": min(sum(run["role"] == role for run in record["runs"]) for role in ("ours", "best")),
+    }
+
+
+def table(data: dict[str, Any]) -> str:
+    """What is measured so far, as Markdown."""
+    columns = ["cell", "rows", "runs", "ours tok/s (lo-hi)", "TRL best tok/s (lo-hi), option", "packing", "over best"]
+    columns += ["over packing", "of limit", "MB ours / TRL", "loss ours / TRL", "speed", "memory"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for name, record in data["cells"].items():
+        if not record["runs"] or any(not [r for r in record["runs"] if r["role"] == role] for role in ("ours", "best")):
+            continue
+        f = judge(record)
+        spread = {}
+        for role in ("ours", "best"):
+            rates = [run["tokens_per_second"] for run in record["runs"] if run["role"] == role]
+            spread[role] = f"{middle(record, role, 'tokens_per_second'):.0f} ({min(rates):.0f}-{max(rates):.0f})"
+        memory = [f"{middle(record, role, 'above_model_mb'):.0f}" for role in ("ours", "best")]
+        loss = [f"{middle(record, role, 'late_loss'):.3f}" for role in ("ours", "best")]
+        option = f"{record['best']['option']}/{record['best']['dtype']}"
+        lines.append(
+            f"| {name} | {record['num_rows']} | {f['runs'] if f['runs'] > 1 else 'single'} | {spread['ours']} "
+            f"| {spread['best']}, {option} | {f['packing']:.0f} | {f['over_best']:.2f}x | {f['over_packing']:.2f}x "
+            f"| {f['limit_share']:.0%} | {memory[0]} / {memory[1]} | {loss[0]} / {loss[1]} "
+            f"| {('held by limit' if f['by_limit'] else 'held') if f['speed_held'] else 'MISSED'} "
+            f"| {'held' if f['memory_held'] else 'MISSED'} {f['memory']:.2f} |"
+        )
+    if "parity" in data:
+        found = data["parity"]
+        lines += [
+            "",
+            f"Same batches, {found['steps']} steps: largest loss difference {found['largest_difference']:.1e}.",
+        ]
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """The processor's name and what it can do with bf16."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    return f"{name or platform.machine()}{' amx_bf16' if 'amx_bf16' in text else ''}{' avx512_bf16' if 'avx512_bf16' in text else ''}"
+
+
+def main() -> None:
+    """See the top of the file."""
+    ask = argparse.ArgumentParser(prog="python -m benchmarks.training_speed", description=__doc__.split("\n")[0])
+    ask.add_argument(
+        "--cells", default="quick", help="headline | answers | rest | all | quick | names, comma-separated"
+    )
+    ask.add_argument("--pairs", type=int, help="runs a side (3 for headline cells, else 1)")
+    ask.add_argument("--rows", type=int, help="rows a cell instead of the calibrated number")
+    ask.add_argument("--peer-python", default=str(HERE / ".venv-trl" / "bin" / "python"))
+    ask.add_argument("--work", type=Path, default=HERE / ".work", help="where models and rows are kept")
+    ask.add_argument("--results", type=Path, default=RESULTS)
+    ask.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    ask.add_argument("--parity", action="store_true", help="compare losses on equal batches instead")
+    ask.add_argument("--table", action="store_true", help="only print what is measured")
+    given = ask.parse_args()
+    bench = Bench(given.results, given.work.resolve(), given.peer_python, given.threads)
+    if not given.table:
+        if not Path(given.peer_python).exists():
+            raise SystemExit(f"{given.peer_python} is missing: run benchmarks/training_speed/setup.sh first")
+        bench.data["machine"] = {
+            "processor": processor(),
+            "threads": given.threads,
+            "python": platform.python_version(),
+        }
+        bench.data["allocator"] = ALLOCATOR
+        if given.parity:
+            parity(bench)
+        else:
+            for cell in cells_.cells(given.cells):
+                measure(bench, cell, pairs=given.pairs or (3 if cell in cells_.HEADLINE else 1), fixed_rows=given.rows)
+    print(table(bench.data))
+
+
+if __name__ == "__main__":
+    main()
