@@ -1,0 +1,34 @@
+"""Gives the user's own files a stable module name: metrics/mine.py is tunesmith.core.user.metrics.mine.
+
+So their classes can be pickled: a worker process imports that name and finds the file by the environment variable that
+`shelf.use` sets and every child process inherits.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from types import ModuleType
+
+from tunesmith.core.shelf import USE
+
+__path__: list[str] = []  # makes this module a package, so that names below it can be imported
+
+
+class _Finder:
+    """Finds tunesmith.core.user.SHELF (an empty package) and tunesmith.core.user.SHELF.NAME (the user's file)."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        inside = name.removeprefix(f"{__name__}.")
+        if inside == name:
+            return None
+        if "." not in inside:
+            return ModuleSpec(name, None, is_package=True)
+        entry = json.loads(os.environ.get(USE, "{}")).get(inside)
+        return spec_from_file_location(name, entry["path"]) if entry else None
+
+
+sys.meta_path.append(_Finder)  # type: ignore[arg-type]
