@@ -1,0 +1,416 @@
+"""The fast decoder for the Llama family: Llama, Mistral, Qwen2, Qwen3 and whatever is built of the same parts.
+
+    reason = why_not(net, longest=4096)      # "" = the parts are there
+    decoder = LeanDecoder(net, prefix=[5, 6], longest_prompt=20)
+    logits = decoder.join([[7, 8], [9]]);  logits = decoder.step(tokens)
+
+It walks over the model's own modules and reads their weights; nothing is copied but, in small models, the projections that
+read the same input, laid next to each other once. A projection that is not a plain Linear (an adapted one) is called as it
+is. That the parts mean here what they mean in Llama is proved by the caller, by comparing logits (generate.open_decoder).
+
+Cache: (layers, rows, keys then values, columns, head_dim), all rows write the same column in a step, and a row that joins
+late is put so that its prompt ends at that column; what lies left of a row's start is masked. The shared prefix is kept
+once, (layers, 2, kv_heads, prefix, head_dim); a query meets prefix and own part in one softmax.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+_FUSE_BELOW = 512 << 20  # bytes of projections that may be copied next to each other
+_ROOM = 128  # columns the cache grows by, at least
+_READ_AT_ONCE = 8192  # tokens of prompts read in one pass
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one decoder layer does, as functions from (tokens, features) to (tokens, features)."""
+
+    norm_in: Apply
+    qkv: Apply
+    norm_q: Apply | None
+    norm_k: Apply | None
+    out: Apply
+    norm_mid: Apply
+    mlp: Apply
+
+
+def why_not(net: nn.Module, *, longest: int) -> str:
+    """Why the lean decoder does not fit `net` for texts of up to `longest` tokens; "" if nothing speaks against it."""
+    body, head = getattr(net, "model", None), getattr(net, "lm_head", None)
+    if body is None or head is None:
+        return "no .model and .lm_head"
+    if strange := _strange(net, {"model", "lm_head"}) or _strange(body, {"embed_tokens", "layers", "norm", "rotary_emb"}):
+        return strange
+    config = net.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return f"layers of type {', '.join(sorted(kinds))}"
+    window = getattr(config, "sliding_window", None)
+    if window is not None and getattr(config, "use_sliding_window", True) and longest > window:
+        return f"texts of {longest} tokens in a model that looks back {window}"
+    rope = getattr(body.rotary_emb, "rope_type", "")
+    if rope not in ("default", "linear", "llama3", "yarn"):
+        return f"rotary positions of type {rope!r}, which depend on the length"
+    for layer in body.layers:
+        parts = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+        strange = _strange(layer, parts) or _strange(
+            layer.self_attn, {"q_proj", "k_proj", "v_proj", "o_proj"}, optional={"q_norm", "k_norm"}
+        )
+        if strange := strange or _strange(layer.mlp, {"gate_proj", "up_proj", "down_proj"}, optional={"act_fn"}):
+            return strange
+        if not hasattr(layer.mlp, "act_fn") or not hasattr(layer.self_attn, "head_dim"):
+            return "no .mlp.act_fn or .self_attn.head_dim"
+    return ""
+
+
+class LeanDecoder:
+    """A Decoder (see decode_whole). `longest_prompt`: tokens of the longest prompt that will join, prefix not counted."""
+
+    def __init__(self, net: nn.Module, prefix: Sequence[int] = (), *, longest_prompt: int) -> None:
+        body: Any = net.model
+        self.net, self.body, self.room = net, body, longest_prompt
+        attention = body.layers[0].self_attn
+        self.head_dim = int(attention.head_dim)
+        self.scale = float(getattr(attention, "scaling", self.head_dim**-0.5))
+        self.kv_heads = _width(attention.k_proj) // self.head_dim
+        self.group = _width(attention.q_proj) // self.head_dim // self.kv_heads  # query heads per key head
+        self.num_q = self.kv_heads * self.group
+        weight = body.embed_tokens.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        bytes_fused = sum(
+            p.numel() * p.element_size() for n, p in body.layers.named_parameters() if "o_proj" not in n and "down" not in n
+        )
+        self.layers = [_read_layer(layer, bytes_fused <= _FUSE_BELOW) for layer in body.layers]
+        self.norm, self.head = _norm(body.norm), _linear(net.lm_head)
+        self.cos = self.sin = torch.empty(0)
+        self._tables(256)
+        self.num_rows, self.column = 0, longest_prompt  # the next token is written to this column
+        self.starts: list[int] = []  # first column of each row
+        self.cache = torch.empty(0)
+        self.mask = torch.empty(0)  # (rows, columns), 0 or -inf: left of a row's start
+        self.position = torch.empty(0, dtype=torch.long)  # (rows,) of the next token
+        self.prefix = torch.zeros(len(self.layers), 2, self.kv_heads, len(prefix), self.head_dim, **self._like)
+        if prefix:
+            self._read_prefix(list(prefix))
+
+    @property
+    def _like(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "device": self.device}
+
+    # -- what a decoder does ------------------------------------------------------------------------------------
+
+    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """See Decoder.join. Prompts that are equal are read once."""
+        prompts = [tuple(prompt) for prompt in prompts]
+        self._make_room(len(prompts), max(len(prompt) for prompt in prompts))
+        slots: dict[tuple[int, ...], list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            slots.setdefault(prompt, []).append(self.num_rows + number)
+        unique = sorted(slots, key=len)
+        logits = torch.cat([self._read(part, slots) for part in _portions(unique, _READ_AT_ONCE)])
+        place = {prompt: number for number, prompt in enumerate(unique)}
+        lengths = [len(prompt) for prompt in prompts]
+        self.starts += [self.column - length for length in lengths]
+        past = torch.tensor(lengths, device=self.device) + self.prefix.shape[3]
+        self.position = past if not self.num_rows else torch.cat([self.position, past])
+        columns = torch.arange(self.mask.shape[1], device=self.device)
+        before = columns < torch.tensor(self.starts[self.num_rows :], device=self.device)[:, None]
+        self.mask[self.num_rows : self.num_rows + len(prompts)] = torch.zeros_like(before, dtype=self.dtype).masked_fill_(
+            before, float("-inf")
+        )
+        self.num_rows += len(prompts)
+        self._measure()
+        return logits[[place[prompt] for prompt in prompts]]
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See Decoder.step."""
+        if self.column == self.cache.shape[3]:
+            self._make_room(0, 0)
+        n, first, column = self.num_rows, self.first, self.column
+        self._tables(self.longest + 1)
+        heads = self.num_q
+        written = self.cache[:, :n, :, column].unbind(0)
+        seen = self.cache[:, :n, :, first : column + 1]
+        keys, values = seen[:, :, : self.kv_heads].unbind(0), seen[:, :, self.kv_heads :].unbind(0)
+        mask = None if self.even else self.mask[:n, None, None, first : column + 1]
+        split, scale = (n, self.kv_heads, self.group, self.head_dim), self.scale
+
+        if self.prefix.shape[3]:
+
+            def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
+                written[layer].copy_(qkv[:, heads:])
+                q = qkv[:, :heads].view(split)
+                return _attend_both(q, *self.prefix[layer], keys[layer], values[layer], mask, scale)
+        else:
+
+            def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
+                written[layer].copy_(qkv[:, heads:])
+                q = qkv[:, :heads].view(split)
+                return F.scaled_dot_product_attention(q, keys[layer], values[layer], mask, scale=scale)
+
+        hidden = self._walk(tokens, self.position, attend)
+        self.position += 1
+        self.longest += 1
+        self.column += 1
+        return self.head(self.norm(hidden))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See Decoder.keep. Only rows whose number changes are moved."""
+        moved = [(new, old) for new, old in enumerate(rows) if new != old]
+        first = self.first
+        if any(old < new for new, old in moved):  # a target may be another row's source: move through a copy
+            index = torch.tensor([old for _, old in moved], device=self.device)
+            copies = self.cache[:, index, :, first : self.column]
+            for number, (new, _) in enumerate(moved):
+                self.cache[:, new, :, first : self.column] = copies[:, number]
+            self.mask[: len(rows)] = self.mask[list(rows)]
+        else:
+            for new, old in moved:
+                self.cache[:, new, :, first : self.column] = self.cache[:, old, :, first : self.column]
+                self.mask[new] = self.mask[old]
+        self.starts = [self.starts[row] for row in rows]
+        if len(rows) < self.num_rows or moved:
+            self.position = self.position[list(rows)]
+        self.num_rows = len(rows)
+        self._measure()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def _walk(self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Through all layers: ids and positions (tokens,) -> hidden states (tokens, features) before the last norm.
+
+        attend(layer, qkv) gets queries, keys and values (tokens, heads, head_dim), rotated, and gives back (tokens, ...).
+        """
+        hidden = self.body.embed_tokens(ids)
+        cos, sin = self.cos[positions], self.sin[positions]  # (tokens, 2, head_dim): for queries and keys, for values
+        shape = (self.num_q + self.kv_heads, self.kv_heads)
+        tokens, heads, half = len(ids), sum(shape), self.head_dim // 2
+        cos, sin = (
+            torch.cat([t[:, :1].expand(-1, shape[0], -1), t[:, 1:].expand(-1, shape[1], -1)], 1) for t in (cos, sin)
+        )
+        num_q, num_qk = self.num_q, shape[0]
+        for number, layer in enumerate(self.layers):
+            qkv = layer.qkv(layer.norm_in(hidden)).view(tokens, heads, self.head_dim)
+            if layer.norm_q is not None and layer.norm_k is not None:
+                parts = qkv.split((num_q, num_qk - num_q, heads - num_qk), 1)
+                qkv = torch.cat([layer.norm_q(parts[0]), layer.norm_k(parts[1]), parts[2]], 1)
+            qkv = torch.addcmul(qkv * cos, qkv.roll(half, -1), sin)
+            hidden = hidden + layer.out(attend(number, qkv).reshape(tokens, -1))
+            hidden = hidden + layer.mlp(layer.norm_mid(hidden))
+        return hidden
+
+    def _read(self, prompts: Sequence[tuple[int, ...]], slots: dict[tuple[int, ...], list[int]]) -> torch.Tensor:
+        """Read prompts, sorted by length, as one row of tokens; write keys and values; logits (prompts, vocab)."""
+        before = self.prefix.shape[3]
+        ids = torch.tensor([token for prompt in prompts for token in prompt], device=self.device)
+        positions = torch.tensor([before + i for prompt in prompts for i in range(len(prompt))], device=self.device)
+        self._tables(before + len(prompts[-1]) + 1)
+        runs: list[tuple[int, int, int, torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
+        token = row = 0
+        while row < len(prompts):
+            length = len(prompts[row])
+            num = sum(len(prompt) == length for prompt in prompts)
+            pairs = [(i, slot) for i in range(num) for slot in slots[prompts[row + i]]]
+            source = torch.tensor([i for i, _ in pairs], device=self.device)
+            target = torch.tensor([slot for _, slot in pairs], device=self.device)
+            runs.append((token, num, length, source, target, _causal(length, before, self.device) if before else None))
+            token, row = token + num * length, row + num
+        column, kv = self.column, self.kv_heads
+
+        def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
+            outputs = []
+            for token, num, length, source, target, mask in runs:
+                part = qkv[token : token + num * length].view(num, length, -1, self.head_dim).transpose(1, 2)
+                q, own = part[:, : self.num_q], part[:, self.num_q :]
+                self.cache[layer, target, :, column - length : column] = own[source]
+                k, v = own[:, :kv], own[:, kv:]
+                if before:
+                    k = torch.cat([self.prefix[layer, 0].expand(num, -1, -1, -1), k], 2)
+                    v = torch.cat([self.prefix[layer, 1].expand(num, -1, -1, -1), v], 2)
+                out = F.scaled_dot_product_attention(
+                    q, k, v, mask, is_causal=mask is None, scale=self.scale, enable_gqa=self.group > 1
+                )
+                outputs.append(out.transpose(1, 2).reshape(num * length, -1))
+            return torch.cat(outputs)
+
+        hidden = self._walk(ids, positions, attend)
+        ends = torch.tensor([len(prompt) for prompt in prompts], device=self.device).cumsum(0) - 1
+        return self.head(self.norm(hidden[ends]))
+
+    def _read_prefix(self, prefix: list[int]) -> None:
+        length = len(prefix)
+        self._tables(length + 1)
+
+        def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
+            q, k, v = qkv.transpose(0, 1)[None].split((self.num_q, self.kv_heads, self.kv_heads), 1)
+            self.prefix[layer, 0], self.prefix[layer, 1] = k[0], v[0]
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=self.group > 1)
+            return out[0].transpose(0, 1)
+
+        self._walk(torch.tensor(prefix, device=self.device), torch.arange(length, device=self.device), attend)
+
+    # -- book-keeping -------------------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """What only changes when rows come and go: first used column, longest text, whether all start together."""
+        self.first = min(self.starts, default=self.column)
+        self.even = all(start == self.first for start in self.starts)
+        self.longest = self.prefix.shape[3] + self.column - self.first
+
+    def _make_room(self, rows: int, length: int) -> None:
+        """Move what is cached to the left as far as it goes, into a larger cache where it is too small."""
+        if not self.num_rows:
+            self.starts, self.column = [], self.room
+            self._measure()
+        rows += self.num_rows
+        used = max(self.column - self.first, self.room, length)
+        grow = not self.cache.numel() or rows > self.cache.shape[1]
+        tight = self.column >= self.cache.shape[3] if self.cache.numel() else True
+        if not grow and not tight:
+            return
+        old_rows, old_columns = (self.cache.shape[1], self.cache.shape[3]) if self.cache.numel() else (0, 0)
+        columns = old_columns if used + _ROOM <= old_columns else used + max(_ROOM, used // 2)
+        shift = self.column - used
+        cache = torch.zeros(len(self.layers), max(rows, old_rows), 2 * self.kv_heads, columns, self.head_dim, **self._like)
+        mask = torch.zeros(cache.shape[1], columns, **self._like)
+        if self.num_rows:
+            span = slice(self.first, self.column)
+            moved = slice(self.first - shift, self.column - shift)
+            cache[:, : self.num_rows, :, moved] = self.cache[:, : self.num_rows, :, span]
+            mask[: self.num_rows, moved] = self.mask[: self.num_rows, span]
+        self.cache, self.mask, self.column = cache, mask, used
+        self.starts = [start - shift for start in self.starts]
+        self._measure()
+
+    def _tables(self, positions: int) -> None:
+        """Rotary tables for so many positions: (positions, 2, head_dim), index 1 is the identity that values get."""
+        if positions <= len(self.cos):
+            return
+        size = max(positions, 2 * len(self.cos))
+        like = torch.empty(1, **self._like)
+        cos, sin = self.body.rotary_emb(like, torch.arange(size, device=self.device)[None])
+        half = self.head_dim // 2
+        signed = torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
+        self.cos = torch.stack([cos[0], torch.ones_like(cos[0])], 1)
+        self.sin = torch.stack([signed, torch.zeros_like(signed)], 1)
+
+
+def _attend_both(
+    q: torch.Tensor,  # (rows, kv_heads, group, head_dim)
+    prefix_k: torch.Tensor,  # (kv_heads, prefix, head_dim)
+    prefix_v: torch.Tensor,
+    k: torch.Tensor,  # (rows, kv_heads, columns, head_dim)
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+) -> torch.Tensor:
+    """One query a row against the shared prefix and its own columns, one softmax over both: shaped as q."""
+    rows, heads, group, dim = q.shape
+    q = q * scale
+    together = q.transpose(0, 1).reshape(heads, rows * group, dim)  # all rows meet the prefix in one product
+    shared = torch.bmm(together, prefix_k.transpose(1, 2)).view(heads, rows, group, -1).transpose(0, 1)
+    own = q @ k.transpose(2, 3)
+    if mask is not None:
+        own = own + mask
+    length = shared.shape[-1]
+    probs = torch.cat([shared, own], -1).softmax(-1)
+    far = probs[..., :length].transpose(0, 1).reshape(heads, rows * group, length)
+    out = torch.bmm(far, prefix_v).view(heads, rows, group, dim).transpose(0, 1)
+    return out + probs[..., length:] @ v
+
+
+def _causal(length: int, before: int, device: torch.device) -> torch.Tensor:
+    """(length, before + length), True where token i may look: all of the prefix and own tokens up to itself."""
+    return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
+
+
+def _portions(prompts: list[tuple[int, ...]], limit: int) -> list[list[tuple[int, ...]]]:
+    """Cut the list where more than `limit` tokens would be read at once."""
+    portions: list[list[tuple[int, ...]]] = [[]]
+    total = 0
+    for prompt in prompts:
+        if portions[-1] and total + len(prompt) > limit:
+            portions.append([])
+            total = 0
+        portions[-1].append(prompt)
+        total += len(prompt)
+    return portions
+
+
+# -- modules into functions -------------------------------------------------------------------------------------
+
+
+def _read_layer(layer: Any, fuse: bool) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    act: Apply = F.silu if isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" else mlp.act_fn
+    gate_up, down = _linears([mlp.gate_proj, mlp.up_proj], fuse), _linear(mlp.down_proj)
+
+    def feed_forward(x: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up(x).chunk(2, -1)
+        return down(act(gate) * up)
+
+    norm_q, norm_k = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+    return _Layer(
+        norm_in=_norm(layer.input_layernorm),
+        qkv=_linears([attention.q_proj, attention.k_proj, attention.v_proj], fuse),
+        norm_q=None if norm_q is None else _norm(norm_q),
+        norm_k=None if norm_k is None else _norm(norm_k),
+        out=_linear(attention.o_proj),
+        norm_mid=_norm(layer.post_attention_layernorm),
+        mlp=feed_forward,
+    )
+
+
+def _linear(module: nn.Module) -> Apply:
+    if not _plain(module, nn.Linear):
+        return module
+    weight, bias = module.weight, module.bias
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _linears(modules: list[Any], fuse: bool) -> Apply:
+    """Several projections of one input, their outputs side by side."""
+    plain = all(_plain(module, nn.Linear) for module in modules)
+    biased = [module.bias is not None for module in modules] if plain else []
+    if not plain or not fuse or any(biased) != all(biased):
+        parts = [_linear(module) for module in modules]
+        return lambda x: torch.cat([part(x) for part in parts], -1)
+    weight = torch.cat([module.weight for module in modules])
+    bias = torch.cat([module.bias for module in modules]) if all(biased) else None
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _norm(module: Any) -> Apply:
+    """Root-mean-square norm as one call; anything else is called as it is."""
+    if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon") or _hooked(module):
+        return module
+    weight, eps = module.weight, module.variance_epsilon
+    shape = tuple(weight.shape)
+    return lambda x: F.rms_norm(x, shape, weight, eps)
+
+
+def _plain(module: nn.Module, kind: type) -> bool:
+    return type(module) is kind and not _hooked(module)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+
+
+def _width(module: Any) -> int:
+    return int(module.out_features)
+
+
+def _strange(module: nn.Module, parts: set[str], optional: frozenset[str] | set[str] = frozenset()) -> str:
+    """What keeps `module` from being taken apart: other children than `parts`, or hooks on itself."""
+    children = {name for name, _ in module.named_children()}
+    if not parts <= children or not children <= parts | set(optional):
+        return f"{type(module).__name__} has parts {', '.join(sorted(children))}"
+    return f"{type(module).__name__} has hooks" if _hooked(module) else ""

@@ -1,0 +1,353 @@
+"""Answers to prompts: batched decoding over the key-value cache, rows leaving and joining as they finish.
+
+    answers = generate(model, [[5, 6, 7], [5, 6, 8, 9]], max_tokens=40, stop=["\\n\\n"])
+    answers[0].text, answers[0].finish        # "...", "stop" | "stop_string" | "length"
+
+What all prompts start with is read once. Answers come back in the order of the prompts; `on_answer(index, answer)` is called
+as each one finishes. An answer depends on its prompt and its seed, not on what else is in the batch.
+"""
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.model import decode_lean
+from tunesmith.model.decode_general import GeneralDecoder, can_merge
+from tunesmith.model.decode_lean import LeanDecoder
+from tunesmith.model.decode_whole import Decoder, WholeDecoder
+from tunesmith.model.sampling import choose, uniforms
+
+PATHS = ("lean", "merged", "grouped", "whole")  # fastest first; the first that is proved is taken
+
+# Largest difference of two logits, relative to the largest logit, that is rounding and not another model.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+
+# For each network: what it is made of when it was looked at, and the path that was proved then.
+_proved: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], str]]" = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    ids               every token generated, with the end token or the tokens of the stop string if there were any
+    text              what to show: without end token, cut before the stop string
+    finish            "stop" = an end token, "stop_string", or "length" = max_tokens reached
+    logprobs          of ids under the model's own distribution (temperature 1, no penalties, no cut)
+    sampled_logprobs  of ids under the distribution they were drawn from (penalties, temperature, top-p); 0 when greedy
+    num_prompt        tokens of the prompt
+    seconds           from the reading of its prompt to its last token, together with its batch
+    """
+
+    ids: list[int]
+    text: str
+    finish: str
+    logprobs: list[float]
+    sampled_logprobs: list[float]
+    num_prompt: int
+    seconds: float
+
+
+@dataclass
+class _Row:
+    """An answer under way."""
+
+    index: int  # of its prompt
+    seed: int
+    started: float
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    sampled: list[float] = field(default_factory=list)
+    text: "_Text | None" = None  # only where stop strings have to be found
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop: str | Sequence[str] = (),
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    eos_ids: Collection[int] | None = None,
+    batch: int = 32,
+    on_answer: Callable[[int, Answer], None] | None = None,
+    path: str = "auto",
+) -> list[Answer]:
+    """Answer each prompt (token ids, as Text.prompt gives them) with up to `max_tokens` tokens.
+
+    model        anything with .net (a transformers causal LM) and .tokenizer (.decode(ids), .eos_ids)
+    temperature  0 = always the likeliest token; else logits are divided by it
+    top_p        draw from the smallest set of tokens that has this mass
+    stop         strings that end the answer; it is cut before the first of them
+    frequency_penalty, presence_penalty   as OpenAI defines them, over generated tokens
+    seeds        one integer an answer; None = 0, 1, 2, ...
+    eos_ids      tokens that end the answer; None = the tokenizer's
+    batch        rows decoded together
+    path         "auto", or one of lean, merged, grouped, whole (see PATHS): for tests and benchmarks
+
+    Raises ModelError when a prompt with max_tokens does not fit the model's context, SettingError for impossible settings.
+
+    generate(model, [[5, 6, 7]], max_tokens=2) -> [Answer(ids=[8, 9], text="...", finish="length", ...)]
+    """
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    seeds = list(range(len(prompts))) if seeds is None else [int(seed) for seed in seeds]
+    _check(model, prompts, max_tokens, temperature, top_p, stops, seeds, batch, path)
+    if not prompts:
+        return []
+    net: nn.Module = model.net
+    ends = frozenset(model.tokenizer.eos_ids if eos_ids is None else eos_ids)
+    penalised = bool(frequency_penalty or presence_penalty)
+    shared = _shared_prefix(prompts)
+    # Longest first: rows that decode together then have prompts of like length. Equal prompts stand together, read once.
+    queue = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
+    answers: list[Answer | None] = [None] * len(prompts)
+    rows: list[_Row] = []
+    counts: torch.Tensor | None = None  # (rows, vocab) tokens generated so far
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        with torch.inference_mode():
+            longest = len(prompts[queue[0]])
+            decoder = open_decoder(net, list(prompts[0][:shared]), longest, longest + max_tokens, path)
+            device = next(net.parameters()).device
+            logits = torch.empty(0)
+            while queue or rows:
+                free = batch - len(rows)
+                if queue and (not rows or free >= max(1, batch // 8) or free >= len(queue)):
+                    new, queue = queue[:free], queue[free:]
+                    now = time.perf_counter()
+                    joined = decoder.join([prompts[i][shared:] for i in new])
+                    logits = joined if not rows else torch.cat([logits, joined])
+                    rows += [
+                        _Row(i, seeds[i], now, text=_Text(model.tokenizer, stops) if stops else None) for i in new
+                    ]
+                    if penalised:
+                        fresh = torch.zeros(len(new), logits.shape[-1], device=device)
+                        counts = fresh if counts is None else torch.cat([counts, fresh])
+                uniform = None
+                if temperature:
+                    numbers = uniforms([row.seed for row in rows], [len(row.ids) for row in rows])
+                    uniform = torch.from_numpy(numbers).to(device)
+                tokens, logprobs, sampled = choose(
+                    logits,
+                    uniform,
+                    temperature=temperature,
+                    top_p=top_p,
+                    counts=counts,
+                    frequency_penalty=frequency_penalty,
+                    presence_penalty=presence_penalty,
+                )
+                if counts is not None:
+                    counts.scatter_add_(1, tokens[:, None], torch.ones_like(tokens, dtype=counts.dtype)[:, None])
+                staying: list[int] = []
+                chosen, own, drawn = torch.stack([tokens.double(), logprobs.double(), sampled.double()]).tolist()
+                for number, row in enumerate(rows):
+                    if math.isnan(own[number]):
+                        raise ModelError(
+                            f"the model's output is not a number at token {len(row.ids)} of answer {row.index}",
+                            fix="Its weights are damaged or overflow in this precision: try precision bf16 or fp32.",
+                        )
+                    row.ids.append(int(chosen[number]))
+                    row.logprobs.append(own[number])
+                    row.sampled.append(drawn[number])
+                    finish = _finish(row, ends, max_tokens)
+                    if not finish:
+                        staying.append(number)
+                        continue
+                    answer = _answer(row, finish, model.tokenizer, ends, len(prompts[row.index]))
+                    answers[row.index] = answer
+                    if on_answer is not None:
+                        on_answer(row.index, answer)
+                if len(staying) < len(rows):
+                    staying = _filled(staying, len(rows))
+                    decoder.keep(staying)
+                    rows = [rows[number] for number in staying]
+                    index = torch.tensor(staying, dtype=torch.long, device=device)
+                    tokens = tokens[index]
+                    counts = None if counts is None else counts[index]
+                if rows:
+                    logits = decoder.step(tokens)
+    finally:
+        for module in training:
+            module.training = True
+    return [answer for answer in answers if answer is not None]
+
+
+def open_decoder(net: nn.Module, prefix: list[int], longest_prompt: int, longest: int, path: str = "auto") -> Decoder:
+    """The fastest decoder that agrees with the model's own forward on a few tokens; proved once for each network.
+
+    prefix is read once for all rows; longest_prompt counts it; longest is the longest text there will be.
+    """
+    own = longest_prompt - len(prefix)
+    if path == "auto":
+        path = proved_path(net, longest)
+    return _build(path, net, prefix, own)
+
+
+def proved_path(net: nn.Module, longest: int) -> str:
+    """Which of PATHS fits `net` for texts of up to `longest` tokens: its parts are looked at, then its logits compared."""
+    lean = not decode_lean.why_not(net, longest=longest)
+    # Adapters come and go: what was proved holds for modules of these types, in this precision.
+    made_of = (lean, next(net.parameters()).dtype, tuple(type(module) for module in net.modules()))
+    known = _proved.setdefault(net, {})
+    if made_of not in known:
+        possible = [*(["lean"] if lean else []), *(["merged"] if can_merge(net) else []), "grouped"]
+        known[made_of] = next((path for path in possible if _agrees(path, net)), "whole")
+    return known[made_of]
+
+
+def context_length(net: nn.Module) -> int | None:
+    """How many tokens the model can read; None where its architecture sets no limit."""
+    config = net.config.get_text_config() if hasattr(net.config, "get_text_config") else net.config
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"):
+        if isinstance(getattr(config, name, None), int):
+            return int(getattr(config, name))
+    return None
+
+
+def _build(path: str, net: nn.Module, prefix: list[int], longest_prompt: int) -> Decoder:
+    if path == "lean":
+        return LeanDecoder(net, prefix, longest_prompt=longest_prompt)
+    if path == "whole":
+        return WholeDecoder(net, prefix)
+    return GeneralDecoder(net, prefix, merge=path == "merged")
+
+
+def _agrees(path: str, net: nn.Module) -> bool:
+    """Whether a path gives the logits of the plain forward: two rows over a prefix, one leaves, another joins."""
+    parameter = next(net.parameters())
+    vocab = int(net.get_input_embeddings().weight.shape[0])
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocab, (24,), generator=generator).tolist()
+
+    def play(decoder: Decoder) -> torch.Tensor:
+        seen = [decoder.join([ids[3:8], ids[8:10]])]
+        seen.append(decoder.step(torch.tensor(ids[10:12], device=parameter.device)))
+        decoder.keep([1])
+        seen.append(decoder.join([ids[12:18], ids[18:19]]))
+        seen.append(decoder.step(torch.tensor(ids[19:22], device=parameter.device)))
+        return torch.cat(seen).float()
+
+    wanted = play(WholeDecoder(net, ids[:3]))
+    try:
+        found = play(_build(path, net, ids[:3], 6))
+    except (RuntimeError, TypeError, AttributeError, ValueError, NotImplementedError, LookupError, AssertionError):
+        return False  # this network's parts or cache are not what the path takes them for: the next path is tried
+    if found.shape != wanted.shape:
+        return False
+    return bool((found - wanted).abs().max() <= _TOLERANCE[parameter.dtype] * wanted.abs().max())
+
+
+def _check(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    stops: list[str],
+    seeds: list[int],
+    batch: int,
+    path: str,
+) -> None:
+    if max_tokens < 1 or batch < 1:
+        raise SettingError(f"max_tokens is {max_tokens}, batch is {batch}", wanted="Both are at least 1.")
+    if not 0 <= temperature < math.inf:
+        raise SettingError(f"temperature is {temperature}", wanted="0 (always the likeliest token) or more.")
+    if not 0 < top_p <= 1:
+        raise SettingError(f"top_p is {top_p}", wanted="More than 0, at most 1 (no cut).")
+    if not all(stops):
+        raise SettingError("a stop string is empty", fix="Remove it: every answer would end at once.")
+    if len(seeds) != len(prompts):
+        raise SettingError(f"{len(seeds)} seeds for {len(prompts)} prompts", wanted="One seed a prompt.")
+    if path not in ("auto", *PATHS):
+        raise SettingError(f"path is {path!r}", wanted=f"One of auto, {', '.join(PATHS)}.")
+    context = context_length(model.net)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise SettingError(f"prompt {index} is empty", wanted="At least one token, such as BOS.")
+        if context is not None and len(prompt) + max_tokens > context:
+            raise ModelError(
+                f"prompt {index} has {len(prompt)} tokens; with max_tokens {max_tokens} that is "
+                f"{len(prompt) + max_tokens}, over the model's context of {context}",
+                fix=f"Shorten the prompt, or set max_tokens to {context - len(prompt)} or less."
+                if len(prompt) < context
+                else "Shorten the prompt.",
+            )
+
+
+def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts start with; each keeps one of its own. Fewer than 16 are not worth a pass: 0."""
+    if len(prompts) < 2:
+        return 0
+    first, last = (list(prompt) for prompt in (min(prompts, key=list), max(prompts, key=list)))
+    shared = 0
+    while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+        shared += 1
+    shared = min(shared, min(len(prompt) for prompt in prompts) - 1)
+    return shared if shared >= 16 else 0
+
+
+def _filled(staying: list[int], num_rows: int) -> list[int]:
+    """The rows that stay, holes filled from the end, so that few of them move. [0, 2, 3] of 4 -> [0, 3, 2]"""
+    size, stays = len(staying), set(staying)
+    late = [row for row in reversed(staying) if row >= size]
+    return [row if row in stays else late.pop(0) for row in range(size)]
+
+
+def _finish(row: _Row, ends: Collection[int], max_tokens: int) -> str:
+    if row.ids[-1] in ends:
+        return "stop"
+    if row.text is not None and row.text.add(row.ids):
+        return "stop_string"
+    return "length" if len(row.ids) >= max_tokens else ""
+
+
+def _answer(row: _Row, finish: str, tokenizer: Any, ends: Collection[int], num_prompt: int) -> Answer:
+    if finish == "stop_string":
+        assert row.text is not None
+        text = row.text.cut
+    else:
+        text = tokenizer.decode(row.ids[:-1] if row.ids[-1] in ends else row.ids)
+    seconds = time.perf_counter() - row.started
+    return Answer(row.ids, text, finish, row.logprobs, row.sampled, num_prompt, seconds)
+
+
+class _Text:
+    """The text of an answer as it grows, searched for stop strings.
+
+    Only the newest tokens are decoded again, with the few before them that a tokenizer may need to place a space; tokens that
+    end inside a character wait for the rest of it.
+    """
+
+    def __init__(self, tokenizer: Any, stops: list[str]) -> None:
+        self.tokenizer, self.stops = tokenizer, stops
+        self.whole = self.cut = ""
+        self.context = self.read = 0  # ids before `read` are in `whole`; those from `context` on are decoded with the new ones
+
+    def add(self, ids: list[int]) -> bool:
+        """Take in what is new in ids; True when a stop string is complete. `cut` then is the text before it."""
+        before = self.tokenizer.decode(ids[self.context : self.read])
+        after = self.tokenizer.decode(ids[self.context :])
+        if after.endswith("\ufffd"):
+            return False
+        fresh = after[len(before) :]
+        self.whole += fresh
+        self.context, self.read = self.read, len(ids)
+        if not fresh:
+            return False
+        found = [self.whole.find(stop, max(0, len(self.whole) - len(fresh) - len(stop) + 1)) for stop in self.stops]
+        if max(found) < 0:
+            return False
+        self.cut = self.whole[: min(place for place in found if place >= 0)]
+        return True

@@ -1,0 +1,184 @@
+"""Linear layer + cross-entropy in chunks: logits of a few hundred tokens at a time, never of all of them.
+
+    nll = weighted_nll(hidden, target, coefficient, Head(weight))   # sum of coefficient * -log p(target), gradient made now
+    logp = logprobs(hidden, target, Head(weight))                   # (targets,), gradient made in backward, by recomputing
+
+hidden  (targets, dim): only the states that predict a trained-on token come here. Logits and sums are float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+CHUNK_ELEMENTS = 1 << 21  # logits a chunk may hold: 8 MB in fp32, which stays near the caches of a CPU
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What turns hidden states into logits: logits = cap(scale * (hidden @ weight.T + bias)).
+
+    weight (vocab, dim); bias (vocab,) or None; softcap as in Gemma-2 (arXiv 2408.00118); scale as in Cohere and Granite.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    softcap: float | None = None
+    scale: float = 1.0
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, vocab) float32."""
+        logits = hidden @ self.weight.T if self.bias is None else torch.addmm(self.bias, hidden, self.weight.T)
+        logits = logits.to(wide(logits.dtype))
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype sums are made in: float64 stays (tests use it), everything else is float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def chunk_rows(vocab: int, num_targets: int) -> int:
+    """How many tokens' logits are made at a time."""
+    return max(1, min(num_targets, max(16, CHUNK_ELEMENTS // vocab)))
+
+
+class _Gradients:
+    """Sums of the gradients of hidden, weight and bias over the chunks; None for those nobody needs."""
+
+    def __init__(self, hidden: torch.Tensor, head: Head, needs: tuple[bool, bool, bool]) -> None:
+        self.head = head
+        self.hidden = torch.empty_like(hidden) if needs[0] else None
+        # Chunks add up in fp32: many small bf16 sums would lose the tail.
+        self.weight = torch.zeros_like(head.weight, dtype=wide(hidden.dtype)) if needs[1] else None
+        self.bias = torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if needs[2] and head.bias is not None else None
+
+    def add(self, rows: slice, hidden: torch.Tensor, logits: torch.Tensor, gradient: torch.Tensor) -> None:
+        """`gradient` (n, vocab) is that of the final logits; it may be overwritten."""
+        head = self.head
+        if head.softcap is not None:
+            gradient.mul_(1 - (logits / head.softcap) ** 2)
+        if head.scale != 1.0:
+            gradient.mul_(head.scale)
+        if self.bias is not None:
+            self.bias += gradient.sum(0)
+        low = gradient.to(hidden.dtype)
+        if self.hidden is not None:
+            torch.mm(low, head.weight, out=self.hidden[rows])
+        if self.weight is not None:
+            if low.dtype == self.weight.dtype:
+                self.weight.addmm_(low.T, hidden)
+            else:
+                self.weight += low.T @ hidden
+
+
+def _walk(hidden: torch.Tensor, head: Head, target: torch.Tensor):
+    """Yield (rows, hidden chunk, logits, log-sum-exp, log-prob of the target) chunk by chunk."""
+    size = chunk_rows(head.weight.shape[0], len(target))
+    for start in range(0, len(target), size):
+        rows = slice(start, min(start + size, len(target)))
+        logits = head.logits(hidden[rows])
+        lse = torch.logsumexp(logits, dim=-1)
+        chosen = logits.gather(1, target[rows, None])[:, 0]
+        yield rows, hidden[rows], logits, lse, chosen - lse
+
+
+def _of_logprob(logits: torch.Tensor, lse: torch.Tensor, target: torch.Tensor, grad: torch.Tensor, keep: bool):
+    """Gradient of sum(grad * logp[target]) with respect to the logits; in place unless the logits are still needed."""
+    out = logits.sub(lse[:, None]) if keep else logits.sub_(lse[:, None])
+    out.exp_().mul_(-grad[:, None])
+    out[torch.arange(len(target), device=target.device), target] += grad
+    return out
+
+
+class _WeightedNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, target, coefficient, softcap, scale):
+        head = Head(weight, bias, softcap, scale)
+        grads = _Gradients(hidden, head, ctx.needs_input_grad[:3])
+        total = torch.zeros((), dtype=wide(hidden.dtype), device=hidden.device)
+        logps = torch.empty(len(target), dtype=wide(hidden.dtype), device=hidden.device)
+        wants = any(ctx.needs_input_grad[:3])
+        for rows, chunk, logits, lse, logp in _walk(hidden, head, target):
+            total -= (logp * coefficient[rows]).sum()
+            logps[rows] = logp
+            if wants:
+                grads.add(rows, chunk, logits, _of_logprob(logits, lse, target[rows], -coefficient[rows], softcap is not None))
+        ctx.grads = (grads.hidden, grads.weight, grads.bias)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(logps)
+        return total, logps
+
+    @staticmethod
+    def backward(ctx, grad_total, _):
+        made = [None if g is None else g.mul_(grad_total).to(dtype) for g, dtype in zip(ctx.grads, ctx.dtypes)]
+        ctx.grads = None
+        return (*made, None, None, None, None)
+
+
+class _LogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, target, softcap, scale):
+        ctx.save_for_backward(hidden, weight, bias, target)
+        ctx.facts = (softcap, scale)
+        out = torch.empty(len(target), dtype=wide(hidden.dtype), device=hidden.device)
+        for rows, _, _, _, logp in _walk(hidden, Head(weight, bias, softcap, scale), target):
+            out[rows] = logp
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, weight, bias, target = ctx.saved_tensors
+        softcap, scale = ctx.facts
+        head = Head(weight, bias, softcap, scale)
+        grads = _Gradients(hidden, head, ctx.needs_input_grad[:3])
+        for rows, chunk, logits, lse, _ in _walk(hidden, head, target):
+            grads.add(rows, chunk, logits, _of_logprob(logits, lse, target[rows], grad[rows], softcap is not None))
+        made = (grads.hidden, grads.weight, grads.bias)
+        dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        return (*(None if g is None else g.to(d) for g, d in zip(made, dtypes)), None, None, None)
+
+
+def weighted_nll(
+    hidden: torch.Tensor, target: torch.Tensor, coefficient: torch.Tensor, head: Head
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sum of coefficient * -log p(target), log p of each target without gradient), gradients made in the forward pass.
+
+    hidden (n, dim), target (n,), coefficient (n,) float32. No target: sum 0 with zero gradients.
+    """
+    if len(target) == 0:
+        return hidden.sum() * 0.0, hidden.new_zeros(0, dtype=wide(hidden.dtype))
+    return _WeightedNLL.apply(hidden, head.weight, head.bias, target, coefficient, head.softcap, head.scale)
+
+
+def logprobs(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:
+    """log p(target), (n,) float32; backward makes the logits a second time instead of keeping them."""
+    if len(target) == 0:
+        return hidden.sum(-1)
+    return _LogProbs.apply(hidden, head.weight, head.bias, target, head.softcap, head.scale)
+
+
+def over_logits(
+    hidden: torch.Tensor,
+    to_logits: Callable[[torch.Tensor], torch.Tensor],
+    fn: Callable[..., torch.Tensor],
+    per_row: tuple[torch.Tensor, ...] = (),
+    vocab: int = 32000,
+) -> torch.Tensor:
+    """Apply fn(logits chunk, *rows of per_row) -> (n, ...) chunk by chunk; logits are made again in backward."""
+    from torch.utils.checkpoint import checkpoint
+
+    def one(chunk: torch.Tensor, *rows: Any) -> torch.Tensor:
+        return fn(to_logits(chunk), *rows)
+
+    size = chunk_rows(vocab, max(1, len(hidden)))
+    pieces = [
+        checkpoint(one, hidden[s : s + size], *(t[s : s + size] for t in per_row), use_reentrant=False)
+        for s in range(0, max(1, len(hidden)), size)
+    ]
+    return torch.cat(pieces)

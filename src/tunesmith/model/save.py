@@ -1,0 +1,47 @@
+"""Write a model folder that plain transformers loads: config, bf16 or fp32 safetensors, tokenizer, template.
+
+    save(net, tokenizer, folder, dtype="bf16")
+
+The folder is written beside its place and renamed, so a kill leaves either the old folder or the new one.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tunesmith.text.tokenizer import Tokenizer
+
+
+def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | None = None) -> Path:
+    """Save all weights of `net` (tied ones once) and its tokenizer. dtype None keeps the weights' own."""
+    from tunesmith.model.load import DTYPES
+
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.parent / f".{folder.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    state = {name: value.detach() for name, value in net.state_dict().items()}
+    if dtype is not None:
+        state = {k: v.to(DTYPES[dtype]) if v.is_floating_point() else v for k, v in state.items()}
+    kept = net.config.dtype if hasattr(net.config, "dtype") else None
+    net.config.dtype = next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)
+    try:
+        net.save_pretrained(part, state_dict=state)
+    finally:
+        net.config.dtype = kept
+    tokenizer.save(part)
+    replace_folder(part, folder)
+    return folder
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Put a finished folder in its place. There is a moment with neither, but never one with half a folder."""
+    old = folder.parent / f".{folder.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(part, folder)
+    shutil.rmtree(old, ignore_errors=True)

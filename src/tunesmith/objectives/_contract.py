@@ -1,0 +1,22 @@
+"""What an objective returns, and what it may say of itself. See house.md "The one loop and the one contract".
+
+    class MyMethod:                       # a frozen dataclass; its fields are its settings
+        shape = "chat"                    # rows it wants: chat | text | ...
+        per = {"answer": "tokens"}        # what each term of the loss is divided by, once, over the whole step
+        def units(self, row, text, draw): ...
+        def loss(self, policy, batch, helpers): return Loss({"answer": total}, {"loss": (total, weight)})
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """terms: {name: sum} that are divided by what `per` says and differentiated; stats: {name: (sum, count)} to look at."""
+
+    terms: dict[str, torch.Tensor]
+    stats: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    per_target: torch.Tensor | None = None
+    """detached log p of each trained-on token, for the loss of every row"""

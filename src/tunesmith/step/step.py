@@ -1,0 +1,180 @@
+"""One training step's gradients: a list of Units in, sums and gradients out. The only place where losses are divided.
+
+    stats = backward(policy, objective, units, pass_tokens=4096)    # parameters' .grad now hold the whole step's gradient
+
+The weight of every term is known from the Units before any forward pass, summed over the whole step and over all ranks.
+So accumulation, packing, micro-batches and ranks cannot change a gradient, whatever the method.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from tunesmith.core.errors import TrainingError
+from tunesmith.text.example import Unit
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What a step did. figures: {name: mean over the step}; counts of Units, tokens read and tokens trained on."""
+
+    loss: float
+    figures: Mapping[str, float]
+    num_units: int
+    num_tokens: int
+    num_trained: int
+    num_passes: int
+    unit_losses: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32), repr=False)
+    """mean loss of each Unit's trained-on tokens, in the order given; empty where the method has no such thing"""
+
+
+def term_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
+    """What each term of the loss is divided by, from the Units alone: tokens | examples | units | a column's sum."""
+    weights = {}
+    for term, per in objective.per.items():
+        if per == "tokens":
+            total = sum(float(example.weights.sum()) for unit in units for example in unit.examples)
+        elif per == "examples":
+            total = float(sum(len(unit.examples) for unit in units))
+        elif per == "units":
+            total = float(len(units))
+        else:
+            total = sum(float(np.sum(example.columns[per])) for unit in units for example in unit.examples)
+        weights[term] = total
+    if ranks() > 1:
+        totals = torch.tensor(list(weights.values()), dtype=torch.float64)
+        dist.all_reduce(totals)
+        weights = dict(zip(weights, totals.tolist()))
+    return weights
+
+
+def ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[list[int]]:
+    """Indices of the Units of each forward pass: in order when packed, alike in length when padded.
+
+    A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit.
+    """
+    if pass_tokens is None:
+        return [list(range(len(units)))]
+    sizes = [unit.num_tokens for unit in units]
+    longest = [max(len(example) for example in unit.examples) for unit in units]
+    order = sorted(range(len(units)), key=lambda i: -longest[i]) if padded else list(range(len(units)))
+    passes: list[list[int]] = []
+    held = rows = top = 0
+    for i in order:
+        rows_then, top_then = rows + len(units[i].examples), max(top, longest[i])
+        size = rows_then * top_then if padded else held + sizes[i]
+        if passes and size <= pass_tokens:
+            passes[-1].append(i)
+            held, rows, top = held + sizes[i], rows_then, top_then
+        else:
+            passes.append([i])
+            held, rows, top = sizes[i], len(units[i].examples), longest[i]
+    return passes
+
+
+def backward(
+    policy: Any,
+    objective: Any,
+    units: Sequence[Unit],
+    *,
+    pass_tokens: int | None = None,
+    helpers: Any = None,
+    scale: float = 1.0,
+    keep_unit_losses: bool = False,
+) -> StepStats:
+    """Add the gradient of the whole step to the parameters' .grad and return what was seen.
+
+    Raises TrainingError when no token of the step is trained on.
+    """
+    weights = term_weights(objective, units)
+    if not any(weights.values()):
+        origins = ", ".join(unit.origin for unit in units[:3])
+        raise TrainingError(
+            f"no token of this step is trained on ({len(units)} Units; first: {origins})",
+            fix="tunesmith data --show colours what is trained on.",
+        )
+    sums: dict[str, list[torch.Tensor]] = {}
+    losses: list[torch.Tensor] = []
+    unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
+    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    for chosen in passes:
+        batch = policy.batch([units[i] for i in chosen])
+        out = objective.loss(policy, batch, helpers)
+        total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
+        (total * scale if scale != 1.0 else total).backward()
+        losses.append(total.detach())
+        for name, (value, count) in out.stats.items():
+            pair = torch.stack([value.detach().double(), torch.as_tensor(count).detach().double()])
+            sums.setdefault(name, []).append(pair)
+        if keep_unit_losses and out.per_target is not None:
+            unit_losses[chosen] = _by_unit(batch, out.per_target)
+    figures = {}
+    for name, pairs in sums.items():
+        value, count = _over_ranks(torch.stack(pairs).sum(0))
+        figures[name] = float(value / count) if count else 0.0
+    return StepStats(
+        loss=float(_over_ranks(torch.stack(losses).double().sum(0, keepdim=True))[0]),
+        figures=figures,
+        num_units=len(units),
+        num_tokens=sum(unit.num_tokens for unit in units),
+        num_trained=sum(example.num_trained for unit in units for example in unit.examples),
+        num_passes=len(passes),
+        unit_losses=unit_losses,
+    )
+
+
+@torch.no_grad()
+def measure(
+    policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None = None, helpers: Any = None
+) -> tuple[dict[str, tuple[float, float]], np.ndarray]:
+    """Sums and counts of an objective's figures without gradients, and the mean loss of each Unit.
+
+    Sums are streamed, logits never kept, so the result does not depend on how many Units go through at a time.
+    """
+    totals: dict[str, tuple[float, float]] = {}
+    unit_losses = np.full(len(units), np.nan, dtype=np.float32)
+    for chosen in cut(units, pass_tokens, padded=policy.layout == "padded"):
+        batch = policy.batch([units[i] for i in chosen])
+        out = objective.loss(policy, batch, helpers)
+        for name, (value, count) in out.stats.items():
+            old = totals.get(name, (0.0, 0.0))
+            totals[name] = (old[0] + float(value), old[1] + float(count))
+        if out.per_target is not None:
+            unit_losses[chosen] = _by_unit(batch, out.per_target)
+    return totals, unit_losses
+
+
+def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:
+    """Add (never average) gradients over all ranks: every term is already divided by the global weight."""
+    if ranks() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+def _over_ranks(values: torch.Tensor) -> torch.Tensor:
+    if ranks() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def _by_unit(batch: Any, logp: torch.Tensor) -> np.ndarray:
+    """Weighted mean of -log p over each Unit's trained-on tokens, (units,)."""
+    unit = batch.unit[batch.example]
+    total = torch.zeros(batch.num_units, dtype=torch.float64, device=logp.device)
+    count = total.clone()
+    total.index_add_(0, unit, (-logp * batch.weight).double())
+    count.index_add_(0, unit, batch.weight.double())
+    return (total / count.clamp_min(1e-12)).float().cpu().numpy()

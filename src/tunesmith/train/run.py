@@ -1,0 +1,380 @@
+"""Train into a run folder: the loop with everything around it - checkpoints, evaluation, guards, the journal.
+
+    outcome = fit(model, Sft(), train_units, dev_units, folder=run, steps=300, batch_size=16, lr=1e-3, ...)
+    outcome.status     # "finished", or "stopped" after Ctrl-C / SIGTERM (then `resume=True` goes on)
+
+The folder gets events.jsonl, checkpoints/, memory.json, loss_per_row.jsonl. Weights are left in the model: those of the
+best evaluation when there was a dev set, else the last.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunesmith.core.errors import TrainingError
+from tunesmith.core.events import Events
+from tunesmith.core.files import to_json, writing
+from tunesmith.core.runs import RunFolder
+from tunesmith.model.load import Model
+from tunesmith.step.step import backward, measure
+from tunesmith.text.example import Unit
+from tunesmith.train import checkpoint
+from tunesmith.train.guards import Asked, DivergenceGuard
+from tunesmith.train.loop import Step, loop, steps_per_epoch
+from tunesmith.train.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. best_step is the step of the best dev loss, None without a dev set."""
+
+    status: str
+    steps: int
+    best_step: int | None
+    best_dev_loss: float | None
+    last_loss: float
+    seconds: float
+    tokens: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint remembers besides tensors; plain numbers."""
+
+    step: int = 0
+    tokens: int = 0
+    trained: int = 0
+    seconds: float = 0.0
+    best_dev_loss: float | None = None
+    best_step: int | None = None
+    patience_left: int | None = None
+    guard: dict[str, float] = field(default_factory=dict)
+    last_loss: float = float("nan")
+    done: str = ""
+
+
+def embedding_names(net: nn.Module) -> frozenset[str]:
+    """Names of embedding and head weights: no weight decay on them, and Muon leaves them to AdamW."""
+    ends = {id(m.weight) for m in (net.get_input_embeddings(), net.get_output_embeddings()) if hasattr(m, "weight")}
+    names = {name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in ends}
+    return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(("wte.weight", "wpe.weight"))})
+
+
+def lower(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Cast the network to bf16 and return fp32 copies of what trains: the masters. Trainable adapters stay fp32."""
+    full = [p for p in net.parameters() if p.requires_grad and getattr(p, "adapter", False) is False]
+    masters = {n: p.detach().float().clone() for n, p in net.named_parameters() if any(p is f for f in full)}
+    for parameter in net.parameters():
+        if parameter.is_floating_point() and not getattr(parameter, "adapter", False):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return masters
+
+
+def fit(
+    model: Model,
+    objective: Any,
+    units: Sequence[Unit],
+    dev: Sequence[Unit] | None,
+    *,
+    folder: RunFolder,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int = 0,
+    pass_tokens: int | None = None,
+    optimizer: str = "adamw",
+    momentum: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    schedule: str = "linear",
+    warmup: float = 0.0,
+    min_lr: float = 0.0,
+    clip: float | None = 1.0,
+    precision: str = "fp32",
+    checkpointing: bool = False,
+    eval_every: int | str | None = "epoch",
+    eval_pass_tokens: int | None = None,
+    early_stopping: int | None = None,
+    keep: int = 1,
+    save_every: int | None = None,
+    save_seconds: float = 120.0,
+    shuffle: bool = True,
+    pause_file: Path | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+    listeners: Sequence[Callable[[dict[str, Any]], object]] = (),
+    on_eval: Callable[[int], dict[str, Any]] | None = None,
+    result_bytes: int = 0,
+) -> Outcome:
+    """Train `model` on `units` for `steps` updates in all; see TrainSettings for what each setting means.
+
+    resume      go on from the folder's last checkpoint, bit by bit as if nothing had happened (CPU, same threads)
+    stop_after  leave after that step as if asked to (tests)
+    on_eval     called with the step after each evaluation; what it returns is journalled (sampled answers)
+    Raises TrainingError on NaN, divergence or nothing to train on; SpaceError when the disk is too small.
+    """
+    if not len(units):
+        raise TrainingError("there is nothing to train on: the training split is empty")
+    net = model.net
+    masters = lower(net) if precision == "bf16" else None
+    _checkpointing(net, checkpointing)
+    named = list(net.named_parameters())
+    if not any(p.requires_grad for _, p in named):
+        raise TrainingError("no parameter trains: the adapter marked none")
+    optim = Optimizer(
+        named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
+        embeddings=embedding_names(net), masters=masters,
+    )  # fmt: skip
+    policy = model.policy
+    rows = _Rows(len(units))
+    progress = _Progress(patience_left=early_stopping)
+    place = folder.path / "checkpoints"
+    journal = folder.journal("events.jsonl")
+    if resume and (found := checkpoint.load_latest(place)):
+        _, tensors, saved = found
+        _restore(optim, rows, tensors)
+        progress = _Progress(**saved["progress"])
+        journal.cut(saved["journal"])
+        if progress.done:
+            _take_best(optim, place, progress)
+            return _outcome(progress.done, progress)
+    elif resume:
+        journal.cut(0)
+    events = Events(journal, listeners)
+    guard = DivergenceGuard(state=progress.guard or None)
+    per_epoch = steps_per_epoch(len(units), batch_size)
+    every = per_epoch if eval_every == "epoch" else eval_every
+
+    def save() -> None:
+        progress.guard = guard.state
+        tensors = {**_parameters(optim), **optim.state(), "rows.loss": rows.loss, "rows.seen": rows.seen}
+        facts = {"progress": vars(progress), "journal": journal.size()}
+        checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
+
+    def evaluate() -> None:
+        if dev is None or not len(dev):
+            return
+        figures = dev_figures(policy, objective, dev, pass_tokens=eval_pass_tokens or pass_tokens)
+        improved = progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss
+        if improved:
+            progress.best_dev_loss, progress.best_step, progress.patience_left = figures["loss"], progress.step, early_stopping
+        elif progress.patience_left is not None:
+            progress.patience_left -= 1
+        more = on_eval(progress.step) if on_eval else {}
+        events.emit("eval", step=progress.step, dev_loss=figures["loss"], figures=figures, improved=improved, **more)
+
+    if progress.step == 0:
+        size = sum(t.numel() * t.element_size() for t in _parameters(optim).values()) * (1 if optimizer == "sgd" else 3)
+        space = checkpoint.forecast(place, checkpoint_bytes=size, result_bytes=result_bytes, keep=keep)
+        events.emit("start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space)
+    began, last_saved = time.perf_counter() - progress.seconds, time.perf_counter()
+    speed = _Speed()
+    stopped = ""
+    with Asked() as asked:
+        walk = loop(
+            policy, objective, units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed, start=progress.step,
+            pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip, shuffle=shuffle,
+        )  # fmt: skip
+        for step in walk:
+            rows.note(step)
+            progress.step = step.number
+            progress.tokens += step.stats.num_tokens
+            progress.trained += step.stats.num_trained
+            progress.last_loss = step.stats.loss
+            progress.seconds = time.perf_counter() - began
+            origins = [units[int(i)].origin for i in step.indices[:3]]
+            guard.check(number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins)
+            events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
+            first = step.number == 1
+            if first:
+                folder.write_json("memory.json", memory_parts(net, optim))
+            due = every is not None and (step.number % every == 0 or step.number == steps)
+            if due:
+                evaluate()
+                net.train()
+            late = time.perf_counter() - last_saved > save_seconds
+            if first or due or late or (save_every and step.number % save_every == 0):
+                save()
+                last_saved = time.perf_counter()
+                if first:
+                    _prove_checkpoint(place, optim)
+            if progress.patience_left is not None and progress.patience_left <= 0:
+                stopped = "early"
+                events.emit("early_stop", step=step.number, best_step=progress.best_step, best_dev_loss=progress.best_dev_loss)
+                break
+            if asked or (stop_after is not None and step.number >= stop_after):
+                save()
+                events.emit("stopped", step=step.number, by=asked.name or "stop_after")
+                return _outcome("stopped", progress)
+            if pause_file is not None and pause_file.exists():
+                save()
+                events.emit("pause", step=step.number)
+                while pause_file.exists() and not asked:
+                    time.sleep(0.5)
+                began += time.perf_counter() - began - progress.seconds
+    progress.done = "finished"
+    progress.seconds = time.perf_counter() - began
+    events.emit(
+        "end", step=progress.step, status="finished", early=stopped == "early", best_step=progress.best_step,
+        best_dev_loss=progress.best_dev_loss, seconds=progress.seconds, tokens=progress.tokens, trained_tokens=progress.trained,
+        predicted_updates=steps, counted_updates=progress.step,
+    )  # fmt: skip
+    rows.write(folder.file("loss_per_row.jsonl"), units)
+    save()
+    _take_best(optim, place, progress)
+    return _outcome("finished", progress)
+
+
+def dev_figures(policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None) -> dict[str, float]:
+    """The objective's figures over all `units`, sums streamed a few hundred Units at a time; dropout off."""
+    training = policy.net.training
+    policy.net.eval()
+    totals: dict[str, tuple[float, float]] = {}
+    try:
+        for start in range(0, len(units), 256):
+            some = [units[i] for i in range(start, min(start + 256, len(units)))]
+            for name, (value, count) in measure(policy, objective, some, pass_tokens=pass_tokens or 8192)[0].items():
+                old = totals.get(name, (0.0, 0.0))
+                totals[name] = (old[0] + value, old[1] + count)
+    finally:
+        policy.net.train(training)
+    return {name: value / count if count else 0.0 for name, (value, count) in totals.items()}
+
+
+def seconds_per_step(
+    policy: Any, objective: Any, units: Sequence[Unit], *, batch_size: int, pass_tokens: int | None, seed: int, tries: int = 3
+) -> float:
+    """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget."""
+    draw = np.random.default_rng([seed, 0xB0D])
+    took = []
+    policy.net.train()
+    for _ in range(tries + 1):
+        chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
+        began = time.perf_counter()
+        backward(policy, objective, chosen, pass_tokens=pass_tokens)
+        took.append(time.perf_counter() - began)
+    for parameter in policy.net.parameters():
+        parameter.grad = None
+    return float(np.median(took[1:]))
+
+
+def memory_parts(net: nn.Module, optim: Optimizer) -> dict[str, int]:
+    """Bytes by part after a step: weights, fp32 masters, gradients (fp32 sums), optimiser state, and the peak of the process."""
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    masters = sum(m.numel() * m.element_size() for m, p in zip(optim.masters, optim.parameters) if m is not p)
+    gradients = sum(m.numel() * m.element_size() for m in optim.masters)
+    return {
+        "weights": weights, "masters": masters, "gradients": gradients, "optimizer": optim.num_state_bytes(),
+        "process_peak": peak_bytes(),
+    }  # fmt: skip
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process; on a GPU the peak torch allocated there."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _Rows:
+    """The last loss of every Unit and how often it was seen: 6 bytes a Unit."""
+
+    def __init__(self, num_units: int) -> None:
+        self.loss = torch.full((num_units,), float("nan"))
+        self.seen = torch.zeros(num_units, dtype=torch.int16)
+
+    def note(self, step: Step) -> None:
+        if len(step.stats.unit_losses) == len(step.indices):
+            chosen = torch.from_numpy(step.indices.astype(np.int64))
+            self.loss[chosen] = torch.from_numpy(step.stats.unit_losses)
+            self.seen[chosen] += 1
+
+    def write(self, path: Path, units: Sequence[Unit]) -> None:
+        with writing(path) as file:
+            for i in range(len(self.loss)):
+                line = {"row": i, "origin": units[i].origin, "loss": round(float(self.loss[i]), 5), "seen": int(self.seen[i])}
+                file.write((to_json(line) + "\n").encode())
+
+
+class _Speed:
+    """Tokens a second over the last twenty steps."""
+
+    def __init__(self) -> None:
+        self.recent: list[tuple[int, float]] = []
+
+    def note(self, step: Step) -> float:
+        self.recent = [*self.recent[-19:], (step.stats.num_tokens, step.seconds)]
+        return sum(n for n, _ in self.recent) / max(1e-9, sum(s for _, s in self.recent))
+
+
+def _facts(step: Step, speed: float, tokens: int, steps: int) -> dict[str, Any]:
+    stats = step.stats
+    return {
+        "step": step.number, "epoch": round(step.epoch, 4), "loss": stats.loss, "lr": step.lr, "grad_norm": step.grad_norm,
+        "figures": dict(stats.figures), "units": stats.num_units, "tokens": stats.num_tokens, "trained_tokens": stats.num_trained,
+        "total_tokens": tokens, "passes": stats.num_passes, "seconds": round(step.seconds, 4),
+        "tokens_per_second": round(speed, 1), "eta": round((steps - step.number) * stats.num_tokens / speed, 1),
+        "memory_bytes": peak_bytes(), "steps": steps,
+    }  # fmt: skip
+
+
+def _parameters(optim: Optimizer) -> dict[str, torch.Tensor]:
+    """Trainable weights by name; those with a master are saved as the master."""
+    return {
+        f"param.{name}": master.detach()
+        for name, parameter, master in zip(optim.names, optim.parameters, optim.masters)
+        if master is parameter
+    }
+
+
+def _restore(optim: Optimizer, rows: _Rows | None, tensors: dict[str, torch.Tensor]) -> None:
+    where = dict(zip(optim.names, optim.parameters))
+    with torch.no_grad():
+        for key, value in tensors.items():
+            if key.startswith("param."):
+                where[key.removeprefix("param.")].copy_(value)
+    optim.load_state({k: v for k, v in tensors.items() if k.startswith(("state.", "master."))})
+    if rows is not None:
+        rows.loss.copy_(tensors["rows.loss"])
+        rows.seen.copy_(tensors["rows.seen"])
+
+
+def _prove_checkpoint(place: Path, optim: Optimizer) -> None:
+    """Load the first checkpoint back: a save that cannot be read should fail now, not after hours."""
+    _, tensors, _ = checkpoint.load_latest(place)  # type: ignore[misc]
+    for key, value in {**_parameters(optim), **optim.state()}.items():
+        if not torch.equal(tensors[key], value.detach().cpu()):
+            raise TrainingError(f"the first checkpoint in {place} does not read back: {key} differs", fix="Check the disk.")
+
+
+def _take_best(optim: Optimizer, place: Path, progress: _Progress) -> None:
+    """Put the best evaluation's weights into the model."""
+    if progress.best_step is not None and progress.best_step != progress.step:
+        tensors, _ = checkpoint.load(place, progress.best_step)
+        _restore(optim, None, {k: v for k, v in tensors.items() if k.startswith(("param.", "master."))})
+
+
+def _checkpointing(net: nn.Module, on: bool) -> None:
+    if on:
+        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif getattr(net, "is_gradient_checkpointing", False):
+        net.gradient_checkpointing_disable()
+
+
+def _outcome(status: str, progress: _Progress) -> Outcome:
+    return Outcome(
+        status, progress.step, progress.best_step, progress.best_dev_loss, progress.last_loss, progress.seconds, progress.tokens
+    )
