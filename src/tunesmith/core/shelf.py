@@ -194,9 +194,12 @@ class Shelf:
         if not isinstance(below, Mapping) or len(below) != 1:
             return dict(over)
         ((name, raw),) = below.items()
-        if len(over) == 1 and isinstance(next(iter(over)), str) and next(iter(over)) in self.items():
+        if len(over) == 1:
             ((new, new_raw),) = over.items()
-            return {new: {**(raw or {}), **(new_raw or {})}} if new == name else dict(over)
+            if new == name:
+                return {name: {**(raw or {}), **(new_raw or {})}}
+            if isinstance(new_raw, Mapping) or new in self.items():
+                return dict(over)
         return {name: {**(raw or {}), **over}}
 
 
@@ -325,14 +328,12 @@ def _installed(kind: str) -> dict[str, Item]:
 
 def _file_of(module: str) -> Path | None:
     """A module's file, without importing its packages (find_spec imports the parents)."""
-    from importlib.machinery import PathFinder
-
     places: list[str] | None = None
     spec = None
     name = ""
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, places)
+        spec = next((s for finder in sys.meta_path if (s := finder.find_spec(name, places)) is not None), None)
         if spec is None:
             return None
         places = list(spec.submodule_search_locations or [])

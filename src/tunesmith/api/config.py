@@ -1,0 +1,212 @@
+"""The project: every setting there is, and how a file, keys and defaults become one.
+
+>>> project, filled, root = resolve("tunesmith.yaml", lr=1e-4)
+>>> project.train.lr, filled["adapter"]
+(0.0001, {'lora': {'rank': 8, ...}})
+
+Only the files of api/ see a Project; everything below asks for the values it needs.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.core.errors import ProjectError
+from tunesmith.core.fill import conform, fill
+from tunesmith.core.limits import at_least
+from tunesmith.core.project import NAMES, merge, place, read_project
+from tunesmith.core.shelf import shelf, use
+from tunesmith.data.settings import DataSettings
+from tunesmith.evals.settings import EvalSettings
+from tunesmith.model.settings import GenerateSettings
+from tunesmith.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project file, filled in."""
+
+    model: str = "mini"
+    """The base: mini or pico (they come with Tunesmith), a folder, a run, or a name on the Hugging Face hub."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    """The rows: a file, or a section with what their columns mean and how they are split."""
+
+    method: Any = "sft"
+    """How the model learns from a row: a name, or a name with settings.  See: tunesmith list objectives"""
+
+    adapter: Any = "lora"
+    """What is trained: a name, or a name with settings, as  lora: {rank: 16}.  See: tunesmith list adapters"""
+
+    metrics: tuple[Any, ...] = ()
+    """How answers are scored.  See: tunesmith list metrics"""
+
+    use: tuple[str, ...] = ()
+    """Files of your own, such as metrics/mine.py: the folder names the shelf. They lie in the project's folder."""
+
+    seed: int = 0
+    """Start of all random numbers: equal seeds give equal runs on the same machine."""
+
+    length: int | None = None
+    """Most tokens of a training example. Null = the model's context."""
+
+    too_long: Literal["error", "drop", "split", "trim_prompt"] | None = None
+    """What happens to a row longer than that. Null = error, and split for raw text."""
+
+    reasoning: Literal["train", "mask", "drop"] = "train"
+    """Thinking in the assistant's messages: learned, kept but not learned, or removed."""
+
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """The training loop."""
+
+    generate: GenerateSettings = field(default_factory=GenerateSettings)
+    """How answers are sampled."""
+
+    eval: EvalSettings = field(default_factory=EvalSettings)
+    """What is scored."""
+
+    log: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Loggers that also get the events; the run folder has them in any case."""
+
+    lang: Literal["en", "ko"] = "en"
+    """Language of reports and explanations."""
+
+    out: str | None = None
+    """Folder of the run. Null = runs/VERB-N."""
+
+    def __post_init__(self) -> None:
+        at_least("length", self.length, 2)
+        at_least("seed", self.seed, 0)
+
+    @property
+    def precision(self) -> str:
+        """Number format of computation: train.precision, which `precision: bf16` at the top of a file sets."""
+        return self.train.precision
+
+
+# Settings that hold items of a shelf: one, or a list of them.
+SPECS = {"method": "objectives", "adapter": "adapters", "metrics": "metrics", "data.steps": "steps"}
+
+
+def resolve(config: Any = None, **keys: Any) -> tuple[Project, dict[str, Any], Path]:
+    """The project as checked settings, as a plain dict with every default written in, and its folder (the root of paths).
+
+    config  a project file, a folder with a tunesmith.yaml, or a dict; None = tunesmith.yaml here if there is one
+    keys    override it: resolve(lr=1e-4), resolve(train={"lr": 1e-4}) or resolve(**{"train.lr": 1e-4})
+
+    Puts the user's files (`use`) on the shelves, and checks every item's name and settings without running any.
+    Errors are ProjectErrors and SettingErrors that name the nearest.
+    """
+    raw, root = _read(config)
+    below = place(Project, raw)
+    over = place(Project, _nested(keys))
+    files = conform(over.get("use", below.get("use", ())), tuple[str, ...], "use")
+    use(files, root)
+    merged = merge(below, over)
+    for name, kind in SPECS.items():
+        default = getattr(Project, name, ())
+        if not isinstance(default, tuple):
+            layers = [layer[name] for layer in (below, over) if name in layer]
+            merged[name] = functools.reduce(shelf(kind).merge, layers, default)
+    project = fill(Project, merged)
+    project = _with_seed(project)
+    for name, kind in SPECS.items():
+        for place_of, spec in _specs(project, name):
+            shelf(kind).spec(spec, place_of)
+    return project, _filled(project), root
+
+
+def as_dict(value: Any) -> Any:
+    """A dataclass as plain dicts and lists; data given in memory becomes the words "(in memory)"."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_dict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_dict(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _read(config: Any) -> tuple[dict[str, Any], Path]:
+    if config is None:
+        here = next((Path(name) for name in NAMES if Path(name).is_file()), None)
+        return (read_project(here) if here else {}), Path.cwd()
+    if isinstance(config, Mapping):
+        return dict(config), Path.cwd()
+    if not isinstance(config, str | Path):
+        raise ProjectError(
+            f"The project is a {type(config).__name__}.", wanted="A project file, its folder, or a dict of settings."
+        )
+    path = Path(config)
+    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml"):
+        raise ProjectError(f"{path} is no project file.", wanted="A .yaml file.", fix=f"If it is the data: data={path}")
+    value = read_project(path)
+    return value, (path if path.is_dir() else path.parent).resolve()
+
+
+def _nested(keys: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in keys.items():
+        if key == "data" and _in_memory(value):
+            value = {"path": value}
+        for part in reversed(key.split(".")[1:]):
+            value = {part: value}
+        nested = merge(nested, {key.split(".")[0]: value})
+    return nested
+
+
+def _in_memory(value: Any) -> bool:
+    """Rows handed over in Python: a list of dicts, a dict of columns, a DataFrame. Not a section, not paths."""
+    if value is None or isinstance(value, str | Path | DataSettings):
+        return False
+    if isinstance(value, Mapping):
+        lists = {"path", "label_names", "steps"}  # settings that are lists themselves
+        return bool(value) and not set(value) <= lists and all(isinstance(v, list | tuple) for v in value.values())
+    return True
+
+
+def _with_seed(project: Project) -> Project:
+    data, generate = project.data, project.generate
+    if data.seed is None:
+        data = dataclasses.replace(data, seed=project.seed)
+    if generate.seed is None:
+        generate = dataclasses.replace(generate, seed=project.seed)
+    return dataclasses.replace(project, data=data, generate=generate)
+
+
+def _specs(project: Project, name: str) -> list[tuple[str, Any]]:
+    value: Any = project
+    for part in name.split("."):
+        value = getattr(value, part)
+    return [(f"{name}[{i}]", spec) for i, spec in enumerate(value)] if isinstance(value, tuple) else [(name, value)]
+
+
+def _filled(project: Project) -> dict[str, Any]:
+    filled = as_dict(project)
+    path = project.data.path
+    is_path = isinstance(path, str) or (isinstance(path, list | tuple) and all(isinstance(p, str) for p in path))
+    if path is not None and not is_path:
+        filled["data"]["path"] = str(path) if isinstance(path, Path) else "(in memory)"
+    for name, kind in SPECS.items():
+        specs = [_plain_spec(kind, spec, where) for where, spec in _specs(project, name)]
+        *sections, last = name.split(".")
+        holder = filled
+        for section in sections:
+            holder = holder[section]
+        holder[last] = specs if isinstance(holder[last], list) else specs[0]
+    return filled
+
+
+def _plain_spec(kind: str, spec: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(spec) and not isinstance(spec, type):
+        raise ProjectError(
+            f"{where} is a {type(spec).__name__} object.", wanted='A name, or {"name": {settings}}: it is written into the run.'
+        )
+    return shelf(kind).filled(spec, where)
+
+
