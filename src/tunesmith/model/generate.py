@@ -224,6 +224,7 @@ def _build(path: str, net: nn.Module, prefix: list[int], longest_prompt: int) ->
     return GeneralDecoder(net, prefix, merge=path == "merged")
 
 
+@torch.inference_mode()
 def _agrees(path: str, net: nn.Module) -> bool:
     """Whether a path gives the logits of the plain forward: two rows over a prefix, one leaves, another joins."""
     parameter = next(net.parameters())

@@ -81,7 +81,7 @@ def choose(
         sampled = torch.zeros(len(tokens), dtype=torch.float32, device=logits.device)
     else:
         assert uniform is not None
-        probs = (scores / temperature).softmax(-1)
+        probs = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1)  # 0 / tiny stays 0
         if top_p < 1:
             probs = nucleus(probs, top_p)
         tokens = draw(probs, uniform)
@@ -91,7 +91,7 @@ def choose(
 
 
 def uniforms(seeds: Sequence[int], steps: Sequence[int]) -> np.ndarray:
-    """One float64 in [0, 1) per (seed, step), the same whatever else is in the batch. uniforms([0], [0]) -> [0.8833...].
+    """One float64 in [0, 1) per (seed, step), the same whatever else is in the batch. uniforms([0], [0]) -> [0.7012...].
 
     A counter-based generator: the output function of SplitMix64 (Steele et al. 2014) applied to the seed and then, with the
     step added, once more. Any integer is a seed.
