@@ -139,7 +139,12 @@ class Tokenizer:
         special  True: names of control tokens in the text become those tokens (template text). False: they are
                  encoded as the characters they are, so that nobody can end a turn by typing `<|end|>`.
         """
-        return self.encodings([text], special=special)[0].ids
+        with self._lock:  # the switch belongs to the shared backend
+            self.backend.encode_special_tokens = not special
+            try:
+                return self.backend.encode(text, add_special_tokens=False).ids
+            except (UnicodeEncodeError, TypeError) as error:
+                raise _bad_text([text]) or error from error
 
     def encode_many(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """`encode` for many texts at once, on all cores."""
@@ -147,12 +152,21 @@ class Tokenizer:
 
     def encodings(self, texts: Sequence[str], special: bool = False) -> list[tokenizers.Encoding]:
         """The backend's own encodings (ids, offsets in characters), nothing added around them."""
-        with self._lock:  # the switch below belongs to the shared backend
+        with self._lock:
             self.backend.encode_special_tokens = not special
             try:
                 return self.backend.encode_batch(list(texts), add_special_tokens=False)
             except (UnicodeEncodeError, TypeError) as error:
                 raise _bad_text(texts) or error from error
+
+    def encode_unadded(self, text: str) -> list[int]:
+        """Ids of `text` by the model's pieces alone: no added token is matched, special or not."""
+        if self.backend.normalizer is not None:
+            text = self.backend.normalizer.normalize_str(text)
+        words = [text]
+        if self.backend.pre_tokenizer is not None:
+            words = [word for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for word in words for token in self.backend.model.tokenize(word)]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of `ids`. skip_special leaves the control tokens out."""

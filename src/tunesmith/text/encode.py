@@ -1,0 +1,480 @@
+"""The one way in for words: training, evaluation, serving and export all turn text into ids here.
+
+    text = Text(tokenizer, length=1024)
+    text.chat([{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}])   # Examples to train on
+    text.prompt([{"role": "user", "content": "1+1?"}])                                        # ids to generate from
+    text.raw("Once upon a time")                                                              # a document
+
+How an answer is found: the conversation up to it is rendered as it will be when the model is asked (with the generation
+prompt), and once more with the answer. The first must be the beginning of the second, in text and in ids; what follows,
+through the token that ends the turn, is what is trained on. No string is searched for and nothing is guessed from roles, so
+what is trained on is exactly what the model must produce when served. An earlier answer shares the Example of a later one
+only if the later one holds it unchanged; where a template rewrites history (earlier thinking dropped) it gets its own.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tunesmith.core.errors import DataError, ModelError, SettingError
+from tunesmith.text.example import Example
+from tunesmith.text.guard import Guard
+from tunesmith.text.messages import Turn, read_messages, read_tools, split_reasoning
+from tunesmith.text.template import render, template_of, variables_of
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.too_long import POLICIES, TooLong
+
+REASONING = ("train", "mask", "drop")
+
+
+class Encoded(list[Example]):
+    """The Examples of one row. `dropped` says, for each one left out, why."""
+
+    def __init__(self, examples: Iterable[Example] = (), dropped: Iterable[str] = ()) -> None:
+        super().__init__(examples)
+        self.dropped = tuple(dropped)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of tokens of one message, all trained on or none: what `tunesmith data --show` colours."""
+
+    role: str
+    text: str
+    ids: tuple[int, ...]
+    weight: float
+
+    @property
+    def trained_on(self) -> bool:
+        return self.weight > 0
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One trained-on turn: ids[:start] is its prompt as served, the rest its tokens through the end of the turn."""
+
+    ids: list[int]
+    start: int
+    weights: list[float]  # of ids[start:]
+
+
+class Text:
+    """Words to Examples and prompts for one tokenizer.
+
+    length      most tokens an Example may have, or None for no limit
+    too_long    error | drop | split (raw text) | trim_prompt: what happens to a longer one
+    reasoning   train | mask (in the text, not trained on) | drop (taken out), of <think>...</think> or reasoning_content
+    virtual     ids a soft prompt puts before every Example; they count
+    variables   extra names for the chat template, as {"enable_thinking": False}
+    now         the moment templates see that write today's date; fixed, so that one run renders one way
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        length: int | None = None,
+        too_long: str = "error",
+        reasoning: str = "train",
+        virtual: int = 0,
+        variables: Mapping[str, Any] | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        if too_long not in POLICIES:
+            raise SettingError(f"too_long: {too_long} is unknown.", wanted=f"Known: {', '.join(POLICIES)}.")
+        if reasoning not in REASONING:
+            raise SettingError(f"reasoning: {reasoning} is unknown.", wanted=f"Known: {', '.join(REASONING)}.")
+        if length is not None and length - virtual < 2:
+            raise SettingError(f"length: {length} leaves no room.", wanted=f"At least {virtual + 2}.")
+        self.tokenizer = tokenizer
+        self.length = length
+        self.too_long = too_long
+        self.reasoning = reasoning
+        self.virtual = virtual
+        self.variables = {**variables_of(tokenizer), **(variables or {})}
+        self.now = now or datetime.now()
+        self._guards: dict[str, Guard] = {}
+        self._facts: dict[tuple[str, str], Any] = {}
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> Encoded:
+        """Examples of a conversation: one, unless the template rewrites earlier answers or a limit takes them apart.
+
+        Raises DataError for messages that cannot be used, TooLong under too_long: error.
+
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+            -> ids <|user|> hi <|end|> <|assistant|> yo <|end|>, weights 0 0 0 0 1 1
+        """
+        encoded = Encoded()
+        for group in self._groups(self._answers(_Chat(self, messages, tools))):
+            example = _example(group)
+            if self._room(example):
+                encoded.append(example)
+                continue
+            num = len(example) + self.virtual
+            if self.too_long == "drop":
+                encoded.dropped += (f"too long: {num} tokens, length is {self.length}",)
+            elif self.too_long == "trim_prompt":
+                encoded.extend(_example([self._trimmed(answer)]) for answer in group)
+            elif self.too_long == "split":
+                raise TooLong(num, self.limit, "too_long: split cuts raw text; a conversation cut apart loses its question.")
+            else:
+                raise TooLong(num, self.limit)
+        return encoded
+
+    def raw(self, text: str) -> Example:
+        """A document: its tokens and the end-of-text token, all trained on (BOS in front if the model is used to it)."""
+        example = self._document(text)
+        if not self._room(example):
+            raise TooLong(len(example) + self.virtual, self.limit)
+        return example
+
+    def pieces(self, text: str, length: int | None = None) -> list[Example]:
+        """A document cut into Examples of at most `length` tokens (default: the limit).
+
+        Neighbours share one token, the last of one being the first of the next, so that every token is predicted
+        exactly once.
+        """
+        length = length or (self.limit if self.length is not None else None)
+        whole = self._document(text)
+        if length is None or len(whole) <= length:
+            return [whole]
+        if length < 2:
+            raise SettingError(f"length: {length} is too small to split into.", wanted="At least 2.")
+        return [
+            Example.of(whole.ids[start : start + length], whole.weights[start : start + length])
+            for start in range(0, len(whole) - 1, length - 1)
+        ]
+
+    def documents(self, text: str) -> Encoded:
+        """`raw` under the too_long policy: the whole, its pieces, or nothing with the reason."""
+        if self.too_long == "split":
+            return Encoded(self.pieces(text))
+        example = self._document(text)
+        if self._room(example):
+            return Encoded([example])
+        num = len(example) + self.virtual
+        if self.too_long == "drop":
+            return Encoded(dropped=[f"too long: {num} tokens, length is {self.length}"])
+        why = "too_long: trim_prompt needs a prompt; raw text has none." if self.too_long == "trim_prompt" else ""
+        raise TooLong(num, self.limit, why)
+
+    # -- serving ------------------------------------------------------------------------------------------------
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Any = None, prefill: str = "") -> list[int]:
+        """Ids to generate an answer from: exactly those that come before an answer in training.
+
+        prefill  the beginning of the answer, given
+        """
+        chat = _Chat(self, messages, tools)
+        if chat.turns[-1].role == "assistant":
+            raise DataError(
+                "The last message is the assistant's: there is nothing to answer.",
+                fix="End with a user's message; give the beginning of an answer as prefill.",
+            )
+        text = chat.prompt(len(chat.turns))
+        chat.check_shown(text)
+        return self._one_bos(chat.guard.encode(text + chat.guard.mark(prefill, thinking=True)))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of an answer, without control tokens."""
+        return self.tokenizer.decode(ids)
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Every id that ends an answer: the model's own and the one its template ends a turn with."""
+        return tuple(dict.fromkeys((*self.tokenizer.eos_ids, self.end_of_turn)))
+
+    @property
+    def end_of_turn(self) -> int:
+        """The id the chat template ends an assistant's turn with."""
+        return self._end_of_turn(template_of(self.tokenizer))
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def segments(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> list[Segment]:
+        """The conversation as trained on, cut at messages and where training starts and stops. Limits do not apply."""
+        chat = _Chat(self, messages, tools)
+        segments: list[Segment] = []
+        for group in self._groups(self._answers(chat)):
+            example = _example(group)
+            ids, weights = example.ids.tolist(), example.weights.tolist()
+            cuts = _message_ends(chat, ids)
+            start = 0
+            for end in range(1, len(ids) + 1):
+                index = next((number for number, cut in cuts if start < cut), cuts[-1][0])
+                message_ends = any(cut == end for _, cut in cuts)
+                if end == len(ids) or message_ends or weights[end] != weights[start]:
+                    role = chat.turns[index].role
+                    words = self.tokenizer.decode(ids[start:end], skip_special=False)
+                    segments.append(Segment(role, words, tuple(ids[start:end]), weights[start]))
+                    start = end
+        return segments
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """Tokens an Example may have of its own."""
+        return (self.length or 0) - self.virtual
+
+    def _room(self, example: Example) -> bool:
+        return self.length is None or len(example) <= self.limit
+
+    def _document(self, text: str) -> Example:
+        around = self.tokenizer
+        after = around.suffix_ids or ([] if around.eos is None else [around.eos])
+        ids = [*around.prefix_ids, *around.encode(text), *after]
+        return Example.of(ids, [1.0] * len(ids))
+
+    def _guard(self, template: str) -> Guard:
+        if template not in self._guards:
+            self._guards[template] = Guard(self.tokenizer, template)
+        return self._guards[template]
+
+    def _answers(self, chat: "_Chat") -> list[_Answer]:
+        trained = [index for index, turn in enumerate(chat.turns) if turn.weight > 0]
+        if not trained:
+            raise DataError(
+                "No message is trained on.",
+                wanted="At least one assistant's message without train: false.",
+                fix=f"Roles found: {', '.join(turn.role for turn in chat.turns)}.",
+            )
+        return [self._answer(chat, index) for index in trained]
+
+    def _answer(self, chat: "_Chat", index: int) -> _Answer:
+        turn, guard = chat.turns[index], chat.guard
+        before, whole = chat.prompt(index), chat.upto(index)
+        if not whole.startswith(before):
+            raise DataError(
+                f"messages[{index}]: the chat template does not continue its own generation prompt, so training would "
+                f"not show the model what it is served.\nServed: ...{guard.clean(before)[-80:]!r}\n"
+                f"Written: ...{guard.clean(whole)[max(0, len(before) - 80) :][:160]!r}",
+                fix="Correct chat_template.jinja: with add_generation_prompt it must write the beginning of the answer.",
+            )
+        chat.check_answered(index, before, whole)
+        prompt_ids, ids = guard.encode(before), guard.encode(whole)
+        start = len(prompt_ids)
+        joint = ids[:start] == prompt_ids
+        if not joint:  # a token straddles the border: as when served, the answer's tokens start after the prompt's
+            ids = prompt_ids + guard.encode(whole[len(before) :], inside=True)
+        stops = {*self.tokenizer.eos_ids, self._end_of_turn(chat.template)}
+        end = next((at for at in range(start, len(ids)) if ids[at] in stops), None)
+        if end is None:
+            raise DataError(
+                f"messages[{index}]: the chat template does not end this turn with a token that stops generation.",
+                fix="Correct chat_template.jinja, or name the stop token in generation_config.json (eos_token_id).",
+            )
+        ids = self._one_bos(ids[: end + 1])
+        weights = [turn.weight] * (end + 1 - start)
+        if self.reasoning == "mask" and chat.reasoning[index]:
+            spans = guard.spans(whole) if joint else guard.spans(whole[len(before) :], inside=True)
+            shift, first = (0, start) if joint else (len(before), 0)
+            at = whole.index(chat.reasoning[index], len(before)) - shift
+            for number, (_, left, right) in enumerate(spans[first : first + len(weights)]):
+                if left < at + len(chat.reasoning[index]) and right > at:
+                    weights[number] = 0.0
+        return _Answer(ids, start, weights)
+
+    def _groups(self, answers: list[_Answer]) -> list[list[_Answer]]:
+        """Answers that lie unchanged in a later one share its Example."""
+        groups: list[list[_Answer]] = []
+        for answer in reversed(answers):
+            if groups and groups[-1][-1].ids[: len(answer.ids)] == answer.ids:
+                groups[-1].insert(0, answer)
+            else:
+                groups.append([answer])
+        return groups[::-1]
+
+    def _trimmed(self, answer: _Answer) -> _Answer:
+        """The end of the prompt and the whole answer."""
+        num_answer = len(answer.ids) - answer.start
+        room = self.limit - num_answer
+        if room < 1:
+            num = len(answer.ids) + self.virtual
+            raise TooLong(num, self.limit, f"The answer alone has {num_answer} tokens; trim_prompt never cuts an answer.")
+        prompt = answer.ids[: answer.start]
+        if len(prompt) > room:
+            keep_bos = prompt[0] == self.tokenizer.bos
+            prompt = [prompt[0], *prompt[len(prompt) - room + 1 :]] if keep_bos else prompt[len(prompt) - room :]
+        return _Answer(prompt + answer.ids[answer.start :], len(prompt), answer.weights)
+
+    def _one_bos(self, ids: list[int]) -> list[int]:
+        bos = self.tokenizer.bos
+        if bos is not None and ids[:2] == [bos, bos]:
+            raise ModelError(
+                f"The chat template writes {self.tokenizer.bos_token} twice at the start.",
+                fix="Correct chat_template.jinja, or remove the token from the first message.",
+            )
+        return ids
+
+    def _end_of_turn(self, template: str) -> int:
+        key = (template, "end_of_turn")
+        if key not in self._facts:
+            probe = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ok7"}]
+            written = render(template, probe, variables=self.variables, now=self.now)
+            tail = written.rpartition("Ok7")[2]
+            added = self.tokenizer.backend.get_added_tokens_decoder()
+            ids = [id for id in self.tokenizer.encode(tail, special=True) if id in added]
+            if not ids:
+                raise ModelError(
+                    f"The chat template writes no control token after an answer (but {tail!r}), so a model trained with "
+                    "it would never stop.",
+                    fix="Write the eos token after the assistant's content in chat_template.jinja.",
+                )
+            self._facts[key] = ids[0]
+        return self._facts[key]
+
+    def _shows_tools(self, template: str) -> bool:
+        key = (template, "tools")
+        if key not in self._facts:
+            probe = [{"type": "function", "function": {"name": "probe_7", "description": "", "parameters": {}}}]
+            hello = [{"role": "user", "content": "Hi"}]
+            self._facts[key] = "probe_7" in render(template, hello, probe, variables=self.variables, now=self.now)
+        return self._facts[key]
+
+
+class _Chat:
+    """One conversation, read, marked and ready to be rendered up to any message."""
+
+    def __init__(self, text: Text, messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
+        self.text = text
+        schemas = read_tools(tools)
+        self.template = template_of(text.tokenizer, tools=schemas is not None)
+        self.guard = guard = text._guard(self.template)
+        if schemas is not None and not text._shows_tools(self.template):
+            raise DataError(
+                "The row brings tools, but the model's chat template has no place for them.",
+                fix="Use a model with tool calling, or describe the tools in the first message.",
+            )
+        reads_reasoning = any(name in self.template for name in ("reasoning_content", "message.thinking"))
+        self.turns: list[Turn] = []
+        self.reasoning: list[str] = []  # as it stands in the rendered text, "" where there is none
+        for turn in read_messages(messages):
+            message = dict(turn.message)
+            thought = ""
+            if turn.role == "assistant":
+                thought = _take_reasoning(message)
+                if text.reasoning == "drop":
+                    thought = ""
+                if thought and reads_reasoning:
+                    message["reasoning_content"] = thought
+                elif thought:
+                    message["content"] = f"<think>\n{thought}\n</think>\n\n{message.get('content', '')}"
+            thinking = bool(thought) and not reads_reasoning
+            self.turns.append(Turn(guard.mark(message, thinking), turn.weight))
+            self.reasoning.append(guard.mark(thought, thinking))
+        self.tools = guard.mark(schemas)
+
+    def prompt(self, index: int) -> str:
+        """What is served when message `index` is to be written."""
+        return self._render(index, True)
+
+    def upto(self, index: int) -> str:
+        """The conversation through message `index`."""
+        return self._render(index + 1, False)
+
+    def _render(self, num: int, add_generation_prompt: bool) -> str:
+        text = self.text
+        messages = [turn.message for turn in self.turns[:num]]
+
+        def attempt(messages: list[dict[str, Any]]) -> str:
+            return render(
+                self.template,
+                messages,
+                self.tools,
+                add_generation_prompt=add_generation_prompt,
+                variables=text.variables,
+                now=text.now,
+            )
+
+        try:
+            return attempt(messages)
+        except DataError as error:
+            rest = [message for message in messages if message["role"] != "system"]
+            if len(rest) == len(messages) or not rest:
+                raise
+            try:
+                attempt(rest)
+            except DataError:
+                raise error from None
+            raise DataError(
+                f"The model's chat template has no system role. It says: {error.found.partition(': ')[2]}",
+                fix="Put the instructions at the start of the first user message, or use a model with a system role.",
+            ) from error
+
+    def check_shown(self, written: str, upto: int | None = None) -> None:
+        """Refuse a template that leaves out, in silence, what people and tools said."""
+        for index, turn in enumerate(self.turns[:upto]):
+            content = turn.message.get("content", "").strip()
+            if turn.role == "assistant" or content in written:
+                continue
+            if json.dumps(content, ensure_ascii=False)[1:-1] in written:
+                continue
+            raise DataError(
+                f"The model's chat template leaves out messages[{index}] ({turn.role}): {content!r:.60}",
+                fix="Use a role the template knows, or put the text into a user's message.",
+            )
+
+    def check_answered(self, index: int, before: str, whole: str) -> None:
+        """Refuse an answer of which the template writes only a part."""
+        self.check_shown(before, index)
+        message, answer = self.turns[index].message, whole[len(before) :]
+        for call in message.get("tool_calls", ()):
+            if call["function"]["name"] not in answer:
+                raise DataError(
+                    f"messages[{index}] calls {call['function']['name']}, but the model's chat template has no place for "
+                    "tool calls.",
+                    fix="Use a model with tool calling, or write the call as the message's content.",
+                )
+        if self.reasoning[index] and self.reasoning[index] not in answer:
+            raise DataError(
+                f"messages[{index}] holds reasoning, but the model's chat template leaves it out.",
+                fix="Say so: reasoning: drop.",
+            )
+        if message.get("content", "").strip() not in answer:
+            raise DataError(
+                f"messages[{index}]: the model's chat template changes the answer it should teach: "
+                f"{self.guard.clean(message['content'])!r:.60} became {self.guard.clean(answer)!r:.80}",
+                fix="Correct chat_template.jinja, or write the answer in the form it wants.",
+            )
+
+
+def _take_reasoning(message: dict[str, Any]) -> str:
+    """Remove the reasoning from an assistant's message and return it."""
+    thought = message.pop("reasoning_content", "").strip()
+    if not thought and "content" in message:
+        found = split_reasoning(message["content"])
+        if found is not None:
+            thought, message["content"] = found
+    return thought
+
+
+def _example(group: list[_Answer]) -> Example:
+    """Answers that lie in the last one's ids, as one Example."""
+    ids = group[-1].ids
+    weights = [0.0] * len(ids)
+    for answer in group:
+        weights[answer.start : len(answer.ids)] = answer.weights
+    return Example.of(ids, weights)
+
+
+def _message_ends(chat: _Chat, ids: list[int]) -> list[tuple[int, int]]:
+    """(message, first token after it) by rendering ever longer prefixes; a message no prefix can end on joins the next."""
+    ends: list[tuple[int, int]] = []
+    for index in range(len(chat.turns)):
+        try:
+            prefix = chat.guard.encode(chat.upto(index))
+        except DataError:  # as templates that insist on a user's message after the system's
+            continue
+        common = next((at for at, (one, other) in enumerate(zip(prefix, ids)) if one != other), min(len(prefix), len(ids)))
+        if common > (ends[-1][1] if ends else 0):
+            ends.append((index, common))
+        if common == len(ids):
+            break
+    if not ends or ends[-1][1] < len(ids):
+        ends.append((min(len(chat.turns) - 1, ends[-1][0] + 1 if ends else 0), len(ids)))
+    return ends
