@@ -1,0 +1,117 @@
+"""Fills pages with what the code says, so that nobody keeps a list by hand. mkdocs calls the two hooks at the end.
+
+In a page, alone on a line:   <!-- verbs -->   <!-- settings -->   <!-- shelves -->
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from tunesmith.api.config import Project
+from tunesmith.core import source
+from tunesmith.core.fill import describe, section_of
+from tunesmith.core.shelf import shelves
+
+ROOT = Path(__file__).resolve().parents[2]
+API = ROOT / "src" / "tunesmith" / "api"
+
+
+def verbs() -> str:
+    """A table of all verbs, then each with its call and its docstring."""
+    functions = [
+        source.function(file, file.stem)
+        for file in sorted(API.glob("*.py"))
+        if source.defines_function(file, file.stem)
+    ]
+    rows = [f"| [`{each.name}`](#{each.name}) | {_first(each.doc)} |" for each in functions]
+    parts = ["| verb | does |", "|---|---|", *rows, ""]
+    for each in functions:
+        parts += [f"## {each.name}", "", _first(each.doc), "", "```text", _call(each), "```", ""]
+        rest = each.doc.partition("\n")[2].strip("\n")
+        if rest:
+            parts += ["```text", rest, "```", ""]
+    return "\n".join(parts)
+
+
+def settings() -> str:
+    """The top level of a project file, then each of its sections."""
+    hints = get_type_hints(Project)
+    parts = ["## The top level", "", *_table(describe(Project))]
+    for field in dataclasses.fields(Project):
+        section = section_of(hints[field.name])
+        if section is not None:
+            parts += ["", f"## {field.name}", "", (section.__doc__ or "").strip(), "", *_table(describe(section))]
+    return "\n".join(parts)
+
+
+def items() -> str:
+    """Every item of every shelf with its settings."""
+    parts: list[str] = []
+    for shelf in shelves():
+        parts += ["", f"## {shelf.name}", ""]
+        for item in shelf.items().values():
+            parts += [f"### {item.name}", "", item.doc, ""]
+            if item.settings():
+                parts += [*_table(item.settings()), ""]
+    return "\n".join(parts)
+
+
+PLACES: dict[str, Callable[[], str]] = {"verbs": verbs, "settings": settings, "shelves": items}
+
+
+def fill_in(text: str) -> str:
+    """A page with its places filled."""
+    for name, make in PLACES.items():
+        place = f"<!-- {name} -->"
+        if place in text:
+            text = text.replace(place, make())
+    return text
+
+
+def _first(doc: str) -> str:
+    return doc.strip().split("\n")[0].replace("|", "\\|")
+
+
+def _call(function: source.Function) -> str:
+    words = [_parameter(field) for field in function.positional]
+    if function.more:
+        words.append(f"*{function.more}")
+    elif function.keyword:
+        words.append("*")
+    words += [_parameter(field) for field in function.keyword]
+    if function.keys:
+        words.append(f"**{function.keys}")
+    return f"tunesmith.{function.name}({', '.join(words)})"
+
+
+def _parameter(field: source.Field) -> str:
+    text = f"{field.name}: {field.type}" if field.type else field.name
+    return f"{text} = {field.default}" if field.default else text
+
+
+def _table(fields: list[source.Field]) -> list[str]:
+    rows = [f"| `{f.name}` | {_code(f.type)} | {_code(f.default)} | {_cell(f.doc)} |" for f in fields]
+    return ["| setting | type | default | what it does |", "|---|---|---|---|", *rows]
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`" if text else "required"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("{{", "&#123;&#123;")
+
+
+def on_config(config: Any) -> Any:
+    """Put every page of decisions/ into the menu: a new one needs no change elsewhere."""
+    pages = sorted(page.name for page in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    for entry in config["nav"]:
+        if "Decisions" in entry:
+            entry["Decisions"] = ["decisions/index.md", *(f"decisions/{name}" for name in pages)]
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill a page before mkdocs renders it."""
+    return fill_in(markdown)
