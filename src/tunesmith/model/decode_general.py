@@ -122,7 +122,9 @@ def can_merge(net: nn.Module) -> bool:
 
     if "past_key_values" not in inspect.signature(net.forward).parameters:
         return False
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=net.config).layers)
+    return all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=net.config).layers
+    )
 
 
 def _merged(groups: list[_Group]) -> _Group:
@@ -135,7 +137,10 @@ def _merged(groups: list[_Group]) -> _Group:
         return F.pad(tensor, (0, 0, width - group.width, 0))
 
     data = [
-        tuple(torch.cat([widened(getattr(layer, name), g) for layer, g in zip(layers, groups)]) for name in ("keys", "values"))
+        tuple(
+            torch.cat([widened(getattr(layer, name), g) for layer, g in zip(layers, groups)])
+            for name in ("keys", "values")
+        )
         for layers in zip(*(group.cache.layers for group in groups))
     ]
     rows = [row for group in groups for row in group.rows]

@@ -46,7 +46,9 @@ def why_not(net: nn.Module, *, longest: int) -> str:
     body, head = getattr(net, "model", None), getattr(net, "lm_head", None)
     if body is None or head is None:
         return "no .model and .lm_head"
-    if strange := _strange(net, {"model", "lm_head"}) or _strange(body, {"embed_tokens", "layers", "norm", "rotary_emb"}):
+    if strange := _strange(net, {"model", "lm_head"}) or _strange(
+        body, {"embed_tokens", "layers", "norm", "rotary_emb"}
+    ):
         return strange
     config = net.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -85,7 +87,9 @@ class LeanDecoder:
         weight = body.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         bytes_fused = sum(
-            p.numel() * p.element_size() for n, p in body.layers.named_parameters() if "o_proj" not in n and "down" not in n
+            p.numel() * p.element_size()
+            for n, p in body.layers.named_parameters()
+            if "o_proj" not in n and "down" not in n
         )
         self.layers = [_read_layer(layer, bytes_fused <= _FUSE_BELOW) for layer in body.layers]
         self.norm, self.head = _norm(body.norm), _linear(net.lm_head)
@@ -94,7 +98,7 @@ class LeanDecoder:
         self.num_rows, self.column = 0, longest_prompt  # the next token is written to this column
         self.starts: list[int] = []  # first column of each row
         self.cache = torch.empty(0)
-        self.mask = torch.empty(0)  # (rows, columns), 0 or -inf: left of a row's start
+        self.mask: torch.Tensor | None = None  # None: all rows start at the same column
         self.position = torch.empty(0, dtype=torch.long)  # (rows,) of the next token
         self.prefix = torch.zeros(len(self.layers), 2, self.kv_heads, len(prefix), self.head_dim, **self._like)
         if prefix:
@@ -120,11 +124,6 @@ class LeanDecoder:
         self.starts += [self.column - length for length in lengths]
         past = torch.tensor(lengths, device=self.device) + self.prefix.shape[3]
         self.position = past if not self.num_rows else torch.cat([self.position, past])
-        columns = torch.arange(self.mask.shape[1], device=self.device)
-        before = columns < torch.tensor(self.starts[self.num_rows :], device=self.device)[:, None]
-        self.mask[self.num_rows : self.num_rows + len(prompts)] = torch.zeros_like(before, dtype=self.dtype).masked_fill_(
-            before, float("-inf")
-        )
         self.num_rows += len(prompts)
         self._measure()
         return logits[[place[prompt] for prompt in prompts]]
@@ -139,7 +138,7 @@ class LeanDecoder:
         written = self.cache[:, :n, :, column].unbind(0)
         seen = self.cache[:, :n, :, first : column + 1]
         keys, values = seen[:, :, : self.kv_heads].unbind(0), seen[:, :, self.kv_heads :].unbind(0)
-        mask = None if self.even else self.mask[:n, None, None, first : column + 1]
+        mask = None if self.mask is None else self.mask[:, None, None, first : column + 1]
         split, scale = (n, self.kv_heads, self.group, self.head_dim), self.scale
 
         if self.prefix.shape[3]:
@@ -164,17 +163,10 @@ class LeanDecoder:
     def keep(self, rows: Sequence[int]) -> None:
         """See Decoder.keep. Only rows whose number changes are moved."""
         moved = [(new, old) for new, old in enumerate(rows) if new != old]
-        first = self.first
-        if any(old < new for new, old in moved):  # a target may be another row's source: move through a copy
-            index = torch.tensor([old for _, old in moved], device=self.device)
-            copies = self.cache[:, index, :, first : self.column]
-            for number, (new, _) in enumerate(moved):
-                self.cache[:, new, :, first : self.column] = copies[:, number]
-            self.mask[: len(rows)] = self.mask[list(rows)]
-        else:
-            for new, old in moved:
-                self.cache[:, new, :, first : self.column] = self.cache[:, old, :, first : self.column]
-                self.mask[new] = self.mask[old]
+        if moved:
+            span = slice(self.first, self.column)
+            new, old = torch.tensor(moved, device=self.device).unbind(1)
+            self.cache[:, new, :, span] = self.cache[:, old, :, span]
         self.starts = [self.starts[row] for row in rows]
         if len(rows) < self.num_rows or moved:
             self.position = self.position[list(rows)]
@@ -183,7 +175,9 @@ class LeanDecoder:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def _walk(self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _walk(
+        self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
         """Through all layers: ids and positions (tokens,) -> hidden states (tokens, features) before the last norm.
 
         attend(layer, qkv) gets queries, keys and values (tokens, heads, head_dim), rotated, and gives back (tokens, ...).
@@ -259,10 +253,14 @@ class LeanDecoder:
     # -- book-keeping -------------------------------------------------------------------------------------------
 
     def _measure(self) -> None:
-        """What only changes when rows come and go: first used column, longest text, whether all start together."""
+        """What only changes when rows come and go: first used column, longest text, mask (rows, columns) of 0 and -inf."""
         self.first = min(self.starts, default=self.column)
-        self.even = all(start == self.first for start in self.starts)
         self.longest = self.prefix.shape[3] + self.column - self.first
+        self.mask = None
+        if not all(start == self.first for start in self.starts):
+            columns = torch.arange(self.cache.shape[3], device=self.device)
+            hidden = columns < torch.tensor(self.starts, device=self.device)[:, None]
+            self.mask = torch.zeros(hidden.shape, **self._like).masked_fill_(hidden, float("-inf"))
 
     def _make_room(self, rows: int, length: int) -> None:
         """Move what is cached to the left as far as it goes, into a larger cache where it is too small."""
@@ -278,14 +276,14 @@ class LeanDecoder:
         old_rows, old_columns = (self.cache.shape[1], self.cache.shape[3]) if self.cache.numel() else (0, 0)
         columns = old_columns if used + _ROOM <= old_columns else used + max(_ROOM, used // 2)
         shift = self.column - used
-        cache = torch.zeros(len(self.layers), max(rows, old_rows), 2 * self.kv_heads, columns, self.head_dim, **self._like)
-        mask = torch.zeros(cache.shape[1], columns, **self._like)
+        cache = torch.zeros(
+            len(self.layers), max(rows, old_rows), 2 * self.kv_heads, columns, self.head_dim, **self._like
+        )
         if self.num_rows:
             span = slice(self.first, self.column)
             moved = slice(self.first - shift, self.column - shift)
             cache[:, : self.num_rows, :, moved] = self.cache[:, : self.num_rows, :, span]
-            mask[: self.num_rows, moved] = self.mask[: self.num_rows, span]
-        self.cache, self.mask, self.column = cache, mask, used
+        self.cache, self.column = cache, used
         self.starts = [start - shift for start in self.starts]
         self._measure()
 
@@ -349,7 +347,9 @@ def _portions(prompts: list[tuple[int, ...]], limit: int) -> list[list[tuple[int
 
 def _read_layer(layer: Any, fuse: bool) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    act: Apply = F.silu if isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" else mlp.act_fn
+    act: Apply = (
+        F.silu if isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" else mlp.act_fn
+    )
     gate_up, down = _linears([mlp.gate_proj, mlp.up_proj], fuse), _linear(mlp.down_proj)
 
     def feed_forward(x: torch.Tensor) -> torch.Tensor:

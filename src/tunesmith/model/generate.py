@@ -129,9 +129,7 @@ def generate(
                     now = time.perf_counter()
                     joined = decoder.join([prompts[i][shared:] for i in new])
                     logits = joined if not rows else torch.cat([logits, joined])
-                    rows += [
-                        _Row(i, seeds[i], now, text=_Text(model.tokenizer, stops) if stops else None) for i in new
-                    ]
+                    rows += [_Row(i, seeds[i], now, text=_Text(model.tokenizer, stops) if stops else None) for i in new]
                     if penalised:
                         fresh = torch.zeros(len(new), logits.shape[-1], device=device)
                         counts = fresh if counts is None else torch.cat([counts, fresh])
@@ -334,7 +332,9 @@ class _Text:
     def __init__(self, tokenizer: Any, stops: list[str]) -> None:
         self.tokenizer, self.stops = tokenizer, stops
         self.whole = self.cut = ""
-        self.context = self.read = 0  # ids before `read` are in `whole`; those from `context` on are decoded with the new ones
+        self.context = self.read = (
+            0  # ids before `read` are in `whole`; those from `context` on are decoded with the new ones
+        )
 
     def add(self, ids: list[int]) -> bool:
         """Take in what is new in ids; True when a stop string is complete. `cut` then is the text before it."""
