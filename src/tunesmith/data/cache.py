@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tunesmith.core.files import explain_os_error
 from tunesmith.text.example import Example, Unit
 
 FORMAT = 1
@@ -104,9 +105,13 @@ class UnitCache:
                 shutil.rmtree(old)
             else:
                 making.rename(target)
-        except BaseException:
+        except OSError as error:
+            explained = explain_os_error(error, target)
+            if explained is None:
+                raise
+            raise explained from error
+        finally:
             shutil.rmtree(making, ignore_errors=True)
-            raise
         return UnitCache(target)
 
     def __len__(self) -> int:

@@ -18,11 +18,12 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+
+from tunesmith.core.files import writing
 
 Row = dict[str, Any]
 _BLOCK = 1 << 22
@@ -58,7 +59,7 @@ class RowFile:
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as they come, one JSON object a line; the file appears only when it is whole. Returns their number."""
     number = 0
-    with written_whole(path) as file:
+    with writing(path) as file:
         for row in rows:
             file.write(line(row))
             number += 1
@@ -68,23 +69,6 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) 
 def line(row: Mapping[str, Any]) -> bytes:
     """A row as its line in a JSONL file: UTF-8, not escaped, no NaN."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-@contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to that takes its name only when the block ends well."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with open(making, "wb", buffering=1 << 20) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(making, target)
-    except BaseException:
-        making.unlink(missing_ok=True)
-        raise
 
 
 def _line_starts(path: Path) -> np.ndarray:
