@@ -7,6 +7,7 @@
 Nothing heavy is imported here: a verb imports what it needs when it is called.
 """
 
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -15,6 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing is told to anybody
 
 
 @cache

@@ -9,16 +9,18 @@ Only the files of api/ see a Project; everything below asks for the values it ne
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from tunesmith.core.errors import ProjectError
-from tunesmith.core.fill import conform, fill
+from tunesmith.core.fill import conform, describe, fill, section_of
 from tunesmith.core.limits import at_least
 from tunesmith.core.project import NAMES, merge, place, read_project
 from tunesmith.core.shelf import shelf, use
+from tunesmith.core.source import Field
 from tunesmith.data.settings import DataSettings
 from tunesmith.evals.settings import EvalSettings
 from tunesmith.model.settings import GenerateSettings
@@ -210,3 +212,28 @@ def _plain_spec(kind: str, spec: Any, where: str) -> Any:
     return shelf(kind).filled(spec, where)
 
 
+
+
+@functools.cache
+def catalogue() -> dict[str, Field]:
+    """Every setting of a project by its dotted name, as its source says it: type, default, doc. Sections come before theirs."""
+    found: dict[str, Field] = {}
+    hints = get_type_hints(Project)
+    for setting in describe(Project):
+        found[setting.name] = setting
+        section = section_of(hints[setting.name])
+        if section is not None:
+            found |= {f"{setting.name}.{inner.name}": inner for inner in describe(section)}
+    return found
+
+
+def setting_file(name: str) -> Path:
+    """The file where a setting, by its dotted name, is defined."""
+    section = section_of(get_type_hints(Project)[name.partition(".")[0]]) if "." in name else None
+    return Path(inspect.getfile(section or Project))
+
+
+def use_project_files(config: str | None = None) -> None:
+    """Put the files of a project's `use:` on the shelves, for looking around; nothing else of it is checked."""
+    raw, root = _read(config)
+    use(conform(raw.get("use", ()), tuple[str, ...], "use"), root)

@@ -55,6 +55,13 @@ def defines_function(path: Path, name: str) -> bool:
     return not name.startswith("_") and re.search(rf"^def {re.escape(name)}\(", _text(path), re.MULTILINE) is not None
 
 
+def verb_line(path: Path) -> str | None:
+    """The first docstring line of the function that is named like its file and returns a Result; None = there is none."""
+    wanted = rf'^def {re.escape(path.stem)}\(.*?\)\s*->\s*"?Result"?:\s*\n\s+[rR]?"""\s*(.*?)\s*(?:\n|""")'
+    found = re.search(wanted, _text(path), re.MULTILINE | re.DOTALL)
+    return None if path.stem.startswith("_") or found is None else found[1]
+
+
 def class_for(path: Path) -> str:
     """The top-level class named like the file (exact_match.py: ExactMatch; case does not count), or ""."""
     wanted = path.stem.replace("_", "").lower()

@@ -126,6 +126,16 @@ class TrainSettings:
         at_least("train.save_every", self.save_every, 1)
         at_least("train.sample", self.sample, 0)
         at_least("train.threads", self.threads, 1)
+        for name, default, readers in (
+            ("momentum", 0.9, ("sgd", "muon")),
+            ("betas", (0.9, 0.999), ("adamw", "adam", "muon")),
+            ("eps", 1e-8, ("adamw", "adam", "muon")),
+        ):
+            if getattr(self, name) != default and self.optimizer not in readers:
+                raise SettingError(
+                    f"train.{name} is set, but the optimizer {self.optimizer} does not read it.",
+                    fix=f"Leave it out, or choose train.optimizer: {readers[0]}",
+                )
         if self.early_stopping is not None and self.eval_every is None:
             raise SettingError(
                 f"train.early_stopping is {self.early_stopping}, but train.eval_every is null.",

@@ -1,0 +1,151 @@
+"""tunesmith explain: what a word means; and finding the word, for where and eject."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.core.errors import SettingError
+from tunesmith.core.result import Result
+
+if TYPE_CHECKING:
+    from tunesmith.core.shelf import Item
+    from tunesmith.core.source import Field
+
+_API = Path(__file__).resolve().parent
+
+
+def explain(name: str | None = None, *, lang: str | None = None, project: str | None = None) -> Result:
+    """Say what a verb, setting, method, adapter, metric or data step is, and what it takes.
+
+    name      lora, train.lr, temperature, sft, a verb; `settings` for all settings; without it, what there is
+    lang      en or ko: only that language; both without it
+    project   a project file whose `use:` counts too; tunesmith.yaml here without it
+
+    Example: tunesmith explain lora
+    """
+    from tunesmith.api.config import catalogue, use_project_files
+
+    if lang not in (None, "en", "ko"):
+        raise SettingError(f'lang is "{lang}".', wanted="It must be en or ko.")
+    use_project_files(project)
+    if name is None:
+        return _overview()
+    if name == "settings":
+        fields = catalogue()
+        text = "\n".join(_setting_line(dotted, field) for dotted, field in fields.items())
+        return Result(settings={dotted: _facts(field) for dotted, field in fields.items()}, text=text)
+    parts: list[str] = []
+    facts: dict[str, object] = {}
+    for kind, path, _line in find(name, None, look=False):
+        text, fact = _explained(name, kind, path, lang)
+        parts.append(text)
+        facts[kind] = fact
+    return Result(name=name, found=facts, text="\n\n".join(parts))
+
+
+def find(name: str, project: str | None = None, *, look: bool = True) -> list[tuple[str, Path, int]]:
+    """Every thing of that name as (kind, file, line); kind is a shelf, "setting NAME" or "verb". None is a SettingError.
+
+    `look` puts the project's own files on the shelves first.
+    """
+    from tunesmith.api.config import catalogue, setting_file, use_project_files
+    from tunesmith.core import source
+    from tunesmith.core.names import unknown
+    from tunesmith.core.shelf import shelves
+
+    if look:
+        use_project_files(project)
+    found = [(item.shelf, item.path, item.line) for item in items_called(name, required=False)]
+    fields = catalogue()
+    dotted = [full for full in fields if name in (full, full.rpartition(".")[2])]
+    found += [(f"setting {full}", setting_file(full), fields[full].line) for full in dotted]
+    verb = _API / f"{name}.py"
+    if name.isidentifier() and verb.is_file() and source.defines_function(verb, name):
+        found.append(("verb", verb, source.function(verb, name).line))
+    if not found:
+        known = [item for one in shelves() for item in one.names()] + [*fields]
+        known += [full.rpartition(".")[2] for full in fields]
+        known += [path.stem for path in _API.glob("*.py") if source.defines_function(path, path.stem)]
+        raise unknown("verb, setting or item of a shelf", name, known)
+    return found
+
+
+def items_called(name: str, *, required: bool = True) -> "list[Item]":
+    """Items of all shelves with that name; `metrics/accuracy` asks one shelf only. None is a SettingError if required."""
+    from tunesmith.core.names import unknown
+    from tunesmith.core.shelf import shelf, shelves
+
+    kind, _, last = name.rpartition("/")
+    looked = [shelf(kind)] if kind else shelves()
+    listed = [one.items() for one in looked]
+    found = [items[last] for items in listed if last in items]
+    if not found and required:
+        raise unknown("item of a shelf", last, [known for items in listed for known in items])
+    return found
+
+
+def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str, dict[str, object]]:
+    from tunesmith.api.config import catalogue
+    from tunesmith.core import source
+    from tunesmith.core.shelf import shelf
+
+    if kind.startswith("setting "):
+        full = kind.removeprefix("setting ")
+        field = catalogue()[full]
+        lines = [f"{full}: a setting of the project", "", in_language(field.doc, lang), "", *_type_lines(field)]
+        return "\n".join(lines), _facts(field)
+    if kind == "verb":
+        doc = source.function(path, name).doc
+        return f"tunesmith {name}\n\n{in_language(doc, lang)}", {"doc": doc}
+    item = shelf(kind).item(name.rpartition("/")[2])
+    fields = item.settings()
+    doc = source.module_doc(item.path)
+    lines = [f"{item.name}: one of the {kind}", "", in_language(doc, lang)]
+    if fields:
+        lines += ["", "Settings:"]
+        lines += [f"  {_setting_line(field.name, field)}" for field in fields]
+    return "\n".join(lines), {"doc": doc, "origin": item.origin, "settings": {field.name: _facts(field) for field in fields}}
+
+
+def in_language(doc: str, lang: str | None) -> str:
+    """The paragraphs of a text in one language; all of it where it has none in that language.
+
+    >>> in_language("Learn answers.\\n\\n답을 배웁니다.", "ko")
+    '답을 배웁니다.'
+    """
+    if lang is None:
+        return doc
+    paragraphs = doc.split("\n\n")
+    chosen = [text for text in paragraphs if bool(re.search("[가-힣]", text)) == (lang == "ko")]
+    return "\n\n".join(chosen or paragraphs)
+
+
+def _setting_line(name: str, field: "Field") -> str:
+    default = f" = {field.default}" if field.default and not field.default.startswith("field(") else ""
+    return f"{name}: {_short(field.type)}{default}\n      {field.doc}" if field.doc else f"{name}: {_short(field.type)}{default}"
+
+
+def _type_lines(field: "Field") -> list[str]:
+    lines = [f"Type:     {_short(field.type)}"]
+    if field.default and not field.default.startswith("field("):
+        lines.append(f"Default:  {field.default}")
+    return lines
+
+
+def _short(kind: str) -> str:
+    inside = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), kind)
+    return inside.replace("None", "null")
+
+
+def _facts(field: "Field") -> dict[str, object]:
+    return {"type": field.type, "default": field.default, "doc": field.doc}
+
+
+def _overview() -> Result:
+    from tunesmith.core.shelf import shelves
+
+    known = {one.name: one.names() for one in shelves()}
+    lines = ["tunesmith explain NAME, where NAME is one of", ""]
+    lines += [f"  {kind + ':':<12}{', '.join(names)}" for kind, names in known.items()]
+    lines += ["  settings:   all of them with `tunesmith explain settings`", "  verbs:      see `tunesmith --help`"]
+    return Result(known, text="\n".join(lines))
