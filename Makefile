@@ -59,7 +59,7 @@ floors: $(VENV)/.dev
 	$(bin)/lint-imports --no-logo
 
 docs: $(VENV)/.dev
-	$(bin)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -q tests/house/test_docs.py
 
 clean:
