@@ -6,10 +6,11 @@
     text.raw("Once upon a time")                                                              # a document
 
 How an answer is found: the conversation up to it is rendered as it will be when the model is asked (with the generation
-prompt), and once more with the answer. The first must be the beginning of the second, in text and in ids; what follows,
-through the token that ends the turn, is what is trained on. No string is searched for and nothing is guessed from roles, so
-what is trained on is exactly what the model must produce when served. An earlier answer shares the Example of a later one
-only if the later one holds it unchanged; where a template rewrites history (earlier thinking dropped) it gets its own.
+prompt), and once more with the answer. The first is the beginning of the second, in text and in ids; what follows,
+through the token that ends the turn, is what is trained on. So every Example is the served prompt, then exactly what the
+model must produce. Where the ids differ at the border, the answer's follow the prompt's, as when served. An earlier answer
+shares the Example of a later one only if the later one holds it unchanged; where a template rewrites history (earlier
+thinking dropped) it gets its own.
 """
 
 import json
@@ -149,7 +150,7 @@ class Text:
             for start in range(0, len(whole) - 1, length - 1)
         ]
 
-    def documents(self, text: str) -> Encoded:
+    def raw_pieces(self, text: str) -> Encoded:
         """`raw` under the too_long policy: the whole, its pieces, or nothing with the reason."""
         if self.too_long == "split":
             return Encoded(self.pieces(text))
@@ -248,19 +249,25 @@ class Text:
     def _answer(self, chat: "_Chat", index: int) -> _Answer:
         turn, guard = chat.turns[index], chat.guard
         before, whole = chat.prompt(index), chat.upto(index)
-        if not whole.startswith(before):
+        cut = len(before) if whole.startswith(before) else _continuation(before, whole, chat, index)
+        if cut is None and before.rstrip().endswith(("<think>", "<|think|>")):
+            raise DataError(
+                f"messages[{index}] holds no reasoning, but the model is served with its thinking already begun.",
+                fix="Give the reasoning (reasoning_content), or a chat_template.jinja that does not begin it.",
+            )
+        if cut is None:
             raise DataError(
                 f"messages[{index}]: the chat template does not continue its own generation prompt, so training would "
                 f"not show the model what it is served.\nServed: ...{guard.clean(before)[-80:]!r}\n"
                 f"Written: ...{guard.clean(whole)[max(0, len(before) - 80) :][:160]!r}",
                 fix="Correct chat_template.jinja: with add_generation_prompt it must write the beginning of the answer.",
             )
-        chat.check_answered(index, before, whole)
+        chat.check_answered(index, before, whole[cut:])
         prompt_ids, ids = guard.encode(before), guard.encode(whole)
         start = len(prompt_ids)
-        joint = ids[:start] == prompt_ids
-        if not joint:  # a token straddles the border: as when served, the answer's tokens start after the prompt's
-            ids = prompt_ids + guard.encode(whole[len(before) :], inside=True)
+        joint = whole.startswith(before) and ids[:start] == prompt_ids
+        if not joint:  # a token straddles the border, or history differs: as when served, the answer follows the prompt
+            ids = prompt_ids + guard.encode(whole[cut:], inside=True)
         stops = {*self.tokenizer.eos_ids, self._end_of_turn(chat.template)}
         end = next((at for at in range(start, len(ids)) if ids[at] in stops), None)
         if end is None:
@@ -271,9 +278,9 @@ class Text:
         ids = self._one_bos(ids[: end + 1])
         weights = [turn.weight] * (end + 1 - start)
         if self.reasoning == "mask" and chat.reasoning[index]:
-            spans = guard.spans(whole) if joint else guard.spans(whole[len(before) :], inside=True)
-            shift, first = (0, start) if joint else (len(before), 0)
-            at = whole.index(chat.reasoning[index], len(before)) - shift
+            spans = guard.spans(whole) if joint else guard.spans(whole[cut:], inside=True)
+            shift, first = (0, start) if joint else (cut, 0)
+            at = whole.index(chat.reasoning[index], cut) - shift
             for number, (_, left, right) in enumerate(spans[first : first + len(weights)]):
                 if left < at + len(chat.reasoning[index]) and right > at:
                     weights[number] = 0.0
@@ -419,10 +426,10 @@ class _Chat:
                 fix="Use a role the template knows, or put the text into a user's message.",
             )
 
-    def check_answered(self, index: int, before: str, whole: str) -> None:
+    def check_answered(self, index: int, before: str, answer: str) -> None:
         """Refuse an answer of which the template writes only a part."""
         self.check_shown(before, index)
-        message, answer = self.turns[index].message, whole[len(before) :]
+        message = self.turns[index].message
         for call in message.get("tool_calls", ()):
             if call["function"]["name"] not in answer:
                 raise DataError(
@@ -441,6 +448,29 @@ class _Chat:
                 f"{self.guard.clean(message['content'])!r:.60} became {self.guard.clean(answer)!r:.80}",
                 fix="Correct chat_template.jinja, or write the answer in the form it wants.",
             )
+
+
+def _continuation(before: str, whole: str, chat: _Chat, index: int) -> int | None:
+    """Where the answer starts in `whole` when its history is not the served one (Mistral's moves the system's words).
+
+    The last message, as served, must stand before it unchanged; None if it does not.
+    """
+    message = chat.turns[index].message
+    calls = [call["function"]["name"] for call in message.get("tool_calls", ())]
+    words = chat.reasoning[index] or message.get("content", "").strip() or next(iter(calls), "")
+    asked = chat.turns[index - 1].message.get("content", "").strip() if index else ""
+    at = whole.rfind(words) if words else -1
+    if at < 0 or not asked or asked not in before:
+        return None
+    least = len(before) - before.rfind(asked)
+    shared, cut = max((_shared_end(before, whole[:cut]), cut) for cut in range(max(0, at - 64), at + 1))
+    return cut if shared >= least else None
+
+
+def _shared_end(one: str, other: str) -> int:
+    """How many characters two texts share at their ends."""
+    pairs = zip(reversed(one), reversed(other))
+    return next((num for num, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
 
 
 def _take_reasoning(message: dict[str, Any]) -> str:
