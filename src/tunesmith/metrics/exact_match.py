@@ -1,0 +1,34 @@
+"""exact_match: the answer is the reference, word for word.
+
+>>> ExactMatch().score(" Seoul ", {"answer": "Seoul"})
+1.0
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.metrics._text import normalise
+from tunesmith.metrics._values import Summary, mean_summary, references
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """Share of answers equal to a reference, after Unicode NFC and with white space trimmed."""
+
+    ignore_case: bool = False
+    """Upper and lower case count as the same."""
+    ignore_punctuation: bool = False
+    """Punctuation is taken out of both before comparing."""
+
+    def score(self, prediction: str, row: Mapping[str, Any]) -> float:
+        """1.0 or 0.0; with several references, whether any of them is met."""
+        said = self._plain(prediction)
+        return float(any(said == self._plain(answer) for answer in references(row)))
+
+    def summary(self, values: Sequence[Any]) -> Summary:
+        """Share with its Wilson interval."""
+        return mean_summary(values)
+
+    def _plain(self, text: str) -> str:
+        return normalise(text, ignore_case=self.ignore_case, ignore_punctuation=self.ignore_punctuation)

@@ -1,0 +1,67 @@
+"""rouge: how much of the reference a summary covers, in words, pairs of words or longest common subsequence.
+
+>>> round(Rouge(kind="rouge1").score("the cat", {"answer": "the cat sat"}), 3)
+0.8
+
+Needs rouge-score: pip install "tunesmith[eval]". That library's own tokeniser throws away everything but a-z and 0-9, so Korean
+text always scored 0; here words are runs of letters and digits of any script, or single characters with `unit: characters`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from tunesmith.metrics._extra import library
+from tunesmith.metrics._text import Unit, normalise
+from tunesmith.metrics._values import Summary, mean_summary, references
+
+
+@dataclass(frozen=True)
+class Rouge:
+    """Mean ROUGE F1 (Lin 2004), best over the references."""
+
+    kind: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL"
+    """Words, pairs of words, longest common subsequence, or that one per line."""
+    unit: Unit = "words"
+    """What is counted: words, or characters (Korean words carry their particles)."""
+    stem: bool = False
+    """English words are reduced to their stems first, as in many papers."""
+
+    def check(self, row: Mapping[str, Any]) -> None:
+        """Fail before anything is generated when rouge-score is missing or a row has no answer."""
+        _scorer(self.kind, self.unit, self.stem)
+        references(row)
+
+    def score(self, prediction: str, row: Mapping[str, Any]) -> float:
+        """F1 from 0 to 1."""
+        scorer = _scorer(self.kind, self.unit, self.stem)
+        return max(float(scorer.score(answer, prediction)[self.kind].fmeasure) for answer in references(row))
+
+    def summary(self, values: Sequence[Any]) -> Summary:
+        """Mean with its interval."""
+        return mean_summary(values)
+
+
+class AnyScript:
+    """A tokeniser for rouge_score that keeps letters of every script."""
+
+    def __init__(self, unit: Unit, stem: bool) -> None:
+        self.unit = unit
+        self.stemmer = library("nltk.stem.porter", "rouge-score", "rouge").PorterStemmer() if stem else None
+
+    def tokenize(self, text: str) -> list[str]:
+        """Lower-cased words or characters."""
+        words = re.findall(r"[^\W_]+", normalise(text).lower())
+        if self.unit == "characters":
+            return list("".join(words))
+        if self.stemmer is not None:
+            return [self.stemmer.stem(word) if len(word) > 3 else word for word in words]
+        return words
+
+
+@lru_cache(maxsize=8)
+def _scorer(kind: str, unit: Unit, stem: bool) -> Any:
+    module = library("rouge_score.rouge_scorer", "rouge-score", "rouge")
+    return module.RougeScorer([kind], tokenizer=AnyScript(unit, stem))
