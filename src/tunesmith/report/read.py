@@ -1,0 +1,214 @@
+"""A run folder, read for showing: every file is optional, nothing in it can make a page crash.
+
+    run = read_run("runs/lora")
+    run.steps[-1]["loss"], run.missing        # what is not there or cannot be read is named
+
+Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/dropped.jsonl, evals/NAME.json and .jsonl, memory.json,
+parameters.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, save, sample and end; others are skipped.
+"""
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith.report.numbers import finite
+
+EXPECTED = ("project.yaml", "manifest.json", "events.jsonl", "data/card.json", "memory.json", "parameters.json")
+OPTIONAL = ("data/dropped.jsonl", "explanation.json", "loss_per_row.jsonl", "plan.json")
+WORST = 10  # rows shown
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: its name, what evals/NAME.json says, and the worst rows of evals/NAME.jsonl."""
+
+    name: str
+    summary: Mapping[str, Any]
+    worst: list[dict[str, Any]] = field(default_factory=list)
+    num_rows: int = 0
+    tokens_per_answer: float | None = None
+    seconds_per_answer: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the files of one run folder say. Lists and dicts are empty where a file is missing."""
+
+    folder: Path
+    project: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    events: Mapping[str, list[dict[str, Any]]]
+    card: Mapping[str, Any]
+    dropped: Mapping[str, int]
+    evaluations: list[Evaluation]
+    memory: Mapping[str, Any]
+    parameters: Any
+    explanation: Any
+    rows: list[dict[str, Any]]
+    missing: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The step events in order of step. After a resume the later telling of a step counts."""
+        return in_order(self.events.get("step", []))
+
+    @property
+    def evals(self) -> list[dict[str, Any]]:
+        """The eval events in order of step."""
+        return in_order(self.events.get("eval", []))
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The last event of a kind, or an empty dict."""
+        return self.events.get(kind, [{}])[-1]
+
+
+def in_order(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events by their step, one per step: the last told wins (a resumed run tells some steps twice)."""
+    by_step = {event["step"]: event for event in events if finite(event.get("step"))}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder. What is missing or unreadable is named in `.missing`; a folder that is none gives an empty Run."""
+    folder = Path(folder)
+    missing: list[str] = [name for name in EXPECTED if not (folder / name).is_file()]
+    events: dict[str, list[dict[str, Any]]] = {}
+    for event in lines(folder / "events.jsonl", missing):
+        if isinstance(event.get("kind"), str):
+            events.setdefault(event["kind"], []).append(event)
+    reasons: Counter[str] = Counter()
+    for drop in lines(folder / "data" / "dropped.jsonl", missing):
+        reasons[str(drop.get("reason", "?"))] += 1
+    return Run(
+        folder=folder,
+        project=as_dict(read_yaml(folder / "project.yaml", missing)),
+        manifest=as_dict(read_json(folder / "manifest.json", missing)),
+        events=events,
+        card=as_dict(read_json(folder / "data" / "card.json", missing)),
+        dropped=dict(reasons.most_common()),
+        evaluations=list(read_evaluations(folder / "evals", missing)),
+        memory=as_dict(read_json(folder / "memory.json", missing)),
+        parameters=read_json(folder / "parameters.json", missing),
+        explanation=read_json(folder / "explanation.json", missing),
+        rows=list(lines(folder / "loss_per_row.jsonl", missing)),
+        missing=missing,
+    )
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def read_json(path: Path, problems: list[str]) -> Any:
+    """A JSON file; None when it is not there, and named in `problems` when it is no JSON."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (ValueError, OSError) as error:
+        problems.append(f"{path.name} ({error})")
+        return None
+
+
+def read_yaml(path: Path, problems: list[str]) -> Any:
+    """A YAML file, as `read_json`."""
+    if not path.is_file():
+        return None
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except (yaml.YAMLError, OSError) as error:
+        problems.append(f"{path.name} ({str(error).splitlines()[0]})")
+        return None
+
+
+def lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
+    """The dicts of a journal. A torn last line is ignored; lines before it that are no JSON are counted in `problems`."""
+    if not path.is_file():
+        return
+    bad, torn = 0, False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            bad += torn  # the line before was not the last
+            try:
+                value = json.loads(line)
+                torn = False
+            except ValueError:
+                torn = True
+                continue
+            if isinstance(value, dict):
+                yield value
+    if bad:
+        problems.append(f"{path.name} ({bad} lines are not JSON)")
+
+
+def read_evaluations(folder: Path, problems: list[str]) -> Iterator[Evaluation]:
+    """Every evals/NAME.json, with what the rows beside it say."""
+    names = sorted({path.stem for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and path.name[0] != "."})
+    for name in names:
+        summary = as_dict(read_json(folder / f"{name}.json", problems))
+        metric = main_metric(summary)
+        better = as_dict(summaries(summary).get(metric or "")).get("better", "higher")
+        total, tokens, times = 0, [0.0, 0], [0.0, 0]
+        worst: list[tuple[tuple[float, float], int, dict[str, Any]]] = []
+        for row in lines(folder / f"{name}.jsonl", problems):
+            total += 1
+            for key, sums in (("tokens", tokens), ("seconds", times)):
+                value = row.get(key)
+                if finite(value):
+                    sums[0] += value
+                    sums[1] += 1
+            value = row_value(row, metric)
+            if value is None or (value >= 1 and better != "lower"):
+                continue
+            bad = -value if better != "lower" else value
+            heapq.heappush(worst, ((bad, confidence(row)), -total, row))
+            if len(worst) > WORST:
+                heapq.heappop(worst)
+        yield Evaluation(
+            name,
+            summary,
+            [row for _, _, row in sorted(worst, key=lambda item: item[:2], reverse=True)],
+            total,
+            tokens[0] / tokens[1] if tokens[1] else None,
+            times[0] / times[1] if times[1] else None,
+        )
+
+
+def summaries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of an evaluation: {"exact_match": {"value", "n", "low", "high", "better"}}."""
+    inner = evaluation.get("metrics") or evaluation.get("summaries") or evaluation
+    if not isinstance(inner, Mapping):
+        return {}
+    return {str(k): dict(v) for k, v in inner.items() if isinstance(v, Mapping) and "value" in v}
+
+
+def main_metric(evaluation: Mapping[str, Any]) -> str | None:
+    """The first metric: the one the project names first."""
+    return next(iter(summaries(evaluation)), None)
+
+
+def row_value(row: Mapping[str, Any], metric: str | None) -> float | None:
+    """A row's value of a metric, as a number where it is one (True is 1)."""
+    values = next((row[key] for key in ("metrics", "values", "scores") if isinstance(row.get(key), Mapping)), row)
+    value = values.get(metric or "")
+    if isinstance(value, bool):
+        return float(value)
+    return float(value) if finite(value) else None
+
+
+def confidence(row: Mapping[str, Any]) -> float:
+    """How sure the model was of a row's answer (mean log-probability), where that is known: sure and wrong comes first."""
+    value = next((row[key] for key in ("logprob", "confidence") if finite(row.get(key))), None)
+    return float(value) if value is not None else -1e9
