@@ -8,7 +8,8 @@ How a page says what to run:
                                         says what it ends with (0 otherwise)
     ```python                           is run as a script
 
-Everything else (bash, text, json ...) is only shown. A page of examples/ starts with the files beside it.
+Everything else (bash, text, json ...) is only shown. A page of examples/ starts with the files beside it; any other finds the
+folder examples/ as in a checkout.
 """
 
 import importlib.util
@@ -80,6 +81,8 @@ def runs(page: Path) -> bool:
 def test_what_a_page_tells_people_to_type_works(page: Path, tmp_path: Path):
     if page.is_relative_to(ROOT / "examples"):
         shutil.copytree(page.parent, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    else:
+        shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("runs", "__pycache__"))
     here = Path(sys.executable).parent
     env = os.environ | {
         "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
@@ -150,3 +153,24 @@ def test_links_between_pages_of_the_repository_lead_somewhere():
             if "://" not in target and not target.startswith("mailto:") and not (page.parent / target).exists():
                 lost.append(f"{page.relative_to(ROOT)}: {target}")
     assert lost == []
+
+
+def outline(page: Path) -> list[str]:
+    """What two language versions of a page share: the levels of headings, commands, code, and where links lead."""
+    text = page.read_text(encoding="utf-8")
+    found = [f"heading {len(level)}" for level in re.findall(r"^(#+) ", BLOCK.sub("", text), flags=re.MULTILINE)]
+    for block in BLOCK.finditer(text):
+        code = [re.split(r" +#", line)[0].rstrip() for line in block["body"].splitlines()]
+        said_once = block["lang"] == "python"  # its words for people differ between the languages
+        found += [f"{block['lang']} {block['title'] or ''}", *([] if said_once else code)]
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, flags=re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", text))
+    return [
+        *found,
+        *rows,
+        *sorted({link for link in links if not link.endswith(("README.md", "README.ko.md", "ko.md"))}),
+    ]
+
+
+def test_the_korean_readme_says_what_the_english_one_says():
+    assert outline(ROOT / "README.ko.md") == outline(ROOT / "README.md")
