@@ -105,8 +105,8 @@ def resolve(config: Any = None, **keys: Any) -> tuple[Project, dict[str, Any], P
     raw, root = _read(config)
     below = place(Project, raw)
     over = place(Project, _nested(keys))
-    files = conform(over.get("use", below.get("use", ())), tuple[str, ...], "use")
-    use(files, root)
+    files = over.get("use", below.get("use"))
+    use(conform(files, tuple[str, ...], "use") if files else (), root)
     merged = merge(below, over)
     for name, kind in SPECS.items():
         default = getattr(Project, name, ())
@@ -236,4 +236,4 @@ def setting_file(name: str) -> Path:
 def use_project_files(config: str | None = None) -> None:
     """Put the files of a project's `use:` on the shelves, for looking around; nothing else of it is checked."""
     raw, root = _read(config)
-    use(conform(raw.get("use", ()), tuple[str, ...], "use"), root)
+    use(conform(raw["use"], tuple[str, ...], "use") if raw.get("use") else (), root)

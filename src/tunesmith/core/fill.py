@@ -195,6 +195,9 @@ def _conform_typed(value: Typed, hint: Any, where: str) -> Any:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
+    if type(value) in _members(hint) and type(value) in (str, int, float, bool, type(None)):
+        return value  # most settings, without importing pydantic
+
     from pydantic import ValidationError
 
     try:

@@ -68,8 +68,8 @@ class Item:
 
     @property
     def doc(self) -> str:
-        """The first line of its file."""
-        return source.first_line(self.path)
+        """The first line of its file, without its own name before a colon."""
+        return source.first_line(self.path).removeprefix(f"{self.name}: ")
 
     @property
     def line(self) -> int:

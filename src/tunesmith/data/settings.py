@@ -35,7 +35,7 @@ class DataSettings:
     split: str | None = None
     """Which split of the hub's data set to read. Null = train, validation as dev and test as test where it has them."""
 
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "xlsx", "text"] | None = None
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "xlsx", "text", "lines"] | None = None
     """Format of the file. Null = recognised by its name and content."""
 
     shape: (
