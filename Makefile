@@ -16,7 +16,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip --quiet --disable-pip-version-check install $(PIP_FLAGS) -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types floors docs clean
+.PHONY: help demo test check lint types floors docs commands clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,7 +46,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 $(ARGS)
 
-check: lint types floors docs
+check: lint types floors docs commands
 
 lint: $(VENV)/.dev
 	$(bin)/ruff check .
@@ -60,6 +60,9 @@ floors: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
+
+# What README, documentation and examples tell people to type, typed (make test does this too).
+commands: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -q tests/house/test_docs.py
 
 clean:
