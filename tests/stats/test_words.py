@@ -19,7 +19,7 @@ def test_a_small_difference_is_not_told_apart():
         verdict(outcome, a="base", b="lora")
         == "base and lora are not told apart: difference +1.0 points (95 % -1.2 to 3.2), p = .420, n = 770"
     )
-    assert "확인하지 못함" in verdict(outcome, lang="ko")
+    assert "구분되지 않음" in verdict(outcome, lang="ko")
 
 
 def test_an_adjusted_p_can_take_the_claim_away():

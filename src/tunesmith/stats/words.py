@@ -41,7 +41,7 @@ def verdict(
     if not apart:
         shown = _amount(outcome.difference, unit, lang, sign=True)
         if lang == "ko":
-            return f"{a}와(과) {b}의 차이를 확인하지 못함: 차이 {shown} {interval}, {tail}"
+            return f"{a}와(과) {b}의 차이가 구분되지 않음: 차이 {shown} {interval}, {tail}"
         return f"{a} and {b} are not told apart: difference {shown} {interval}, {tail}"
     good = (outcome.difference > 0) == (better == "higher")
     size = _amount(abs(outcome.difference), unit, lang)
