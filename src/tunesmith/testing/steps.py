@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.core.files import hash_json
-from tunesmith.data.steps import Dropped
+from tunesmith.data.steps import Drop
 from tunesmith.testing.items import check_item, holds
 
 
@@ -44,12 +44,12 @@ def check_step(step: Any, rows: Sequence[Mapping[str, Any]] = ROWS) -> None:
     origins = {row["origin"] for row in rows}
     seen = set()
     for one in found:
-        if isinstance(one, Dropped):
+        if isinstance(one, Drop):
             holds(bool(one.reason.strip()), f"{name} says why it drops a row")
             row: Any = one.row
         else:
             row = one
-            holds(isinstance(row, dict), f"{name} yields rows (dicts) or Dropped, not {row!r}")
+            holds(isinstance(row, dict), f"{name} yields rows (dicts) or Drop, not {row!r}")
         holds(row.get("origin") in origins, f"{name} keeps the origin of rows: {row.get('origin')!r} is none that was given")
         seen.add(row["origin"])
     holds(seen == origins, f"{name} yields or drops every row; lost in silence: {sorted(origins - seen)}")
