@@ -4,13 +4,14 @@ In a page, alone on a line:   <!-- verbs -->   <!-- settings -->   <!-- shelves 
 """
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from tunesmith.api.config import Project
 from tunesmith.core import source
-from tunesmith.core.fill import describe, section_of
+from tunesmith.core.fill import describe, section_of, words
 from tunesmith.core.shelf import shelves
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,11 +38,12 @@ def verbs() -> str:
 def settings() -> str:
     """The top level of a project file, then each of its sections."""
     hints = get_type_hints(Project)
-    parts = ["## The top level", "", *_table(describe(Project))]
+    parts = ["## The top level", "", *_table(describe(Project), hints)]
     for field in dataclasses.fields(Project):
         section = section_of(hints[field.name])
         if section is not None:
-            parts += ["", f"## {field.name}", "", (section.__doc__ or "").strip(), "", *_table(describe(section))]
+            told = _table(describe(section), get_type_hints(section))
+            parts += ["", f"## {field.name}", "", (section.__doc__ or "").strip(), "", *told]
     return "\n".join(parts)
 
 
@@ -74,15 +76,18 @@ def _first(doc: str) -> str:
 
 
 def _call(function: source.Function) -> str:
-    words = [_parameter(field) for field in function.positional]
+    parts = [_parameter(field) for field in function.positional]
     if function.more:
-        words.append(f"*{function.more}")
+        parts.append(f"*{function.more}")
     elif function.keyword:
-        words.append("*")
-    words += [_parameter(field) for field in function.keyword]
+        parts.append("*")
+    parts += [_parameter(field) for field in function.keyword]
     if function.keys:
-        words.append(f"**{function.keys}")
-    return f"tunesmith.{function.name}({', '.join(words)})"
+        parts.append(f"**{function.keys}")
+    line = f"tunesmith.{function.name}({', '.join(parts)})"
+    return (
+        line if len(line) <= 80 else f"tunesmith.{function.name}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+    )
 
 
 def _parameter(field: source.Field) -> str:
@@ -90,9 +95,26 @@ def _parameter(field: source.Field) -> str:
     return f"{text} = {field.default}" if field.default else text
 
 
-def _table(fields: list[source.Field]) -> list[str]:
-    rows = [f"| `{f.name}` | {_code(f.type)} | {_code(f.default)} | {_cell(f.doc)} |" for f in fields]
-    return ["| setting | type | default | what it does |", "|---|---|---|---|", *rows]
+def _table(fields: list[source.Field], hints: Mapping[str, Any] | None = None) -> list[str]:
+    rows = []
+    for field in fields:
+        hint = (hints or {}).get(field.name, field.type)
+        section = not isinstance(hint, str) and section_of(hint) is not None
+        if section:
+            kind, default = "a section", f"[below](#{field.name})"
+        else:
+            kind = _code(field.type) if isinstance(hint, str) else _cell(words(hint)).replace("Any", "see there")
+            default = _code(_as_yaml(field))
+        rows.append(f"| `{field.name}` | {kind} | {default} | {_cell(field.doc)} |")
+    return ["| setting | what it takes | default | what it does |", "|---|---|---|---|", *rows]
+
+
+def _as_yaml(field: source.Field) -> str:
+    """The default as one would write it in a project file."""
+    value = field.value()
+    if value is source.MISSING:
+        return field.default.replace("field(default_factory=dict)", "{}")
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _code(text: str) -> str:
