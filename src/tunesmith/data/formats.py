@@ -13,6 +13,7 @@ import csv
 import datetime
 import decimal
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,8 +28,12 @@ from tunesmith.data.encoding import AUTO, examine, opened, text_of
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "xlsx", "text", "lines")
 _ENDINGS = {
-    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},
-    **{".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx", ".xlsm": "xlsx"},
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), "jsonl"),
+    **dict.fromkeys((".tsv", ".tab"), "tsv"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".xlsx", ".xlsm"), "xlsx"),
+    ".json": "json",
+    ".csv": "csv",
     **dict.fromkeys((".txt", ".text", ".md", ".mdx", ".rst", ".html", ".htm", ".xml", ".tex", ".py", ".sql"), "text"),
 }
 TABLES = ("jsonl", "json", "csv", "tsv", "parquet", "xlsx")
@@ -521,7 +526,7 @@ def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | N
         first = sample[0]
         columns = column_names(path, first[1][:width], first[0]) if named else [f"column_{i + 1}" for i in range(width)]
         facts["columns"] = columns
-        for number, cells in (*sample[1 if named else 0 :], *()):
+        for number, cells in sample[1 if named else 0 :]:
             yield number, _row_of_cells(columns, cells)
         for number, cells in stream:
             yield number, _row_of_cells(columns, cells)
@@ -555,7 +560,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -83,10 +83,8 @@ class Shape:
     templates: Mapping[str, Callable[[Mapping[str, Any]], str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        used = {**self.columns, **dict.fromkeys(self.templates, "template")}
-        if self.kind != "chat":
-            told = " + ".join(used.values())
-        elif "messages" in used:
+        used = {**self.columns, **{word: f"data.{word}" for word in self.templates}}
+        if self.kind != "chat" or "messages" in used:
             told = " + ".join(used.values())
         else:
             asks = [used[word] for word in ("system", "history", "prompt", "input") if word in used]
@@ -334,9 +332,9 @@ def _chat(
             context = _text(record, column["input"], value["input"])
             prompt = f"{prompt}\n\n{context}" if context.strip() else prompt
         messages.append({"role": "user", "content": prompt})
-        if "answer" in column or "answer" in texts:
-            if need_answer or value.get("answer") is not None or "answer" in texts:
-                messages.append({"role": "assistant", "content": said("answer")})
+        given = "answer" in texts or value.get("answer") is not None
+        if given or (need_answer and "answer" in column):
+            messages.append({"role": "assistant", "content": said("answer")})
     trained_on = any(
         message["role"] == "assistant" and message.get("train", True) and message.get("weight", 1)
         for message in messages

@@ -1,0 +1,166 @@
+"""The data card: what a set of rows is made of, counted while the rows pass by.
+
+>>> card = Card()
+>>> for row in rows: card.add(row)
+>>> card.as_dict()["languages"]
+{'korean': 0.97, 'english': 0.03, 'other': 0.0}
+
+Memory: 16 bytes a row (two lengths, a hash of the prompt). Words for people are made by `told`.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.hashes import content_hash
+from tunesmith.data.language import language
+from tunesmith.data.rows import Row
+from tunesmith.data.steps import said
+
+_MOST_VALUES = 1000
+_SHOWN_VALUES = 20
+
+
+class Card:
+    """Counts over the rows of one split."""
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self._prompts, self._answers, self._prompt_hashes = array("I"), array("I"), array("Q")
+        self._bytes = self._turns = self._systems = self._tools = self._lost = 0
+        self._languages: Counter[str] = Counter()
+        self._values: Counter[str] | None = Counter()
+
+    def add(self, row: Row) -> None:
+        """Count one row."""
+        whole = said(row)
+        self._bytes += len(whole.encode())
+        self._languages[language(whole)] += 1
+        self._lost += "\ufffd" in whole
+        messages = row.get("messages")
+        self.kind = "chat" if messages is not None else "text+label" if "label" in row else "text"
+        if messages is None:
+            self._prompts.append(len(whole))
+            value = row.get("label")
+        else:
+            self._turns += sum(message["role"] == "assistant" for message in messages)
+            self._systems += any(message["role"] == "system" for message in messages)
+            self._tools += "tools" in row
+            value = said(row, "answer")
+            self._prompts.append(len(said(row, "prompt")))
+            self._answers.append(len(value))
+            self._prompt_hashes.append(content_hash(row, "prompt"))
+        if self._values is not None and value is not None:
+            self._values[str(value)] += 1
+            if len(self._values) > _MOST_VALUES:
+                self._values = None
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def prompts_shared_with(self, other: "Card") -> int:
+        """Rows here whose prompt (what comes before the last answer) is also in `other`, perhaps with another answer."""
+        if not self._prompt_hashes or not other._prompt_hashes:
+            return 0
+        ours, theirs = np.frombuffer(self._prompt_hashes, np.uint64), np.frombuffer(other._prompt_hashes, np.uint64)
+        return int(np.isin(ours, theirs).sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything counted, as JSON can hold it. Lengths are in characters, of prompt and answer or of the text."""
+        num = len(self)
+        chat = self.kind == "chat"
+        card: dict[str, Any] = {
+            "rows": num,
+            "kind": self.kind,
+            "bytes": self._bytes,
+            "characters": {"prompt" if chat else "text": _spread(self._prompts)},
+            "languages": {name: _share(self._languages[name], num) for name in ("korean", "english", "other")},
+            "rows_with_lost_characters": self._lost,
+        }
+        if chat:
+            card["characters"]["answer"] = _spread(self._answers)
+            card["answers_per_row"] = _share(self._turns, num)
+            card["rows_with_system"], card["rows_with_tools"] = self._systems, self._tools
+        # Labels, or answers so few that they are labels in disguise (a tenth of the rows at most).
+        values = self._values
+        if values and (not chat or len(values) <= max(2, num // 10)):
+            card["labels" if not chat else "answers"] = {
+                "different": len(values),
+                "most": dict(values.most_common(_SHOWN_VALUES)),
+                "largest_share": _share(max(values.values()), num),
+                "smallest": min(values.values()),
+            }
+        return card
+
+
+def _spread(lengths: "array[int]") -> dict[str, int]:
+    if not lengths:
+        return {"least": 0, "median": 0, "p95": 0, "most": 0, "all": 0}
+    sizes = np.frombuffer(lengths, np.uint32)
+    median, p95 = np.percentile(sizes, [50, 95], method="inverted_cdf")
+    return {"least": int(sizes.min()), "median": int(median), "p95": int(p95), "most": int(sizes.max()), "all": int(sizes.sum())}
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def told(card: Mapping[str, Any]) -> str:
+    """A prepared data set's card (data/card.json) as text for people."""
+    counts = card["counts"]
+    lines = []
+    for source in card["sources"]:
+        facts = [source.get("format"), source.get("encoding"), _header(source)]
+        for name in ("rows_under", "outside_the_rows", "blank_lines", "sheet", "quotes_inside", "labels_named"):
+            if name in source:
+                facts.append(f"{name.replace('_', ' ')}: {_listed(source[name])}")
+        lines.append(f"{source['name']}: " + ", ".join(fact for fact in facts if fact))
+        lines.append(f"  shape {source['reads_as']}")
+    lines += ["", f"{'':24}{'in':>10}{'kept':>10}{'dropped':>10}"]
+    for name, part in counts["by_origin"].items():
+        lines.append(f"{name[-24:]:24}{part['rows_in']:>10,}{part['rows_out']:>10,}{part['rows_dropped']:>10,}" + _why(part["reasons"]))
+    if len(counts["by_origin"]) > 1:
+        lines.append(f"{'all':24}{counts['rows_in']:>10,}{counts['rows_out']:>10,}{counts['rows_dropped']:>10,}")
+    lines += [f"  {number:,} x {note}" for note, number in counts["notes"].items()]
+    lines += ["", f"{'':10}{'rows':>9}  {'characters: median, 95 %, most':34}{'Korean':>8}{'English':>9}{'other':>7}"]
+    for name, part in card["splits"].items():
+        if not part["rows"]:
+            lines.append(f"{name:10}{0:>9,}")
+            continue
+        spread = "; ".join(f"{what} {n['median']:,} {n['p95']:,} {n['most']:,}" for what, n in part["characters"].items())
+        share = [f"{100 * part['languages'][language]:.0f} %" for language in ("korean", "english", "other")]
+        lines.append(f"{name:10}{part['rows']:>9,}  {spread:34}{share[0]:>8}{share[1]:>9}{share[2]:>7}")
+    train = card["splits"]["train"]
+    for what in ("labels", "answers"):
+        if what in train:
+            most = ", ".join(f"{name[:30]} {number:,}" for name, number in list(train[what]["most"].items())[:5])
+            lines.append(
+                f"{train[what]['different']} different {what} in train, the largest {100 * train[what]['largest_share']:.0f} %, "
+                f"the smallest {train[what]['smallest']:,}: {most}" + (", ..." if train[what]["different"] > 5 else "")
+            )
+    if card["duplicates"]:
+        lines.append(f"{card['duplicates']:,} rows repeat another (kept, never on two sides of the split; steps: [dedup] drops them)")
+    if card["prompts_in_train_and_test"]:
+        lines.append(f"{card['prompts_in_train_and_test']:,} test rows have a prompt that is also in train, with another answer")
+    if train.get("rows_with_lost_characters"):
+        lines.append(f"{train['rows_with_lost_characters']:,} rows hold the mark of a lost character (U+FFFD)")
+    return "\n".join(lines)
+
+
+def _header(source: Mapping[str, Any]) -> str:
+    if "header" not in source:
+        return ""
+    delimiter = {"\t": "tab", None: ""}.get(source.get("delimiter"), source.get("delimiter"))
+    told = f"delimiter {delimiter}, " if delimiter else ""
+    return told + ("first row names the columns" if source["header"] else "no header: column_1, column_2, ...")
+
+
+def _why(reasons: Mapping[str, int]) -> str:
+    return "   " + ", ".join(f"{reason} {number:,}" for reason, number in reasons.items()) if reasons else ""
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

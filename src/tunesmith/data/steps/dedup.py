@@ -1,0 +1,29 @@
+"""Drop rows that say what an earlier row said already, white space and upper case aside.
+
+    steps: [dedup]                       # whole rows: the same question with another answer stays
+    steps: [{dedup: {part: prompt}}]     # the first answer to each question stays
+
+Memory: 8 bytes a row (64-bit hashes; among a million rows two different ones share a hash with odds of 1 to 37 million).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.data.hashes import HashSet, content_hash
+from tunesmith.data.rows import Row
+from tunesmith.data.steps import Drop
+
+
+@dataclass(frozen=True)
+class Dedup:
+    """Keep the first of rows that are equal."""
+
+    part: Literal["all", "prompt", "answer"] = "all"
+    """What must be equal: the whole row, its prompt, or its answer."""
+
+    def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
+        seen = HashSet()
+        reason = "duplicate" if self.part == "all" else f"duplicate {self.part}"
+        for row in rows:
+            yield row if seen.add(content_hash(row, self.part)) else Drop(row, reason)

@@ -1,0 +1,66 @@
+"""Keep rows by length, language and pattern.
+
+    steps: [{filter: {least: 10, most: 2000}}]                      # characters of prompt and answer together
+    steps: [{filter: {languages: [korean], part: answer}}]
+    steps: [{filter: {without: "https?://"}}]
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.core.errors import SettingError
+from tunesmith.data.language import language
+from tunesmith.data.rows import Row
+from tunesmith.data.steps import Drop, said
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Drop rows that are too short or long, in another language, or that match a pattern (or do not)."""
+
+    least: int = 0
+    """Fewest characters."""
+
+    most: int | None = None
+    """Most characters. Null = no limit."""
+
+    languages: tuple[Literal["korean", "english", "other"], ...] = ()
+    """Languages that stay. None given = all."""
+
+    matching: str | None = None
+    """A regular expression that must be found."""
+
+    without: str | None = None
+    """A regular expression that must not be found."""
+
+    part: Literal["all", "prompt", "answer"] = "all"
+    """Where to look."""
+
+    def __post_init__(self) -> None:
+        for name, pattern in (("matching", self.matching), ("without", self.without)):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise SettingError(f'{name}: "{pattern}" is not a regular expression: {error}') from None
+        if self.most is not None and self.most < self.least:
+            raise SettingError(f"least is {self.least} and most {self.most}: no row can pass.")
+
+    def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
+        for row in rows:
+            reason, detail = self._objection(said(row, self.part))
+            yield Drop(row, reason, detail) if reason else row
+
+    def _objection(self, text: str) -> tuple[str, str]:
+        if len(text) < self.least:
+            return "too short", f"{len(text)} characters, at least {self.least}"
+        if self.most is not None and len(text) > self.most:
+            return "too long", f"{len(text)} characters, at most {self.most}"
+        if self.languages and language(text) not in self.languages:
+            return "other language", language(text)
+        if self.matching is not None and not re.search(self.matching, text):
+            return "pattern not found", self.matching
+        if self.without is not None and (found := re.search(self.without, text)):
+            return "pattern found", found[0][:80]
+        return "", ""

@@ -1,0 +1,54 @@
+"""Tidy the text of rows: white space, control characters, HTML entities, full-width letters.
+
+    steps: [normalize]                           # line ends, white space at the ends, control characters
+    steps: [{normalize: {spaces: true, html: true, wide: true}}]
+
+Text is in Unicode NFC already: reading does that. Nothing is dropped, unless no text is left.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tunesmith.data.rows import Row
+from tunesmith.data.steps import Drop
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """One way of writing the same."""
+
+    spaces: bool = False
+    """Runs of spaces and tabs become one space; harmful to code and tables."""
+
+    html: bool = False
+    """&lt; becomes <, &amp; becomes &."""
+
+    wide: bool = False
+    """Compatibility characters become plain ones (NFKC): ＡＢＣ becomes ABC, ㎏ becomes kg."""
+
+    def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
+        for row in rows:
+            if "messages" in row:
+                messages = [{**message, "content": self.tidy(message["content"])} for message in row["messages"]]
+                emptied = any(old["content"].strip() and not new["content"] for old, new in zip(row["messages"], messages))
+                changed = {**row, "messages": messages}
+            else:
+                changed = {**row, "text": self.tidy(row["text"])}
+                emptied = not changed["text"]
+            yield Drop(row, "nothing left") if emptied else changed
+
+    def tidy(self, text: str) -> str:
+        """One text, tidied: "a \\r\\n" -> "a"."""
+        text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+        if self.html:
+            text = html.unescape(text)
+        if self.wide:
+            text = unicodedata.normalize("NFKC", text)
+        if self.spaces:
+            text = re.sub(r"[ \t\u00a0\u3000]+", " ", text)
+        return unicodedata.normalize("NFC", text).strip()
