@@ -19,7 +19,9 @@ def nearest(word: str, choices: Iterable[str], *, most: int = 3) -> list[str]:
     for choice in choices:
         by_plain.setdefault(_plain(choice), choice)
     plain = _plain(word)
-    close = difflib.get_close_matches(plain, by_plain, n=most, cutoff=0.6)
+    ratios = {name: difflib.SequenceMatcher(None, plain, name).ratio() for name in by_plain}
+    limit = max(0.6, max(ratios.values(), default=0) - 0.15)  # next to a very near name, a merely near one is noise
+    close = sorted((name for name in ratios if ratios[name] >= limit), key=lambda name: -ratios[name])[:most]
     # difflib misses abbreviations: "temp" is far from "temperature" by its measure, near for a person
     starts = [name for name in sorted(by_plain) if len(plain) >= 2 and (name.startswith(plain) or plain.startswith(name))]
     return [by_plain[name] for name in dict.fromkeys([*close, *starts])][:most]
