@@ -10,6 +10,7 @@ import ast
 import hashlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,9 @@ MEAN, MEDIAN, SHORTEST, LONGEST = 122, 88, 8, 1024
 ANSWER_SHARE = 0.25
 
 
-def docstrings() -> list[str]:
+def docstrings() -> Iterator[str]:
     """Every docstring of the standard library's modules, in order of path; tests and installed packages left out."""
     root = Path(os.__file__).parent
-    found = []
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3"} & set(parts):
@@ -33,8 +33,7 @@ def docstrings() -> list[str]:
             continue
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         texts = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented))
-        found += [text for text in texts if text]
-    return found
+        yield from (text for text in texts if text)
 
 
 def build(work: Path) -> Path:

@@ -1,0 +1,97 @@
+"""The speed harness itself: who wins is decided by figures it must get right."""
+
+import json
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.training_speed import rows
+from benchmarks.training_speed.__main__ import judge, table
+from benchmarks.training_speed.cells import GRID, HEADLINE, SETS, cells
+from benchmarks.training_speed.limit import linears
+from benchmarks.training_speed.limit import main as limit
+from benchmarks.training_speed.measure import Meter, resident_mb
+from benchmarks.training_speed.models import SHAPES
+from benchmarks.training_speed.peer_trl import BATCHING, PRECISIONS
+
+
+def test_cells_have_unique_names_and_sets_add_up() -> None:
+    assert len({cell.name for cell in SETS["all"]}) == len(SETS["all"]) == 18
+    assert len(GRID) == 16 and len(HEADLINE) == 4
+    for factor in ("size", "adapter", "precision", "cut"):
+        values = [getattr(cell, factor) for cell in HEADLINE]
+        assert sorted(map(values.count, set(values))) == [2, 2]
+    assert [cell.name for cell in cells("10M-full-bf16-256,quick")] == ["10M-full-bf16-256", "10M-lora-fp32-256"]
+    with pytest.raises(SystemExit, match="no cell or set"):
+        cells("10M-lora-fp33-256")
+
+
+def test_rows_are_fixed_cut_and_counted(tmp_path: Path) -> None:
+    lengths = np.array([5, 300, 17])
+    np.savez_compressed(tmp_path / "rows.npz", ids=np.arange(lengths.sum()).astype(np.int16), lengths=lengths)
+    cut = rows.load(tmp_path, cut=256, num=3)
+    assert [len(row) for row in cut] == [5, 256, 17]
+    assert cut[1][0] == 5 and cut[2][0] == 305  # a cut row's rest does not run into the next
+    assert rows.fingerprint(cut) != rows.fingerprint(cut[:2])
+    assert rows.fingerprint([[1, 2], [3]]) != rows.fingerprint([[1], [2, 3]])
+    assert [rows.answer_start(list(range(n))) for n in (2, 8, 100)] == [1, 6, 75]
+
+
+def test_docstrings_are_the_standard_library_s() -> None:
+    found = list(islice(rows.docstrings(), 60))
+    assert found == list(islice(rows.docstrings(), 60))
+    assert any("Abstract Base Classes" in text for text in found)
+
+
+def test_meter_leaves_out_the_first_two_steps_and_sees_memory() -> None:
+    meter = Meter()
+    for tokens, pause in ((1000, 0.05), (1000, 0.05), (100, 0.02), (100, 0.02)):
+        time.sleep(pause)
+        meter.step(tokens, loss=2.0)
+    held = np.ones(40 * 2**20 // 8)
+    report = meter.report()
+    assert report["tokens"] == 2200 and report["tokens_timed"] == 200
+    assert report["seconds"] == pytest.approx(report["tokens_timed"] / report["tokens_per_second"])
+    assert report["above_model_mb"] >= 35
+    assert report["peak_mb"] >= resident_mb() - 5
+    assert held.size
+    with pytest.raises(RuntimeError, match="need more"):
+        Meter().report()
+
+
+def test_the_limit_counts_the_products_of_every_layer(tmp_path: Path) -> None:
+    width, inner = SHAPES["10M"]["hidden_size"], SHAPES["10M"]["intermediate_size"]
+    assert sum(a * b for a, b in linears("10M")) == 3 * width * width + 3 * width * inner
+    cell = {"size": "10M", "adapter": "full", "precision": "fp32", "cut": 256, "vocab": 64, "answers": False}
+    given, out = tmp_path / "spec.json", tmp_path / "out.json"
+    given.write_text(json.dumps({"cell": cell, "step_tokens": 8, "threads": 1, "budget": 0.01}))
+    limit(str(given), str(out))
+    found = json.loads(out.read_text())
+    weights = 10 * (3 * width * width + 3 * width * inner) + width * 64
+    assert found["gflops"] * 1e9 * found["seconds_a_step"] == pytest.approx(6.0 * 8 * weights)
+
+
+def test_every_option_of_the_peer_has_a_precision_to_run_in() -> None:
+    assert "padded" in BATCHING and "packing" in BATCHING
+    assert set(PRECISIONS) == {cell.precision for cell in GRID}
+
+
+def record(ours: float, best: float, packing: float, limit: float, memory: tuple[float, float]) -> dict:
+    runs = []
+    for role, speed, above in (("ours", ours, memory[0]), ("best", best, memory[1]), ("packing", packing, memory[1])):
+        runs.append({"role": role, "tokens_per_second": speed, "above_model_mb": above, "late_loss": 2.0})
+    best_option = {"option": "group_by_length", "dtype": "fp32"}
+    return {"answers": False, "limit": {"tokens_per_second": limit}, "best": best_option, "runs": runs, "num_rows": 320}
+
+
+def test_judgement_follows_the_bar() -> None:
+    held = judge(record(3000, 1500, 1000, 9000, (400, 1000)))
+    assert held["speed_held"] and held["memory_held"] and not held["by_limit"]
+    assert not judge(record(2400, 1500, 1000, 9000, (600, 1000)))["memory_held"]
+    assert not judge(record(2400, 1000, 1000, 9000, (400, 1000)))["speed_held"]  # 2.4x its packing
+    near_limit = judge(record(2400, 2000, 1000, 3000, (400, 1000)))  # 80 % of what the machine can do at all
+    assert near_limit["speed_held"] and near_limit["by_limit"]
+    text = table({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
+    assert "2.00x" in text and "3.00x" in text and "single" in text and "MISSED" not in text
