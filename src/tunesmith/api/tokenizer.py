@@ -90,9 +90,9 @@ def _texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _told(result: dict[str, Any]) -> str:
     facts = result["measured"]
+    corpus = f"{result['texts']:,} texts ({result['characters']:,} characters)"
     lines = [
-        f"{result['kind']} tokenizer of {result['vocab']:,} tokens, from {result['texts']:,} texts "
-        f"({result['characters']:,} characters): {result['out']}",
+        f"{result['kind']} tokenizer of {result['vocab']:,} tokens, from {corpus}: {result['out']}",
         "",
         f"Measured on {facts['texts']:,} {result['measured_on']}:",
     ]

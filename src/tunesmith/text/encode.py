@@ -360,18 +360,21 @@ class _Chat:
         reads_reasoning = any(name in self.template for name in ("reasoning_content", "message.thinking"))
         self.turns: list[Turn] = []
         self.reasoning: list[str] = []  # as it stands in the rendered text, "" where there is none
+        self.contents: list[str] = []  # likewise, without the reasoning
         for turn in read_messages(messages):
             message = dict(turn.message)
-            thought = ""
+            thought, content = "", message.get("content", "")
             if turn.role == "assistant":
                 thought = _take_reasoning(message)
+                content = message.get("content", "")
                 if text.reasoning == "drop":
                     thought = ""
                 if thought and reads_reasoning:
                     message["reasoning_content"] = thought
                 elif thought:
-                    message["content"] = f"<think>\n{thought}\n</think>\n\n{message.get('content', '')}"
+                    message["content"] = f"<think>\n{thought}\n</think>\n\n{content}"
             thinking = bool(thought) and not reads_reasoning
+            self.contents.append(guard.mark(content, thinking).strip())
             self.turns.append(Turn(guard.mark(message, thinking), turn.weight))
             self.reasoning.append(guard.mark(thought, thinking))
         self.tools = guard.mark(schemas)
@@ -416,7 +419,7 @@ class _Chat:
     def check_shown(self, written: str, upto: int | None = None) -> None:
         """Refuse a template that leaves out, in silence, what people and tools said."""
         for index, turn in enumerate(self.turns[:upto]):
-            content = turn.message.get("content", "").strip()
+            content = self.contents[index]
             if turn.role == "assistant" or content in written:
                 continue
             if json.dumps(content, ensure_ascii=False)[1:-1] in written:
@@ -442,10 +445,10 @@ class _Chat:
                 f"messages[{index}] holds reasoning, but the model's chat template leaves it out.",
                 fix="Say so: reasoning: drop.",
             )
-        if message.get("content", "").strip() not in answer:
+        if self.contents[index] not in answer:
             raise DataError(
                 f"messages[{index}]: the model's chat template changes the answer it should teach: "
-                f"{self.guard.clean(message['content'])!r:.60} became {self.guard.clean(answer)!r:.80}",
+                f"{self.guard.clean(self.contents[index])!r:.60} became {self.guard.clean(answer)!r:.80}",
                 fix="Correct chat_template.jinja, or write the answer in the form it wants.",
             )
 
@@ -457,8 +460,8 @@ def _continuation(before: str, whole: str, chat: _Chat, index: int) -> int | Non
     """
     message = chat.turns[index].message
     calls = [call["function"]["name"] for call in message.get("tool_calls", ())]
-    words = chat.reasoning[index] or message.get("content", "").strip() or next(iter(calls), "")
-    asked = chat.turns[index - 1].message.get("content", "").strip() if index else ""
+    words = chat.reasoning[index] or chat.contents[index] or next(iter(calls), "")
+    asked = chat.contents[index - 1] if index else ""
     at = whole.rfind(words) if words else -1
     if at < 0 or not asked or asked not in before:
         return None
