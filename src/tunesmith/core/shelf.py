@@ -250,9 +250,10 @@ def use(paths: Iterable[str | Path], root: str | Path) -> list[Used]:
             raise ProjectError(f"use: {found[key]['path']} and {given} are both {key}.", fix="Leave one out.")
         found[key] = {"path": str(path), "root": str(root), "hash": hash_file(path)}
     before = _table()
-    for key, entry in before.items():
-        if found.get(key) != entry:
-            sys.modules.pop(_module(key), None)
+    loaded = [name.removeprefix(_module("")) for name in sys.modules if name.startswith(_module(""))]
+    for key in loaded:
+        if "." in key and (key not in found or found[key] != before.get(key)):
+            del sys.modules[_module(key)]  # the file has changed, or another project's has its name
     if found:
         os.environ[USE] = json.dumps(found, sort_keys=True)
     else:

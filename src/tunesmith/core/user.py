@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
+from pathlib import Path
 from types import ModuleType
 
 from tunesmith.core.shelf import USE
@@ -28,7 +29,23 @@ class _Finder:
         if "." not in inside:
             return ModuleSpec(name, None, is_package=True)
         entry = json.loads(os.environ.get(USE, "{}")).get(inside)
-        return spec_from_file_location(name, entry["path"]) if entry else None
+        if entry is None:
+            return None
+        return spec_from_file_location(name, entry["path"], loader=_Loader(entry["path"]))  # type: ignore[arg-type]
+
+
+class _Loader:
+    """Compiles the file each time: Python's own cache (__pycache__) takes a file changed within a second for the old one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = compile(Path(self.path).read_bytes(), self.path, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
 
 
 sys.meta_path.append(_Finder)  # type: ignore[arg-type]
