@@ -34,6 +34,9 @@ _NOT_DATA = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself (git lfs pull fetches it)",
 }
 
+# The 2,350 syllables of EUC-KR: CP949 has all 11,172, but text that people write is made of these.
+_HANGUL = "[" + "".join(bytes([high, low]).decode("euc-kr") for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF)) + "]"
+
 AUTO, REPAIR = "auto", "repair"
 
 
@@ -137,11 +140,14 @@ def guess_encoding(sample: bytes) -> str | None:
     if not lines or whole > len(lines) // 4:
         return None
     body = b"\n".join(lines)
-    for name, script in (("cp949", "[가-힣]"), ("shift_jis", "[ぁ-ヿ]"), ("gb18030", "[一-鿿]"), ("cp1252", "[À-ÿ]")):
+    for name, script in (("cp949", _HANGUL), ("shift_jis", "[ぁ-ヿ]"), ("gb18030", "[一-鿿]"), ("cp1252", "[À-ÿ]")):
         text = body.decode(name, "ignore")
         lost = len(body) - len(text.encode(name, "ignore"))
-        foreign = [character for character in text if character > "\x7f"]
-        if lost <= 2 + len(body) // 200 and foreign and len(re.findall(script, text)) >= 0.5 * len(foreign):
+        foreign = len(re.findall("[^\x00-\x7f]", text))
+        # Japanese and Chinese bytes read as CP949 give rare syllables and many Chinese characters.
+        if name == "cp949" and len(re.findall("[\u4e00-\u9fff\uf900-\ufaff]", text)) > 0.1 * foreign:
+            continue
+        if lost <= 2 + len(body) // 200 and foreign > 2 and len(re.findall(script, text)) >= 0.5 * foreign:
             return name
     return None
 

@@ -6,7 +6,6 @@
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -45,7 +44,7 @@ def content_hash(row: Row, part: str = "all", *, seed: int = 0) -> int:
 def _folded(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return re.sub(r"\s+", " ", text).strip().casefold()
+    return " ".join(text.split()).casefold()
 
 
 class HashSet:

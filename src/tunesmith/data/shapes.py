@@ -502,6 +502,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def _tojson(value: Any, indent: int | None = None) -> str:
+    from jinja2 import Undefined
+
+    if isinstance(value, Undefined):
+        str(value)  # raises, naming the column
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
 def templates(*, prompt: str | None = None, answer: str | None = None, system: str | None = None, text: str | None = None) -> (
     dict[str, Callable[[Mapping[str, Any]], str]]
 ):
@@ -518,7 +526,7 @@ def templates(*, prompt: str | None = None, answer: str | None = None, system: s
 
     # tojson without HTML escapes and with Korean as it is: what is written is what is trained on
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
+    environment.filters["tojson"] = _tojson
     made: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     for word, source in given.items():
         if not source:
