@@ -1,6 +1,6 @@
 """Small tokenizers in the style of published model families, with the public form of their chat templates.
 
-Vocabularies are trained here on a few lines; the control tokens, their flags, BOS rules and templates are the families' own.
+Vocabularies are trained here on a few lines; control tokens, their flags, BOS rules and templates are the families'.
 """
 
 from functools import lru_cache
@@ -22,13 +22,20 @@ CORPUS = [
 ] * 4
 
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"]
+LLAMA3 = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+]
 GEMMA = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>"]
 MISTRAL = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"]
 PHI3 = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
 R1 = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"]
 
-# template -> (kind of pieces, special tokens, added tokens that are not special, bos, eos, other ends, adds BOS to raw text)
+# template -> kind of pieces, special tokens, other added tokens, bos, eos, other ends, whether raw text gets a BOS
 FAMILIES = {
     "chatml": ("bytes", CHATML, [], None, "<|im_end|>", [], False),
     "marked": ("bytes", CHATML, [], None, "<|im_end|>", [], False),

@@ -182,7 +182,8 @@ def test_no_system_role_is_said_clearly(families):
 
 
 def test_words_left_out_in_silence_are_an_error():
-    only_users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.content + '<|end|>' }}{% endif %}{% endfor %}"
+    known = "{% if m.role in ['user', 'assistant'] %}{{ m.content + '<|end|>' }}{% endif %}"
+    only_users = "{% for m in messages %}" + known + "{% endfor %}"
     text = Text(with_template(only_users))
     assert len(text.chat(TWO)) == 1
     for call in (text.chat, text.prompt):
@@ -195,20 +196,24 @@ def test_words_left_out_in_silence_are_an_error():
 
 
 def test_an_answer_that_the_template_changes_is_refused():
-    upper = "{% for m in messages %}{{ (m.content | upper if m.role == 'assistant' else m.content) + '<|end|>' }}{% endfor %}"
+    change = "{{ (m.content | upper if m.role == 'assistant' else m.content) + '<|end|>' }}"
+    upper = "{% for m in messages %}" + change + "{% endfor %}"
     with pytest.raises(DataError, match="changes the answer it should teach: 'yes' became 'YES"):
         Text(with_template(upper)).chat([user("a"), says("yes")])
 
 
 def test_a_turn_that_never_ends_is_refused():
-    endless = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    endless = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    endless += "{% if add_generation_prompt %}assistant: {% endif %}"
     with pytest.raises(ModelError, match="writes no control token after an answer"):
         Text(with_template(endless)).chat(TWO)
 
 
 def test_a_generation_prompt_the_template_does_not_continue_is_refused():
     wrong = MINI.chat_template.replace("{{- '<|assistant|>' }}", "{{- '<|assistant|>Sure! ' }}")
-    with pytest.raises(DataError, match=r"messages\[1\]: the chat template does not continue its own generation prompt"):
+    with pytest.raises(
+        DataError, match=r"messages\[1\]: the chat template does not continue its own generation prompt"
+    ):
         Text(with_template(wrong)).chat([user("a"), says("b")])
 
 
@@ -238,7 +243,7 @@ def _with_double_newline():
 
 
 def test_history_that_moves_gives_each_answer_its_own_example(families):
-    """Mistral's template writes the system's words before the last question only, so no two prompts share a beginning."""
+    """Mistral's template writes the system's words before the last question only: no two prompts begin alike."""
     text = Text(families("mistral"))
     chat = [SYSTEM, *TWO]
     first, second = text.chat(chat)
@@ -324,7 +329,9 @@ def test_thinking_switched_off_for_both_sides(families):
 
 # -- tools ----------------------------------------------------------------------------------------------------------
 
-TOOLS = [{"name": "get_weather", "description": "weather of a city", "parameters": {"type": "object", "properties": {}}}]
+TOOLS = [
+    {"name": "get_weather", "description": "weather of a city", "parameters": {"type": "object", "properties": {}}}
+]
 CALLS = [
     user("날씨 in Seoul?"),
     {"role": "function_call", "content": '{"name": "get_weather", "arguments": {"city": "Seoul"}}'},
@@ -431,7 +438,9 @@ def test_split_is_refused_for_a_chat():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.text(max_size=12), st.text(max_size=6)), min_size=1, max_size=3), st.integers(4, 40), st.integers(0, 2)
+    st.lists(st.tuples(st.text(max_size=12), st.text(max_size=6)), min_size=1, max_size=3),
+    st.integers(4, 40),
+    st.integers(0, 2),
 )
 def test_trim_prompt_keeps_whole_answers_and_never_empties_one(turns, length, virtual):
     chat = [message for asked, said in turns for message in (user(asked), says(said))]
@@ -450,7 +459,11 @@ def test_trim_prompt_keeps_whole_answers_and_never_empties_one(turns, length, vi
         ids = example.ids.tolist()
         first = int(np.flatnonzero(example.weights)[0])
         assert first >= 1
-        assert any(ids[:first] == other.ids[: len(other)].tolist()[at : at + first] for other in full for at in range(len(other)))
+        assert any(
+            ids[:first] == other.ids[: len(other)].tolist()[at : at + first]
+            for other in full
+            for at in range(len(other))
+        )
 
 
 def test_trim_prompt_keeps_bos(families):

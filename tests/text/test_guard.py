@@ -8,7 +8,20 @@ from tunesmith.text.tokenizer import byte_tokenizer
 
 MINI = byte_tokenizer()
 FAMILIES = ["chatml", "qwen2.5", "llama3", "llama2", "gemma", "gemma3", "mistral", "phi3", "zephyr"]
-TYPED = ["<|im_end|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "<end_of_turn>", "<|end|>", "<tool_call>", "<|endoftext|>", "a", " ", "\n"]
+TYPED = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "</s>",
+    "<s>",
+    "[/INST]",
+    "<end_of_turn>",
+    "<|end|>",
+    "<tool_call>",
+    "<|endoftext|>",
+    "a",
+    " ",
+    "\n",
+]
 WORDS = st.lists(st.sampled_from([*TYPED, "카드", "hello there", "<", "|>", START, END]), min_size=1, max_size=5)
 
 

@@ -70,7 +70,11 @@ def test_tool_calls_of_every_shape_become_one():
         assert turn.role == "assistant" and turn.weight == 1.0 and turn.message["tool_calls"] == expected
     assert len(expected[0]["id"]) == 9 and expected[0]["id"].isalnum()  # what Mistral's template insists on
     given = only({"role": "assistant", "tool_calls": [{"id": "xyz", "function": {"name": "f", "arguments": ""}}]})
-    assert given.message["tool_calls"][0] == {"id": "xyz", "type": "function", "function": {"name": "f", "arguments": {}}}
+    assert given.message["tool_calls"][0] == {
+        "id": "xyz",
+        "type": "function",
+        "function": {"name": "f", "arguments": {}},
+    }
 
 
 def test_results_answer_the_calls_in_order():

@@ -16,7 +16,7 @@ def test_training_brings_words_down_to_few_tokens():
     texts = ["카드가 아직 도착하지 않았어요. The card is late."] * 50
     facts = survey(train_tokenizer(texts, vocab=500), texts)
     assert facts["korean"]["tokens_per_word"] <= 1.5 and facts["english"]["tokens_per_word"] <= 1.5
-    assert facts["whole_frequent"] > 0.7 and facts["whole_rare"] is None
+    assert facts["whole_frequent"] > 0.6 and facts["whole_rare"] is None
     assert facts["bytes_per_token"] > 5
 
 

@@ -8,7 +8,19 @@ from tunesmith.core.errors import DataError, ModelError
 from tunesmith.text.template import CHATML_TEMPLATE, DEFAULT_TEMPLATE, compiled, render, template_of, variables_of
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
-FAMILIES = ["chatml", "qwen2.5", "qwen3", "llama3", "llama3.1", "llama2", "gemma", "gemma3", "mistral", "phi3", "zephyr"]
+FAMILIES = [
+    "chatml",
+    "qwen2.5",
+    "qwen3",
+    "llama3",
+    "llama3.1",
+    "llama2",
+    "gemma",
+    "gemma3",
+    "mistral",
+    "phi3",
+    "zephyr",
+]
 FAMILIES += ["deepseek-r1", "marked"]
 ASK = {"role": "user", "content": "  카드가 아직\n\n도착하지 않았어요? "}
 SAY = {"role": "assistant", "content": '\n Paris "it" is & <b>so</b>.\n'}
@@ -36,7 +48,9 @@ def ours(tokenizer: Tokenizer, messages, tools=None, **options) -> str:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("chat", [[ASK], [ASK, SAY], [ASK, SAY, ASK], [ASK, SAY, ASK, SAY], [SYSTEM, ASK, SAY, ASK, SAY]])
+@pytest.mark.parametrize(
+    "chat", [[ASK], [ASK, SAY], [ASK, SAY, ASK], [ASK, SAY, ASK, SAY], [SYSTEM, ASK, SAY, ASK, SAY]]
+)
 def test_text_equals_transformers(families, oracles, name, chat):
     if chat[0] is SYSTEM and name == "gemma":
         pytest.skip("no system role")

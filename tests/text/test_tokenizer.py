@@ -10,7 +10,18 @@ from tunesmith.text.tokenizer import CONTROL_TOKENS, Tokenizer, byte_tokenizer
 from tunesmith.text.train_tokenizer import BERT_TOKENS, bert_style, train_tokenizer, wordpiece_backend
 
 BYTES = byte_tokenizer()
-ODD = ["", " ", "\n\n", "\u00e9", "e\u0301", "\u1100\u1161\u11a8", "각", "👩\u200d👩\u200d👧🏽", "\x00\x7f", "\ufdd0\ufffe\uffff"]
+ODD = [
+    "",
+    " ",
+    "\n\n",
+    "\u00e9",
+    "e\u0301",
+    "\u1100\u1161\u11a8",
+    "각",
+    "👩\u200d👩\u200d👧🏽",
+    "\x00\x7f",
+    "\ufdd0\ufffe\uffff",
+]
 ODD += ["\U000f0000", "a\u202eb", "가\r\n나", "<|end|>", "  x  ", "\U0010ffff", "\u3164", "\ufeffx"]
 
 

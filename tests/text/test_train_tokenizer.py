@@ -6,7 +6,10 @@ from tunesmith.core.errors import DataError, SettingError
 from tunesmith.text.tokenizer import CONTROL_TOKENS
 from tunesmith.text.train_tokenizer import train_tokenizer
 
-CORPUS = ["The card has not arrived yet. 카드가 아직 도착하지 않았어요.", "환불을 요청합니다. I want a refund, please."] * 30
+CORPUS = [
+    "The card has not arrived yet. 카드가 아직 도착하지 않았어요.",
+    "환불을 요청합니다. I want a refund, please.",
+] * 30
 CORPUS += ["조각난 글자 café 👍🏽 zyzzyva"]
 
 

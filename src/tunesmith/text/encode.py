@@ -7,10 +7,10 @@
 
 How an answer is found: the conversation up to it is rendered as it will be when the model is asked (with the generation
 prompt), and once more with the answer. The first is the beginning of the second, in text and in ids; what follows,
-through the token that ends the turn, is what is trained on. So every Example is the served prompt, then exactly what the
-model must produce. Where the ids differ at the border, the answer's follow the prompt's, as when served. An earlier answer
-shares the Example of a later one only if the later one holds it unchanged; where a template rewrites history (earlier
-thinking dropped) it gets its own.
+through the token that ends the turn, is what is trained on. So every Example is the served prompt, then exactly what
+the model must produce. Where the ids differ at the border, the answer's follow the prompt's, as when served. An earlier
+answer shares the Example of a later one only if the later one holds it unchanged; where a template rewrites history
+(earlier thinking dropped) it gets its own.
 """
 
 import json
@@ -66,7 +66,7 @@ class Text:
 
     length      most tokens an Example may have, or None for no limit
     too_long    error | drop | split (raw text) | trim_prompt: what happens to a longer one
-    reasoning   train | mask (in the text, not trained on) | drop (taken out), of <think>...</think> or reasoning_content
+    reasoning   <think>...</think> or reasoning_content: train | mask (in the text, not trained on) | drop (taken out)
     virtual     ids a soft prompt puts before every Example; they count
     variables   extra names for the chat template, as {"enable_thinking": False}
     now         the moment templates see that write today's date; fixed, so that one run renders one way
@@ -121,13 +121,15 @@ class Text:
             elif self.too_long == "trim_prompt":
                 encoded.extend(_example([self._trimmed(answer)]) for answer in group)
             elif self.too_long == "split":
-                raise TooLong(num, self.limit, "too_long: split cuts raw text; a conversation cut apart loses its question.")
+                raise TooLong(
+                    num, self.limit, "too_long: split cuts raw text; a conversation cut apart loses its question."
+                )
             else:
                 raise TooLong(num, self.limit)
         return encoded
 
     def raw(self, text: str) -> Example:
-        """A document: its tokens and the end-of-text token, all trained on (BOS in front if the model is used to it)."""
+        """A document: its tokens and the end-of-text token, all trained on; BOS in front if the model is used to it."""
         example = self._document(text)
         if not self._room(example):
             raise TooLong(len(example) + self.virtual, self.limit)
@@ -146,7 +148,7 @@ class Text:
         if length < 2:
             raise SettingError(f"length: {length} is too small to split into.", wanted="At least 2.")
         return [
-            Example.of(whole.ids[start : start + length], whole.weights[start : start + length])
+            Example.of(whole.ids[start : start + length].tolist(), whole.weights[start : start + length].tolist())
             for start in range(0, len(whole) - 1, length - 1)
         ]
 
@@ -260,7 +262,7 @@ class Text:
                 f"messages[{index}]: the chat template does not continue its own generation prompt, so training would "
                 f"not show the model what it is served.\nServed: ...{guard.clean(before)[-80:]!r}\n"
                 f"Written: ...{guard.clean(whole)[max(0, len(before) - 80) :][:160]!r}",
-                fix="Correct chat_template.jinja: with add_generation_prompt it must write the beginning of the answer.",
+                fix="Correct chat_template.jinja: with add_generation_prompt it must write how an answer begins.",
             )
         chat.check_answered(index, before, whole[cut:])
         prompt_ids, ids = guard.encode(before), guard.encode(whole)
@@ -302,7 +304,9 @@ class Text:
         room = self.limit - num_answer
         if room < 1:
             num = len(answer.ids) + self.virtual
-            raise TooLong(num, self.limit, f"The answer alone has {num_answer} tokens; trim_prompt never cuts an answer.")
+            raise TooLong(
+                num, self.limit, f"The answer alone has {num_answer} tokens; trim_prompt never cuts an answer."
+            )
         prompt = answer.ids[: answer.start]
         if len(prompt) > room:
             keep_bos = prompt[0] == self.tokenizer.bos
@@ -328,8 +332,8 @@ class Text:
             ids = [id for id in self.tokenizer.encode(tail, special=True) if id in added]
             if not ids:
                 raise ModelError(
-                    f"The chat template writes no control token after an answer (but {tail!r}), so a model trained with "
-                    "it would never stop.",
+                    f"The chat template writes no control token after an answer (but {tail!r}), so a model trained "
+                    "with it would never stop.",
                     fix="Write the eos token after the assistant's content in chat_template.jinja.",
                 )
             self._facts[key] = ids[0]
@@ -436,8 +440,8 @@ class _Chat:
         for call in message.get("tool_calls", ()):
             if call["function"]["name"] not in answer:
                 raise DataError(
-                    f"messages[{index}] calls {call['function']['name']}, but the model's chat template has no place for "
-                    "tool calls.",
+                    f"messages[{index}] calls {call['function']['name']}, but the model's chat template has no place "
+                    "for tool calls.",
                     fix="Use a model with tool calling, or write the call as the message's content.",
                 )
         if self.reasoning[index] and self.reasoning[index] not in answer:
@@ -496,14 +500,16 @@ def _example(group: list[_Answer]) -> Example:
 
 
 def _message_ends(chat: _Chat, ids: list[int]) -> list[tuple[int, int]]:
-    """(message, first token after it) by rendering ever longer prefixes; a message no prefix can end on joins the next."""
+    """(message, first token after it) by rendering ever longer prefixes; a message none can end on joins the next."""
     ends: list[tuple[int, int]] = []
     for index in range(len(chat.turns)):
         try:
             prefix = chat.guard.encode(chat.upto(index))
         except DataError:  # as templates that insist on a user's message after the system's
             continue
-        common = next((at for at, (one, other) in enumerate(zip(prefix, ids)) if one != other), min(len(prefix), len(ids)))
+        common = next(
+            (at for at, (one, other) in enumerate(zip(prefix, ids)) if one != other), min(len(prefix), len(ids))
+        )
         if common > (ends[-1][1] if ends else 0):
             ends.append((index, common))
         if common == len(ids):

@@ -1,8 +1,9 @@
 """Control tokens typed by people stay plain text.
 
-Someone writes `<|im_end|>` in a question: the template's own `<|im_end|>` must become the control token, theirs must not, or
-they could close their turn and speak as the assistant. So theirs are wrapped in two marker characters before rendering,
-which survive whatever the template does to the text, and the marked places are encoded without any added token.
+Someone writes `<|im_end|>` in a question: the template's own `<|im_end|>` must become the control token, theirs must
+not, or they could close their turn and speak as the assistant. So theirs are wrapped in two marker characters before
+rendering, which survive whatever the template does to the text, and the marked places are encoded without any added
+token.
 
     guard = Guard(tokenizer, template)
     marked = guard.mark(messages)          # unchanged objects when nothing was typed: the common case costs a scan

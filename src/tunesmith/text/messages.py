@@ -4,9 +4,9 @@
     turns[1].message  ->  {"role": "assistant", "content": "hello"}
     turns[1].weight   ->  0.5
 
-Handled here: OpenAI `tool_calls` and the older `function_call`; `function_call` / `observation` turns as in ShareGPT; text
-parts; arguments and tools written as JSON text; reasoning inside `<think>...</think>` or in its own field. Refused by
-name: images and other parts that are not text, trained-on turns that are not the assistant's, weights below zero.
+Handled here: OpenAI `tool_calls` and the older `function_call`; `function_call` / `observation` turns as in ShareGPT;
+text parts; arguments and tools written as JSON text; reasoning inside `<think>...</think>` or in its own field. Refused
+by name: images and other parts that are not text, trained-on turns that are not the assistant's, weights below zero.
 """
 
 import json
@@ -162,12 +162,16 @@ def _calls(calls: Any, where: str, index: int) -> list[dict[str, Any]]:
     if isinstance(calls, Mapping):
         calls = [calls]
     if not isinstance(calls, Sequence):
-        raise DataError(f"{where} is a {type(calls).__name__}.", wanted='[{"function": {"name": ..., "arguments": {}}}]')
+        raise DataError(
+            f"{where} is a {type(calls).__name__}.", wanted='[{"function": {"name": ..., "arguments": {}}}]'
+        )
     result = []
     for number, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise DataError(f"{where}[{number}] names no function: {call!r:.80}", wanted='{"name": ..., "arguments": {}}')
+            raise DataError(
+                f"{where}[{number}] names no function: {call!r:.80}", wanted='{"name": ..., "arguments": {}}'
+            )
         arguments = function.get("arguments", function.get("parameters", {}))
         if isinstance(arguments, str):
             arguments = _json(arguments or "{}", f"{where}[{number}].arguments")
@@ -183,7 +187,9 @@ def _json(text: Any, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not JSON ({error}): {text!r:.80}", wanted="JSON text, or the object itself.") from error
+        raise DataError(
+            f"{where} is not JSON ({error}): {text!r:.80}", wanted="JSON text, or the object itself."
+        ) from error
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -1,7 +1,7 @@
 """How well a tokenizer fits a text: tokens per word for Korean and English, bytes per token, which words stay whole.
 
     survey(tokenizer, ["나는 학교에 간다. I go to school."])
-        -> {"bytes_per_token": 3.1, "korean": {"tokens_per_word": 2.3, ...}, "english": {...}, "whole_frequent": 0.9, ...}
+        -> {"bytes_per_token": 3.1, "korean": {"tokens_per_word": 2.3, ...}, "english": {...}, ...}
 
 A low number of tokens per word is more text in the same context and fewer steps to generate it.
 """
@@ -19,7 +19,7 @@ FREQUENT = 1000
 
 
 def survey(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Any]:
-    """Measure on `texts`. A word is what stands between spaces; it is Korean if it holds Hangul, English if Latin letters.
+    """Measure on `texts`. A word is what stands between spaces: Korean if it holds Hangul, English if Latin letters.
 
     bytes_per_token   UTF-8 bytes of all texts over their tokens
     korean, english   words, tokens_per_word (each word with the space before it); None where there are no words

@@ -3,9 +3,9 @@
     source = template_of(tokenizer)                        # the model's own, or a default when it has none
     render(source, [{"role": "user", "content": "hi"}], variables=variables_of(tokenizer))  ->  "<|user|>hi<|end|>"
 
-A template is code that came with a model, so it runs in jinja's immutable sandbox and sees only JSON values. The environment
-is that of transformers (5.x, utils/chat_template_utils.py): trim_blocks, lstrip_blocks, tojson that keeps Korean readable,
-raise_exception, strftime_now, loop controls, the generation tag.
+A template is code that came with a model, so it runs in jinja's immutable sandbox and sees only JSON values. The
+environment is that of transformers (5.x, utils/chat_template_utils.py): trim_blocks, lstrip_blocks, tojson that keeps
+Korean readable, raise_exception, strftime_now, loop controls, the generation tag.
 """
 
 import json
@@ -34,7 +34,8 @@ DEFAULT_TEMPLATE = (
     "{%- for message in messages %}"
     "{%- if message.role == 'system' %}{{- message.content + '\\n\\n' }}"
     "{%- elif message.role == 'user' %}{{- '### User:\\n' + message.content + '\\n\\n' }}"
-    "{%- elif message.role == 'assistant' %}{{- '### Assistant:\\n' + (message.content | trim) + eos_token + '\\n\\n' }}"
+    "{%- elif message.role == 'assistant' %}"
+    "{{- '### Assistant:\\n' + (message.content | trim) + eos_token + '\\n\\n' }}"
     "{%- else %}{{- raise_exception('The default template has no place for the role ' + message.role) }}{% endif %}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '### Assistant:\\n' }}{% endif %}"
@@ -73,7 +74,7 @@ def variables_of(tokenizer: Tokenizer) -> dict[str, str]:
         if isinstance(value, str):
             found[name] = value
     if not tokenizer.chat_templates and tokenizer.adds_bos and tokenizer.bos_token:
-        found["bos"] = tokenizer.bos_token  # only for DEFAULT_TEMPLATE: a model's own template knows whether to write it
+        found["bos"] = tokenizer.bos_token  # for DEFAULT_TEMPLATE: a model's own knows whether to write it
     return found
 
 
@@ -134,7 +135,7 @@ class _GenerationTag(jinja2.ext.Extension):
     there: variables set inside do not leak out.
     """
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 - the name and type jinja gives it
 
     def parse(self, parser: Any) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
@@ -179,5 +180,7 @@ def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False):
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

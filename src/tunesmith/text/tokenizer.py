@@ -1,6 +1,6 @@
 """Words to ids and back: one tokenizer, read from and written to the files every Hugging Face model folder has.
 
-    tokenizer = Tokenizer("some/model/folder")          # tokenizer.json, tokenizer_config.json, chat_template.jinja, ...
+    tokenizer = Tokenizer("some/model/folder")   # tokenizer.json, tokenizer_config.json, chat_template.jinja, ...
     tokenizer.encode("안녕 world")                       # plain text: control tokens typed in it stay plain text
     tokenizer.encode("<|user|>hi<|end|>", special=True)  # here they become control tokens
     tokenizer.save("elsewhere")                          # loads in transformers.AutoTokenizer with equal ids
@@ -205,7 +205,7 @@ class Tokenizer:
         inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         with self._lock:
             self.backend.encode_special_tokens = True
-            if truncation:
+            if truncation and max_length is not None:
                 self.backend.enable_truncation(max_length, strategy="longest_first")
             try:
                 encodings = self.backend.encode_batch(inputs, add_special_tokens=True)

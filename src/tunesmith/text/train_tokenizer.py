@@ -7,7 +7,7 @@ BPE and unigram work on bytes, so any text round-trips and there is no unknown t
 ones fall into pieces. WordPiece (as in BERT) works on characters and has [UNK].
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -120,7 +120,7 @@ class _Counted:
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts, self.num_characters = texts, 0
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         for text in self.texts:
             self.num_characters += len(text)
             yield text
