@@ -93,16 +93,18 @@ class Project:
 SPECS = {"method": "objectives", "adapter": "adapters", "metrics": "metrics", "data.steps": "steps"}
 
 
-def resolve(config: Any = None, **keys: Any) -> tuple[Project, dict[str, Any], Path]:
+def resolve(config: Any = None, *, root: Path | None = None, **keys: Any) -> tuple[Project, dict[str, Any], Path]:
     """The project as checked settings, as a plain dict with every default written in, and its folder (the root of paths).
 
     config  a project file, a folder with a tunesmith.yaml, or a dict; None = tunesmith.yaml here if there is one
+    root    where relative paths start; None = the project file's folder, or here for a dict
     keys    override it: resolve(lr=1e-4), resolve(train={"lr": 1e-4}) or resolve(**{"train.lr": 1e-4})
 
     Puts the user's files (`use`) on the shelves, and checks every item's name and settings without running any.
     Errors are ProjectErrors and SettingErrors that name the nearest.
     """
-    raw, root = _read(config)
+    raw, found = _read(config)
+    root = root or found
     below = place(Project, raw)
     over = place(Project, _nested(keys))
     files = over.get("use", below.get("use"))

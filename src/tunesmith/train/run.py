@@ -370,8 +370,6 @@ def _take_best(optim: Optimizer, place: Path, progress: _Progress) -> None:
 def _checkpointing(net: nn.Module, on: bool) -> None:
     if on:
         net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    elif getattr(net, "is_gradient_checkpointing", False):
-        net.gradient_checkpointing_disable()
 
 
 def _outcome(status: str, progress: _Progress) -> Outcome:

@@ -1,4 +1,4 @@
-"""Learning rate by optimiser step: a warm-up, then constant, linear or cosine decay to `min_lr` (a share of the peak).
+"""Learning rate by optimiser step: a warm-up, then constant, linear, cosine or late (wsd) decay to `min_lr` (a share of the peak).
 
     rate = learning_rate(step=10, steps=100, lr=1e-3, schedule="cosine", warmup=0.1)
 """
@@ -23,6 +23,8 @@ def learning_rate(
         return lr * (step + 1) / rise
     if schedule == "constant":
         return lr
+    if schedule == "wsd":  # warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395): the last fifth falls linearly
+        return lr * (min_lr + (1 - min_lr) * min(1.0, (steps - step) / max(1, 0.2 * steps)))
     done = (step - rise) / max(1, steps - rise)
     left = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return lr * (min_lr + (1 - min_lr) * left)

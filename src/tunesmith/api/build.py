@@ -1,0 +1,231 @@
+"""tunesmith.build: the parts of a project as objects, for a loop of your own (Python only).
+
+    parts = tunesmith.build({"data": "faq.json", "model": "mini"})
+    for step in parts.steps(): print(step.loss)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tunesmith.api.config import Project, resolve
+from tunesmith.core.errors import DataError, ModelError, SettingError
+from tunesmith.core.files import hash_json
+from tunesmith.core.runs import RunFolder
+
+
+@dataclass(eq=False)
+class Parts:
+    """Everything a project file means. `chosen` are the values nobody gave, with the reason for each."""
+
+    project: Project
+    filled: dict[str, Any]
+    root: Path
+    folder: RunFolder
+    prepared: Any
+    model: Any
+    text: Any
+    objective: Any
+    adapter: Any
+    targets: list[str]
+    units: Any
+    dev: Any
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+    def steps(self) -> Iterator[Any]:
+        """The bare loop, without checkpoints or evaluation: one Step after each update."""
+        from tunesmith.train.loop import loop
+        from tunesmith.train.optim import Optimizer
+        from tunesmith.train.run import embedding_names
+
+        settings = self.fit_settings()
+        optimizer = Optimizer(
+            self.model.net.named_parameters(), kind=settings["optimizer"], lr=settings["lr"],
+            weight_decay=settings["weight_decay"], embeddings=embedding_names(self.model.net),
+        )  # fmt: skip
+        names = ("steps", "batch_size", "lr", "seed", "pass_tokens", "schedule", "warmup", "min_lr", "clip", "shuffle")
+        return loop(self.model.policy, self.objective, self.units, optimizer, **{n: settings[n] for n in names})
+
+    def fit_settings(self) -> dict[str, Any]:
+        """The keywords of train.run.fit that this project means."""
+        train = self.project.train
+        momentum = train.momentum if train.optimizer in ("sgd", "muon") else 0.0
+        return {
+            "steps": self.chosen["steps"], "batch_size": train.batch_size, "lr": self.chosen["lr"], "seed": self.project.seed,
+            "pass_tokens": self.chosen["pass_tokens"], "optimizer": train.optimizer, "momentum": momentum,
+            "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
+            "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
+            "precision": train.precision, "checkpointing": train.checkpointing,
+            "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
+            "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
+            "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,
+        }  # fmt: skip
+
+
+def build(config: Any = None, *, out: str | Path | None = None, **keys: Any) -> Parts:
+    """Resolve a project and make its parts: rows prepared and tokenised, model loaded, adapter attached.
+
+    config  a project file, its folder or a dict, as for every verb; out is the folder the parts' files go to
+    """
+    from tunesmith.core.files import free_path
+
+    project, filled, root = resolve(config, **keys)
+    folder = RunFolder.create(Path(out or project.out or free_path("runs", "train")), project=filled, verb="build")
+    return assemble(project, filled, root, folder)
+
+
+def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFolder) -> Parts:
+    """The parts of a resolved project in a run folder that exists."""
+    import torch
+
+    from tunesmith.core.shelf import shelf
+    from tunesmith.data.prepare import prepare
+    from tunesmith.model.load import load
+    from tunesmith.text.encode import Text
+
+    if project.train.threads:
+        torch.set_num_threads(project.train.threads)
+    data = project.data
+    if data.path is None and data.name is None:
+        raise DataError(
+            "no data is given to train on",
+            fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
+        )
+    objective = shelf("objectives").make(project.method, "method")
+    settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
+    prepared = prepare(folder.path, seed=data.seed, root=root, **settings)
+    check_shape(objective, prepared, project)
+    adapter = shelf("adapters").make(project.adapter, "adapter")
+    model = load(resolve_model(project.model, root), dtype="fp32", seed=project.seed)
+    names = adapter.attach(model.net, seed=project.seed)
+    length = min(project.length or model.context, model.context)
+    raw = getattr(objective, "shape", "chat") == "text"
+    text = Text(
+        model.tokenizer, length=length, too_long=project.too_long or ("split" if raw else "error"), reasoning=project.reasoning
+    )
+    units, dev = (
+        tokenise(folder, part, rows, objective, text, project, filled)
+        for part, rows in (("train", prepared.train), ("dev", prepared.dev))
+    )
+    if not len(units):
+        raise DataError("no training example is left after tokenising", fix=f"See {folder.path}/data/dropped.jsonl.")
+    parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
+    parts.chosen = choose(parts)
+    return parts
+
+
+def resolve_model(name: str, root: Path) -> str:
+    """A model's folder beside the project file, or the name as it is."""
+    beside = root / name
+    return str(beside) if beside.is_dir() and not Path(name).is_absolute() else name
+
+
+def check_shape(objective: Any, prepared: Any, project: Project) -> None:
+    """Refuse rows that the method cannot learn from, in words."""
+    wanted, found = getattr(objective, "shape", "chat"), prepared.kind
+    if wanted == "chat" and found == "text":
+        raise DataError(
+            "the rows are raw text; this method learns from conversations (instruction and answer, question and answer, messages)",
+            fix='For raw text: method=pretrain. If a column is the answer, say which:  data.columns={answer: COLUMN}',
+        )
+    if wanted == "text" and found != "text":
+        raise DataError(
+            f"the rows are {found}; this method learns from raw text",
+            fix="For conversations: method=sft. To read a column as raw text:  data.shape=text data.columns={text: COLUMN}",
+        )
+
+
+def tokenise(folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping) -> Any:
+    """The Units of a split, in a memory-mapped cache that is made once for each tokenizer, template and setting."""
+    from tunesmith.data.cache import UnitCache
+
+    key = hash_json(
+        [folder.read_json("data/card.json")["key"], part, filled["method"], text.length, text.too_long, text.reasoning,
+         text.tokenizer.vocab_size, text.tokenizer.chat_template, hash_tokenizer(text.tokenizer), project.seed]
+    )  # fmt: skip
+    place = folder.path / "data" / "cache" / part
+    found = UnitCache.open(place, key)
+    if found is not None:
+        return found
+    dropped: list[dict[str, Any]] = []
+    made = UnitCache.write(place, encode(rows, objective, text, project.seed, dropped.append), key=key)
+    for drop in dropped:
+        folder.journal("data/dropped.jsonl").append(drop)
+    if dropped:
+        folder.write_json(f"data/{part}_too_long.json", {"dropped": len(dropped)})
+    return made
+
+
+def encode(rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
+    """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
+    import numpy as np
+
+    from tunesmith.text.too_long import TooLong, too_long_report
+
+    lengths: list[int] = []
+    first = ""
+    over = 0
+    for number, row in enumerate(rows):
+        try:
+            units = objective.units(row, text, np.random.default_rng([seed, 0, number]))
+        except TooLong as error:
+            if text.too_long != "error":
+                raise DataError(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
+            lengths.append(error.num_tokens)
+            first, over = first or row["origin"], over + 1
+            continue
+        except (DataError, ModelError, SettingError) as error:
+            raise type(error)(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
+        kept = [unit for unit in units if any(example.num_trained for example in unit.examples)]
+        if len(kept) < len(units) or not units:
+            reason = "too long" if not units else "nothing in it is trained on"
+            drop({"origin": row["origin"], "reason": reason, "detail": "", "by": "tokenise", "row": row})
+        lengths += [unit.num_tokens for unit in kept]
+        if not over:
+            yield from kept
+    if over:
+        raise DataError(f"{first}: {too_long_report(lengths, text.length)}")
+
+
+def hash_tokenizer(tokenizer: Any) -> str:
+    """A tokenizer's identity: its backend as JSON."""
+    return hash_json(tokenizer.backend.to_str())
+
+
+def choose(parts: Parts) -> dict[str, Any]:
+    """The values that were not given, each with its reason under `why`."""
+    from tunesmith.core.runs import hardware
+    from tunesmith.train import defaults
+    from tunesmith.train.loop import steps_per_epoch
+
+    train, config = parts.project.train, parts.model.net.config
+    width, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    why: dict[str, str] = {}
+    chosen: dict[str, Any] = {"why": why}
+    if train.lr is None:
+        base = getattr(parts.adapter, "lr", 2e-4)
+        chosen["lr"] = defaults.learning_rate(base, width) * (20 if train.optimizer == "sgd" else 1)
+        why["lr"] = f"{base:g} for a model {defaults.REFERENCE_WIDTH} wide, carried over to {width}"
+    else:
+        chosen["lr"], why["lr"] = train.lr, "train.lr"
+    if train.pass_tokens is None:
+        memory = hardware()["memory"] or 8 << 30
+        chosen["pass_tokens"] = defaults.pass_tokens(width, layers, config.vocab_size, memory)
+        why["pass_tokens"] = "a quarter of the memory; it never changes the result"
+    else:
+        chosen["pass_tokens"], why["pass_tokens"] = train.pass_tokens, "train.pass_tokens"
+    per_epoch = steps_per_epoch(len(parts.units), train.batch_size)
+    seconds = None
+    if train.minutes is not None:
+        from tunesmith.train.run import seconds_per_step
+
+        seconds = seconds_per_step(
+            parts.model.policy, parts.objective, parts.units, batch_size=train.batch_size,
+            pass_tokens=chosen["pass_tokens"], seed=parts.project.seed,
+        )  # fmt: skip
+    chosen["steps"], why["steps"] = defaults.steps(
+        per_epoch=per_epoch, epochs=train.epochs, steps=train.steps, minutes=train.minutes, seconds_each=seconds
+    )
+    chosen["epochs"] = round(chosen["steps"] / per_epoch, 4)
+    return chosen

@@ -1,0 +1,190 @@
+"""tunesmith train: fine-tune or pre-train a model on your rows, into a run folder."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.result import Result
+
+
+def train(config: str | None = None, *, resume: str | None = None, quiet: bool = False, **keys: Any) -> Result:
+    """Train a model on your rows.
+
+    config   a project file (default: tunesmith.yaml, if there is one)
+    resume   a run's folder: go on where it was stopped or killed, as if nothing had happened
+    quiet    no progress on stderr
+
+    Example: tunesmith train data=faq.json adapter=lora epochs=3
+    """
+    from tunesmith.api.build import assemble
+    from tunesmith.api.config import resolve
+    from tunesmith.core.errors import ProjectError, UserError
+    from tunesmith.core.files import free_path
+    from tunesmith.core.runs import RunFolder
+
+    if resume is not None:
+        if config is not None or keys:
+            raise ProjectError(
+                "--resume goes on with a run as it was set up; it takes no project file and no keys.",
+                fix=f"tunesmith train --resume {resume}    or start a new run without --resume.",
+            )
+        folder = RunFolder.open(resume)
+        manifest = folder.manifest()
+        root = Path(manifest.get("root") or ".")
+        project, filled, root = resolve(str(folder.file("project.yaml")), root=root)
+    else:
+        project, filled, root = resolve(config, **keys)
+        path = Path(project.out or free_path("runs", "train"))
+        fresh = not path.exists()
+        folder = RunFolder.create(path, project=filled, verb="train", root=str(root.resolve()), name=path.name)
+        try:
+            parts = assemble(project, filled, root, folder)
+        except UserError:
+            if fresh:  # nothing was trained: leave no half-made run behind
+                shutil.rmtree(path)
+            raise
+        return run(parts, quiet=quiet)
+    return run(assemble(project, filled, root, folder), resume=True, quiet=quiet)
+
+
+def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
+    """Train assembled parts to the end and write what the other stages read."""
+    from tunesmith.train.loggers import loggers
+    from tunesmith.train.progress import Progress
+    from tunesmith.train.run import fit
+
+    folder, project, model = parts.folder, parts.project, parts.model
+    told = fix_choices(parts)
+    if not quiet:
+        print(told, file=sys.stderr, flush=True)
+    write_parameters(parts)
+    listeners = [*([] if quiet else [Progress()]), *loggers(project.log, folder)]
+    outcome = fit(
+        model, parts.objective, parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
+        on_eval=sampler(parts) if project.train.sample and len(parts.dev) else None,
+        result_bytes=sum(p.numel() * 4 for p in model.net.parameters() if p.requires_grad), **parts.fit_settings(),
+    )  # fmt: skip
+    if outcome.status == "stopped":
+        text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
+        return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
+    where = save_result(parts)
+    facts = {
+        "run": str(folder.path), "status": "finished", "result": str(where), "steps": outcome.steps,
+        "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,
+        "seconds": round(outcome.seconds, 2), "tokens": outcome.tokens, "counts": dict(parts.prepared.counts),
+        "chosen": parts.chosen,
+    }  # fmt: skip
+    folder.update_manifest(status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen")})
+    return Result(facts, text=summary(parts, outcome, where))
+
+
+def fix_choices(parts: Any) -> str:
+    """Write the chosen values into project.yaml (a rerun or a resume takes the same) and tell every value."""
+    import yaml
+
+    train, chosen = parts.filled["train"], parts.chosen
+    told = {
+        "model": f"{parts.filled['model']} ({sum(p.numel() for p in parts.model.net.parameters()):,} parameters)",
+        "method": parts.filled["method"], "adapter": parts.filled["adapter"],
+        "rows": f"{len(parts.prepared.train):,} train, {len(parts.prepared.dev):,} dev, {parts.prepared.num_test:,} test",
+        "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
+        "layout": parts.model.proof.layout + (f": {parts.model.proof.reason}" if parts.model.proof.reason else ""),
+    }  # fmt: skip
+    lines = [f"{name:>10}  {value}" for name, value in told.items()]
+    for name in ("lr", "steps", "epochs", "pass_tokens"):
+        lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
+    lines.append(effective_batch(train["batch_size"], parts.units, chosen["pass_tokens"]))
+    rest = ("optimizer", "schedule", "warmup", "weight_decay", "clip", "precision", "eval_every", "early_stopping")
+    lines.append("            " + "  ".join(f"{name}={train[name]}" for name in rest))
+    train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)
+    parts.folder.write_text("project.yaml", yaml.safe_dump(parts.filled, sort_keys=False, allow_unicode=True))
+    parts.folder.write_json("chosen.json", chosen)
+    parts.folder.update_manifest(hyperparameters={**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]})
+    return "\n".join(lines)
+
+
+def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
+    """Effective batch = per pass x accumulation x devices, with advice that is never a refusal."""
+    from tunesmith.step.step import ranks
+
+    mean = max(1.0, units.total_tokens / max(1, len(units)))
+    per_pass = max(1, min(batch_size, int(pass_tokens / mean)))
+    passes = -(-batch_size // (per_pass * ranks()))
+    advice = []
+    if batch_size < 32:
+        advice.append("32 or more is steadier")
+    if batch_size & (batch_size - 1):
+        advice.append("powers of two fit the hardware")
+    return f"     batch  {batch_size} = about {per_pass} per pass x {passes} accumulated x {ranks()} device(s)" + (
+        f"   (advice: {', '.join(advice)})" if advice else ""
+    )
+
+
+def write_parameters(parts: Any) -> None:
+    """parameters.json: what is learned, apart from what is set; counts by module, trained and frozen."""
+    modules: dict[str, dict[str, int]] = {}
+    for name, parameter in parts.model.net.named_parameters():
+        module = ".".join(part for part in name.split(".")[:-1] if not part.isdigit()) or name
+        entry = modules.setdefault(module, {"trainable": 0, "frozen": 0})
+        entry["trainable" if parameter.requires_grad else "frozen"] += parameter.numel()
+    total = {key: sum(entry[key] for entry in modules.values()) for key in ("trainable", "frozen")}
+    parts.folder.write_json("parameters.json", {**total, "modules": modules, "targets": parts.targets})
+    figures = getattr(parts.objective, "figures", {})
+    parts.folder.write_json("explanation.json", {"method": type(parts.objective).__name__, "figures": dict(figures)})
+
+
+def sampler(parts: Any) -> Any:
+    """Answers to a few dev prompts at each evaluation: the eye sees what a loss does not."""
+    rows = [parts.prepared.dev[i] for i in range(min(parts.project.train.sample, len(parts.prepared.dev)))]
+    prompts = [(row, split_answer(row["messages"])) for row in rows if row.get("messages")]
+    if not prompts:
+        return None
+
+    def sample(step: int) -> dict[str, Any]:
+        from tunesmith.model.generate import generate
+
+        ids = [parts.text.prompt(asked, row.get("tools")) for row, (asked, _) in prompts]
+        room = parts.model.context - max(map(len, ids))
+        if room < 1:
+            return {}
+        answers = generate(parts.model, ids, max_tokens=min(64, room))
+        shown = [
+            {"prompt": asked[-1]["content"], "expected": expected, "answer": answer.text}
+            for (_, (asked, expected)), answer in zip(prompts, answers)
+        ]
+        return {"samples": shown}
+
+    return sample
+
+
+def split_answer(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """(messages to answer, the last assistant message's words)."""
+    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+    return messages[:last], str(messages[last].get("content") or "")
+
+
+def save_result(parts: Any) -> Path:
+    """adapter/ in PEFT's format, or model/ as transformers loads it."""
+    from tunesmith.adapters.store import save_adapter
+    from tunesmith.api.build import resolve_model
+    from tunesmith.model.save import save
+
+    kind = getattr(parts.adapter, "file", "model")
+    if kind == "adapter":
+        name = resolve_model(parts.project.model, parts.root)
+        base = str(Path(name).resolve()) if Path(name).is_dir() else name
+        return save_adapter(parts.model, parts.adapter, parts.targets, parts.folder.path / "adapter", base=base)
+    return save(parts.model.net, parts.model.tokenizer, parts.folder.path / "model", dtype="fp32")
+
+
+def summary(parts: Any, outcome: Any, where: Path) -> str:
+    """What a person reads at the end."""
+    from tunesmith.train.progress import duration
+
+    best = "" if outcome.best_dev_loss is None else f", best dev loss {outcome.best_dev_loss:.4f} at step {outcome.best_step}"
+    return (
+        f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
+        f"Result: {where}\n"
+        f"Next:   tunesmith eval {parts.folder.path}    tunesmith chat {parts.folder.path}    tunesmith report {parts.folder.path}"
+    )

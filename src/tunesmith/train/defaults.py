@@ -1,0 +1,57 @@
+"""What a run chooses when nobody said: learning rate, tokens per pass, number of steps. Every choice is printed.
+
+    learning_rate(adapter_lr=2e-4, width=256)  ->  2.5e-3
+"""
+
+import math
+from dataclasses import dataclass
+
+REFERENCE_WIDTH = 4096
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A value and why it was chosen, in words."""
+
+    value: float
+    why: str
+
+
+def learning_rate(adapter_lr: float, width: int) -> float:
+    """An adapter's learning rate for a model 4,096 wide, carried over to a model `width` wide.
+
+    Narrow models want higher rates, close to inversely with width under Adam (Yang et al. 2022, arXiv 2203.03466); the
+    power 0.9 fits what we measured on `mini` as well as the usual rates of 7B models.
+    """
+    rate = adapter_lr * (REFERENCE_WIDTH / width) ** 0.9
+    digits = 1 - math.floor(math.log10(rate))
+    return round(rate, digits)
+
+
+def pass_tokens(width: int, layers: int, vocab: int, memory_bytes: int) -> int:
+    """Tokens of one forward and backward pass that surely fit: a quarter of the memory, at most 16,384, at least 512.
+
+    About 34 x width bytes x layers are kept for each token in fp32 (Korthikanti et al. 2022, arXiv 2205.05198, without
+    the part quadratic in length, which our attention does not keep), doubled for what autograd copies.
+    """
+    each = 2 * 34 * width * layers + 8 * width
+    fits = memory_bytes / 4 / each
+    return int(min(16384, max(512, 2 ** int(math.log2(max(1.0, fits))))))
+
+
+def steps(
+    *, per_epoch: int, epochs: float | None, steps: int | None, minutes: float | None, seconds_each: float | None
+) -> tuple[int, str]:
+    """How many updates, and why: the least of what epochs, steps and the time budget allow."""
+    wanted: list[tuple[int, str]] = []
+    if epochs is not None or (steps is None and minutes is None):
+        number = epochs if epochs is not None else 3.0
+        wanted.append((max(1, math.ceil(per_epoch * number)), f"{number:g} epochs of {per_epoch} steps"))
+    if steps is not None:
+        wanted.append((steps, f"train.steps={steps}"))
+    if minutes is not None:
+        if seconds_each is None:
+            raise ValueError("a time budget needs the seconds of a step")
+        fits = max(1, int(minutes * 60 / seconds_each))
+        wanted.append((fits, f"{minutes:g} minutes at {seconds_each:.2f} s a step"))
+    return min(wanted)
