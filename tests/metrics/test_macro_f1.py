@@ -27,7 +27,7 @@ def test_equals_scikit_learn_over_the_classes_of_the_references():
             (precision[i], recall[i], f1[i], n[i])
         )
     oracle = confusion_matrix(gold, said, labels=[*labels, "something else"])[:5]
-    assert np.array_equal(np.array(summary.extra["confusion"]), oracle)
+    assert np.array_equal(np.array(summary.extra["confusion"]["matrix"]), oracle)
 
 
 def test_interval_is_a_bootstrap_of_rows():

@@ -57,7 +57,7 @@ class MacroF1:
         return macro
 
     def summary(self, values: Sequence[Any]) -> Summary:
-        """Macro-F1 with a bootstrap interval; `extra`: labels, confusion (rows = reference, last column = none of them), per class."""
+        """Macro-F1 with a bootstrap interval; `extra`: confusion (matrix[reference][answer], last column = none of the labels), per class."""
         labels, gold, said = _numbers(values)
         confusion = np.zeros((len(labels), len(labels) + 1), dtype=int)
         np.add.at(confusion, (gold, said), 1)
@@ -71,7 +71,7 @@ class MacroF1:
             }
             for i, label in enumerate(labels)
         }
-        extra = {"labels": labels, "confusion": confusion.tolist(), "per_class": per_class}
+        extra = {"confusion": {"labels": labels, "matrix": confusion.tolist()}, "per_class": per_class}
         return (
             corpus_summary(self.over_counts(values), len(values), extra=extra)
             if len(values)
