@@ -1,0 +1,169 @@
+import json
+import random
+import tracemalloc
+
+import pytest
+
+from tunesmith.core.errors import DataError, ProjectError
+from tunesmith.core.runs import RunFolder
+from tunesmith.data.card import told
+from tunesmith.data.prepare import open_test, prepare
+from tunesmith.data.rows import RowFile
+
+
+def put(tmp_path, name, rows):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def qa(*numbers):
+    return [{"question": f"질문 {n}?", "answer": f"답 {n}"} for n in numbers]
+
+
+def origins(rows):
+    return {row["origin"] for row in rows}
+
+
+def test_into_a_run_folder(tmp_path):
+    put(tmp_path, "faq.jsonl", [*qa(*range(40)), {"question": "q", "answer": 3}, *qa(5, 6)])
+    run = RunFolder.create(tmp_path / "run", project={"seed": 0}, verb="train")
+    prepared = prepare(
+        run.path, path="faq.jsonl", root=tmp_path, bad_rows="drop", dev=5, test=0.2, seed=7, steps=["dedup", {"filter": {"most": 11}}]
+    )
+    # 43 in: 1 of a wrong type, 2 duplicates, 30 of "질문 nn?" + "답 nn" with 11 characters stay
+    assert prepared.counts["by_origin"]["faq.jsonl"] == {
+        "rows_in": 43, "rows_out": 40, "rows_dropped": 3, "reasons": {"wrong type": 1, "duplicate": 2},
+    }  # fmt: skip
+    assert (len(prepared.train), len(prepared.dev), prepared.num_test) == (27, 5, 8)
+    assert prepared.kind == "chat" and not prepared.reused
+    test = open_test(run.path, by="eval")
+    parts = [origins(prepared.train), origins(prepared.dev), origins(test)]
+    assert len(set.union(*parts)) == 40 == sum(map(len, parts))
+    dropped = list(RowFile(run.file("data/dropped.jsonl")))
+    assert {(row["origin"], row["reason"]) for row in dropped} == {
+        ("faq.jsonl:41", "wrong type"), ("faq.jsonl:42", "duplicate"), ("faq.jsonl:43", "duplicate"),
+    }  # fmt: skip
+    manifest = run.manifest()
+    assert [read["by"] for read in manifest["test_reads"]] == ["eval"]
+    assert set(manifest["data_hashes"]) == {"train", "dev", "test", "sources"}
+    assert sorted(path.name for path in run.file("data").iterdir()) == [
+        "card.json", "dev.jsonl", "dropped.jsonl", "test.jsonl", "train.jsonl",
+    ]  # fmt: skip
+    text = told(prepared.card)
+    assert "shape question_answer (question -> answer)" in text and "duplicate 2" in text
+
+
+def test_choosing_verbs_cannot_open_the_test_rows(tmp_path):
+    put(tmp_path, "faq.jsonl", qa(*range(20)))
+    run = RunFolder.create(tmp_path / "run", project={}, verb="train")
+    with pytest.raises(ProjectError, match="no data/test.jsonl"):
+        open_test(run.path, by="eval")
+    prepare(run.path, path=tmp_path / "faq.jsonl")
+    with pytest.raises(ProjectError, match="train asked for the test rows"):
+        open_test(run.path, by="train")
+    assert run.manifest()["test_reads"] == []
+    prepare(run.path, path=tmp_path / "faq.jsonl", test=0)
+    with pytest.raises(ProjectError, match="has no test rows"):
+        open_test(run.path, by="eval")
+
+
+def test_what_was_prepared_is_reused_until_something_changes(tmp_path):
+    path = put(tmp_path, "faq.jsonl", qa(*range(30)))
+
+    def again(**settings):
+        return prepare(tmp_path / "run", path=path, **{"seed": 1, "dev": 3, **settings})
+
+    first = again()
+    assert not first.reused and again().reused
+    assert again().card == first.card
+    assert not again(seed=2).reused
+    assert not again(dev=4).reused
+    assert not again(steps=["dedup"]).reused and again(steps=["dedup"]).reused
+    assert not again(steps=[{"dedup": {"part": "prompt"}}]).reused
+    put(tmp_path, "faq.jsonl", qa(*range(31)))
+    assert not again().reused and again().reused
+    train = tmp_path / "run" / "data" / "train.jsonl"
+    train.write_bytes(train.read_bytes() + b"{}\n")
+    assert not again().reused and again().reused
+
+
+def test_the_same_rows_in_another_order_give_the_same_split(tmp_path):
+    rows = qa(*range(50))
+    one = prepare(tmp_path / "a", path=rows, seed=4, dev=5, test=5)
+    two = prepare(tmp_path / "b", path=random.Random(1).sample(rows, 50), seed=4, dev=5, test=5)
+    for part in ("train", "dev", "test"):
+        a, b = (RowFile(tmp_path / name / "data" / f"{part}.jsonl") for name in "ab")
+        assert {row["id"] for row in a} == {row["id"] for row in b}
+    assert len(one.train) == len(two.train) == 40
+
+
+def test_files_of_their_own_for_dev_and_test(tmp_path):
+    put(tmp_path, "train.jsonl", qa(*range(20)))
+    put(tmp_path, "dev.jsonl", qa(30, 31, 3))
+    put(tmp_path, "test.jsonl", qa(3, 4, 40))
+    prepared = prepare(tmp_path / "run", path="train.jsonl", dev="dev.jsonl", test="test.jsonl", root=tmp_path)
+    assert (len(prepared.train), len(prepared.dev), prepared.num_test) == (18, 2, 3)
+    by_origin = prepared.counts["by_origin"]
+    assert by_origin["train.jsonl"]["reasons"] == {"also in test": 2}
+    assert by_origin["dev.jsonl"]["reasons"] == {"also in test": 1}
+    assert by_origin["test.jsonl"]["rows_out"] == 3
+    counts = prepared.counts
+    assert (counts["rows_in"], counts["rows_out"], counts["rows_dropped"]) == (26, 23, 3)
+    # a file for test alone leaves dev to be drawn
+    prepared = prepare(tmp_path / "run", path="train.jsonl", test="test.jsonl", dev=4, root=tmp_path)
+    assert (len(prepared.train), len(prepared.dev), prepared.num_test) == (14, 4, 3)
+    with pytest.raises(DataError, match="train.jsonl is given twice"):
+        prepare(tmp_path / "run", path="train.jsonl", test="train.jsonl", root=tmp_path)
+
+
+def test_stratified_by_a_label_under_its_own_name(tmp_path):
+    rows = [{"text": f"t{i}", "category": "ab"[i % 4 == 0]} for i in range(80)]
+    prepared = prepare(tmp_path / "run", path=rows, dev=8, test=0, stratify="category")
+    assert sorted(row["label"] for row in prepared.dev) == ["a"] * 6 + ["b"] * 2
+    made = {"prompt": "{{ text }}", "answer": "{{ category }}"}
+    prepared = prepare(tmp_path / "run", path=rows, dev=8, test=0, stratify="category", **made)
+    assert sorted(row["columns"]["category"] for row in prepared.dev) == ["a"] * 6 + ["b"] * 2
+
+
+def test_prompts_on_both_sides_are_counted(tmp_path):
+    rows = [{"question": f"q{i // 2}", "answer": f"a{i}"} for i in range(60)]
+    prepared = prepare(tmp_path / "run", path=rows, dev=0, test=20)
+    train = {row["messages"][0]["content"] for row in prepared.train}
+    test = [row["messages"][0]["content"] for row in RowFile(tmp_path / "run" / "data" / "test.jsonl")]
+    both = sum(prompt in train for prompt in test)
+    assert prepared.card["prompts_in_train_and_test"] == both > 0
+    assert f"{both:,} test rows have a prompt that is also in train" in told(prepared.card)
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    path = put(tmp_path, "faq.jsonl", qa(*range(30)))
+    prepare(tmp_path / "run", path=path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run" / "data").iterdir()}
+    put(tmp_path, "faq.jsonl", [*qa(*range(30)), {"question": "x"}])
+    with pytest.raises(DataError, match='faq.jsonl:31  has no "answer"'):
+        prepare(tmp_path / "run", path=path)
+    with pytest.raises(DataError, match="No row is left to train on.\n.*\nDropped: too short"):
+        prepare(tmp_path / "run", path=qa(1, 2), steps=[{"filter": {"least": 99}}])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run" / "data").iterdir()} == before
+
+
+def test_rows_that_a_step_changed_have_a_new_id(tmp_path):
+    plain = prepare(tmp_path / "a", path=[{"text": "x y"}])
+    tidied = prepare(tmp_path / "b", path=[{"text": "x   y"}], steps=[{"normalize": {"spaces": True}}])
+    assert plain.train[0]["id"] == tidied.train[0]["id"]
+
+
+def test_memory_stays_flat(tmp_path):
+    def peak(number):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(f'{{"question": "why is {i} so?", "answer": "because of {i}"}}\n' for i in range(number)))
+        tracemalloc.start()
+        prepare(tmp_path / f"run{number}", path=path, steps=["dedup"])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    # 16 bytes a row for the card and the index of rows, up to twice that while arrays grow; the newest hashes of dedup
+    assert peak(2_200) - peak(200) < 2_000 * (32 + 100) + 300_000
