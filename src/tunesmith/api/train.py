@@ -19,7 +19,7 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
     """
     from tunesmith.api.build import assemble
     from tunesmith.api.config import resolve
-    from tunesmith.core.errors import ProjectError, UserError
+    from tunesmith.core.errors import ProjectError
     from tunesmith.core.files import free_path
     from tunesmith.core.runs import RunFolder
 
@@ -33,19 +33,28 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
         manifest = folder.manifest()
         root = Path(manifest.get("root") or ".")
         project, filled, root = resolve(str(folder.file("project.yaml")), root=root)
-    else:
-        project, filled, root = resolve(config, **keys)
-        path = Path(project.out or free_path("runs", "train"))
-        fresh = not path.exists()
-        folder = RunFolder.create(path, project=filled, verb="train", root=str(root.resolve()), name=path.name)
-        try:
-            parts = assemble(project, filled, root, folder)
-        except UserError:
-            if fresh:  # nothing was trained: leave no half-made run behind
-                shutil.rmtree(path)
-            raise
-        return run(parts, quiet=quiet)
-    return run(assemble(project, filled, root, folder), resume=True, quiet=quiet)
+        return run(assemble(project, filled, root, folder), resume=True, quiet=quiet)
+    project, filled, root = resolve(config, **keys)
+    return start(project, filled, root, Path(project.out or free_path("runs", "train")), quiet=quiet)
+
+
+def start(project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False) -> Result:
+    """A new run of a resolved project in the folder `path`."""
+    from tunesmith.api.build import assemble
+    from tunesmith.core.errors import UserError
+    from tunesmith.core.runs import RunFolder
+
+    fresh = not path.exists()
+    folder = RunFolder.create(
+        path, project=filled, verb="train", parent=parent, root=str(root.resolve()), name=path.name
+    )
+    try:
+        parts = assemble(project, filled, root, folder)
+    except UserError:
+        if fresh:  # nothing was trained: leave no half-made run behind
+            shutil.rmtree(path)
+        raise
+    return run(parts, quiet=quiet)
 
 
 def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
@@ -70,7 +79,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
     where = save_result(parts)
     facts = {
-        "run": str(folder.path), "status": "finished", "result": str(where), "steps": outcome.steps,
+        "run": str(folder.path), "status": "finished", "result": str(where), "result_hash": hash_result(where), "steps": outcome.steps,
         "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,
         "seconds": round(outcome.seconds, 2), "tokens": outcome.tokens, "counts": dict(parts.prepared.counts),
         "chosen": parts.chosen,
@@ -176,6 +185,13 @@ def save_result(parts: Any) -> Path:
         base = str(Path(name).resolve()) if Path(name).is_dir() else name
         return save_adapter(parts.model, parts.adapter, parts.targets, parts.folder.path / "adapter", base=base)
     return save(parts.model.net, parts.model.tokenizer, parts.folder.path / "model", dtype="fp32")
+
+
+def hash_result(folder: Path) -> str:
+    """sha256 over the weight files of a result: equal hashes are equal models."""
+    from tunesmith.core.files import hash_file, hash_json
+
+    return hash_json({path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))})
 
 
 def summary(parts: Any, outcome: Any, where: Path) -> str:

@@ -1,0 +1,87 @@
+"""tunesmith chat: talk to a model, line by line or with one message."""
+
+import sys
+from typing import Any
+
+from tunesmith.core.result import Result
+
+
+def chat(
+    model: str = "mini",
+    *,
+    message: str | None = None,
+    system: str | None = None,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Result:
+    """Talk to a model: a run's folder, a model folder, an embedded or a hub model.
+
+    model        who answers
+    message      one message instead of a conversation; prints the answer and ends
+    system       the system message; default: the run's own (data.system)
+    max_tokens   longest answer
+    temperature  0 = the most likely words; higher = more varied
+    top_p        only the most likely words with this much probability together
+    seed         what sampling starts from
+
+    A conversation ends with an empty line or Ctrl-D; /new starts another.
+
+    Example: tunesmith chat runs/train-1 --message "Where is my card?"
+    """
+    from tunesmith.adapters.store import merge, open_run
+    from tunesmith.core.errors import ModelError
+    from tunesmith.model.generate import generate
+    from tunesmith.text.encode import Text
+
+    opened = merge(open_run(model))
+    text = Text(opened.tokenizer)
+    start = _system(model, system)
+
+    def answer(messages: list[dict[str, Any]], turn: int) -> Any:
+        prompt = text.prompt(messages)
+        room = opened.context - len(prompt)
+        if room < 1:
+            raise ModelError(
+                f"the conversation has {len(prompt)} tokens, the model reads {opened.context}", fix="Start a new one: /new"
+            )
+        return generate(
+            opened, [prompt], max_tokens=min(max_tokens, room), temperature=temperature, top_p=top_p, seeds=[seed + turn]
+        )[0]
+
+    if message is not None:
+        made = answer([*start, {"role": "user", "content": message}], 0)
+        return Result(
+            answer=made.text, finish=made.finish, tokens=len(made.ids), prompt_tokens=made.num_prompt, model=model, text=made.text
+        )
+    print(f"Talking to {model}. An empty line ends, /new starts over.", file=sys.stderr)
+    messages, turns = list(start), 0
+    while True:
+        try:
+            said = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            break
+        if not said:
+            break
+        if said == "/new":
+            messages = list(start)
+            continue
+        messages.append({"role": "user", "content": said})
+        made = answer(messages, turns)
+        turns += 1
+        messages.append({"role": "assistant", "content": made.text})
+        print(made.text, flush=True)
+    return Result(turns=turns, messages=messages, model=model, text=f"{turns} answers.")
+
+
+def _system(model: str, given: str | None) -> list[dict[str, Any]]:
+    """The system message: what was given, or the one the run was trained with when it is plain words."""
+    from pathlib import Path
+
+    if given is None and (Path(model) / "project.yaml").exists():
+        from tunesmith.core.project import read_project
+
+        template = (read_project(Path(model) / "project.yaml").get("data") or {}).get("system")
+        given = template if template and "{{" not in template else None
+    return [{"role": "system", "content": given}] if given else []

@@ -1,0 +1,47 @@
+"""tunesmith rerun: a run again from its manifest, and whether the figures are the same."""
+
+import json
+from pathlib import Path
+
+from tunesmith.core.result import Result
+
+
+def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
+    """Repeat a run from its manifest and compare the figures.
+
+    run   the folder of a finished run
+    out   folder of the repetition; default: a new one beside it
+
+    On the same CPU with the same number of threads the weights are equal to the last bit.
+
+    Example: tunesmith rerun runs/train-1
+    """
+    from tunesmith.api.config import resolve
+    from tunesmith.api.train import start
+    from tunesmith.core.errors import ProjectError
+    from tunesmith.core.files import free_path
+    from tunesmith.core.runs import RunFolder, versions
+
+    first = RunFolder.open(run)
+    manifest = first.manifest()
+    if "outcome" not in manifest:
+        raise ProjectError(f"{run} is no finished training run.", fix=f"Finish it first: tunesmith train --resume {run}")
+    path = Path(out or free_path(first.path.parent, f"{first.path.name}-again"))
+    project, filled, root = resolve(str(first.file("project.yaml")), root=Path(manifest.get("root") or "."))
+    result = start(project, filled, root, path, parent=str(first.path), quiet=quiet)
+    again = RunFolder.open(path).manifest()
+    before, after = manifest["outcome"], again["outcome"]
+    same = {
+        "data": manifest["data_hashes"] == again["data_hashes"],
+        "weights": before["result_hash"] == after["result_hash"],
+        "last_loss": before["last_loss"] == after["last_loss"],
+        "best_dev_loss": before["best_dev_loss"] == after["best_dev_loss"],
+    }
+    changed = {k: (v, versions()[k]) for k, v in manifest["versions"].items() if versions().get(k) != v}
+    lines = [f"{'equal' if ok else 'DIFFERENT':>9}  {name}" for name, ok in same.items()]
+    if not all(same.values()):
+        lines.append(f"Versions that changed: {json.dumps(changed) if changed else 'none; other hardware or threads?'}")
+    return Result(
+        run=str(path), parent=str(first.path), equal=all(same.values()), same=same, before=before, after=after,
+        versions_changed=changed, text="\n".join([result.text, f"Compared with {first.path}:", *lines]),
+    )  # fmt: skip
