@@ -74,7 +74,7 @@ def test_the_verbs_are_the_folder(cli):
     known = verbs()
     assert {"check", "eject", "explain", "list", "new", "where"} <= set(known)
     assert not {"config", "schema", "__init__"} & set(known)
-    assert all(line.endswith(".") or line.endswith("?") for line in known.values()), known
+    assert all(line.endswith((".", "?")) for line in known.values()), known
     for words in ([], ["--help"], ["-h"], ["help"]):
         said = cli(*words)
         assert said.code == 0 and all(f"\n  {name} " in said.out for name in known)
@@ -164,13 +164,13 @@ def test_our_bugs_are_not_hidden(verb, cli, error: Exception):
 
 
 def test_annotations_are_enforced_and_convert(verb, cli):
-    got: list[Any] = []
+    got = []
 
-    def list(what: str | None = None, *, project: Literal["a", "b"] | None = None) -> Result:
+    def put(what: str | None = None, *, project: Literal["a", "b"] | None = None) -> Result:
         got.append((what, project))
         return Result(what=what, text="done")
 
-    verb(list)
+    verb(put)
     assert cli("list", "7", "--project", "a").out == "done\n"
     assert got == [("7", "a")]
     found = cli("list", "--project", "c")

@@ -77,8 +77,8 @@ def test_keys_nest_at_dots_and_stay_text():
         (["lr"], "name=value"),
         (["=3"], "name=value"),
         (["lr=1", "lr=2"], '"lr" is given twice'),
-        (["train.lr=1", "train=x"], '"train" is given twice'),
-        (["train=x", "train.lr=1"], "both given"),
+        (["train.lr=1", "train=x", "train=y"], '"train" is given twice'),
+        (["train=x", "train=y", "train.lr=1"], '"train" is given twice'),
     ],
 )
 def test_keys_that_cannot_be_meant_are_refused(items: list[str], said: str):
@@ -107,6 +107,15 @@ def test_merge_goes_deep_and_the_second_wins():
     assert merge({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}
     assert merge({"a": {"x": 1}}, {"a": "word"}) == {"a": "word"}
     assert merge({"a": [1]}, {"a": [2]}) == {"a": [2]}
+
+
+def test_a_bare_value_and_settings_of_the_same_section():
+    for items in (["data=x", "data.name=n"], ["data.name=n", "data=x"]):
+        assert place(Top, parse_keys(items)) == {"data": {"path": "x", "name": "n"}}
+    with pytest.raises(SettingError, match='"data" and "data.path" are both given'):
+        place(Top, parse_keys(["data=x", "data.path=y"]))
+    with pytest.raises(SettingError, match='train is "x"'):
+        place(Top, parse_keys(["train=x", "train.lr=1"]))
 
 
 @dataclass(frozen=True)

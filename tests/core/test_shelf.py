@@ -98,6 +98,7 @@ def test_specs_merge_by_item(tmp_path: Path):
     assert metrics.merge({"exact_match": {"a": 1, "b": 1}}, {"exact_match": {"b": 2}}) == {"exact_match": {"a": 1, "b": 2}}
     assert metrics.merge({"exact_match": {"a": 1}}, "accuracy") == "accuracy"
     assert metrics.merge({"exact_match": {"a": 1}}, {"accuracy": None}) == {"accuracy": None}
+    assert metrics.merge("accuracy", {"": "exact_match", "a": 1}) == {"exact_match": {"a": 1}}
     assert metrics.merge("exact_match", {"acuracy": {"x": 1}}) == {"acuracy": {"x": 1}}
 
 

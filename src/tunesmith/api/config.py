@@ -38,13 +38,13 @@ class Project:
     """The rows: a file, or a section with what their columns mean and how they are split."""
 
     method: Any = "sft"
-    """How the model learns from a row: a name, or a name with settings.  See: tunesmith list objectives"""
+    """How the model learns from a row: a name, or a name with settings. `tunesmith list objectives` shows them."""
 
     adapter: Any = "lora"
-    """What is trained: a name, or a name with settings, as  lora: {rank: 16}.  See: tunesmith list adapters"""
+    """What is trained: a name, or a name with settings, as  lora: {rank: 16}. `tunesmith list adapters` shows them."""
 
     metrics: tuple[Any, ...] = ()
-    """How answers are scored.  See: tunesmith list metrics"""
+    """How answers are scored; `tunesmith list metrics` shows them."""
 
     use: tuple[str, ...] = ()
     """Files of your own, such as metrics/mine.py: the folder names the shelf. They lie in the project's folder."""
@@ -124,7 +124,7 @@ def resolve(config: Any = None, *, root: Path | None = None, **keys: Any) -> tup
 
 
 def as_dict(value: Any) -> Any:
-    """A dataclass as plain dicts and lists; data given in memory becomes the words "(in memory)"."""
+    """A dataclass as plain dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -191,11 +191,11 @@ def _specs(project: Project, name: str) -> list[tuple[str, Any]]:
 
 
 def _filled(project: Project) -> dict[str, Any]:
-    filled = as_dict(project)
     path = project.data.path
-    is_path = isinstance(path, str) or (isinstance(path, list | tuple) and all(isinstance(p, str) for p in path))
-    if path is not None and not is_path:
-        filled["data"]["path"] = str(path) if isinstance(path, Path) else "(in memory)"
+    paths = path if isinstance(path, list | tuple) else [path]
+    if path is not None and not all(isinstance(one, str | Path) for one in paths):
+        path = "(in memory)"
+    filled = as_dict(dataclasses.replace(project, data=dataclasses.replace(project.data, path=path)))
     for name, kind in SPECS.items():
         specs = [_plain_spec(kind, spec, where) for where, spec in _specs(project, name)]
         *sections, last = name.split(".")

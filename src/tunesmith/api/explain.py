@@ -58,6 +58,7 @@ def find(name: str, project: str | None = None, *, look: bool = True) -> list[tu
     found = [(item.shelf, item.path, item.line) for item in items_called(name, required=False)]
     fields = catalogue()
     dotted = [full for full in fields if name in (full, full.rpartition(".")[2])]
+    dotted.sort(key=lambda full: full != name)  # `seed` first, then data.seed
     found += [(f"setting {full}", setting_file(full), fields[full].line) for full in dotted]
     verb = _API / f"{name}.py"
     if name.isidentifier() and verb.is_file() and source.defines_function(verb, name):

@@ -24,6 +24,9 @@ from tunesmith.core.names import nearest
 T = TypeVar("T")
 
 
+BARE = ""  # under this key a section's dict may hold its bare value
+
+
 class Typed(str):
     """Text typed on a command line: what it means depends on the setting it is for (`7` may be a number or a name)."""
 
@@ -65,7 +68,15 @@ def as_section(cls: type, raw: Any, where: str = "") -> dict[str, Any]:
     if raw is None:
         return {}
     if isinstance(raw, Mapping):
-        return dict(raw)
+        if BARE not in raw:
+            return dict(raw)
+        section = as_section(cls, raw[BARE], where)
+        for key, value in raw.items():
+            if key in section:
+                raise SettingError(f'"{where}" and "{_dotted(where, key)}" are both given: they are the same.', fix="Leave one out.")
+            if key != BARE:
+                section[key] = value
+        return section
     if isinstance(raw, Typed) and isinstance(value := settle(raw), dict):
         return value
     bare = getattr(cls, "bare", "")
@@ -102,15 +113,13 @@ def section_of(hint: Any) -> type | None:
 
 
 def settle(value: Any) -> Any:
-    """Typed text, also inside dicts and lists, read as YAML where nothing says what it should be."""
+    """Typed text, also inside dicts, read as YAML where nothing says what it should be."""
     if isinstance(value, Typed):
         from tunesmith.core.project import parse_value
 
         return parse_value(str(value))
     if isinstance(value, Mapping):
         return {key: settle(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [settle(item) for item in value]
     return value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.core.errors import ProjectError, SettingError
-from tunesmith.core.fill import Typed, as_section, describe, fill, section_of, unknown_setting
+from tunesmith.core.fill import BARE, Typed, as_section, describe, fill, section_of, unknown_setting
 from tunesmith.core.names import nearest
 
 __all__ = ["Typed", "describe", "fill", "merge", "parse_keys", "parse_value", "parse_yaml", "place", "read_project"]
@@ -85,14 +85,18 @@ def parse_keys(items: Iterable[str]) -> dict[str, Any]:
             raise SettingError(f'"{item}" is not understood.', wanted="Settings are written  name=value  (no spaces around =).")
         name, _, text = item.partition("=")
         *path, last = name.split(".")
-        place_in: Any = keys
+        within = keys
         for part in path:
-            place_in = place_in.setdefault(part, {})
-            if not isinstance(place_in, dict):
-                raise SettingError(f'"{name}" and a value for "{part}" are both given.', fix="Leave one out.")
-        if last in place_in:
+            below = within.setdefault(part, {})
+            if not isinstance(below, dict):  # data=faq.csv data.prompt=...: the bare value stands under ""
+                below = within[part] = {BARE: below}
+            within = below
+        if isinstance(within.get(last), dict) and BARE not in within[last]:
+            within[last][BARE] = Typed(text)
+        elif last in within:
             raise SettingError(f'"{name}" is given twice.', fix="Leave one out.")
-        place_in[last] = Typed(text)
+        else:
+            within[last] = Typed(text)
     return keys
 
 

@@ -30,7 +30,7 @@ from typing import Any
 from tunesmith.core import source
 from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.files import hash_file
-from tunesmith.core.fill import Typed, fill, settle, show, unknown_setting
+from tunesmith.core.fill import BARE, Typed, fill, settle, show, unknown_setting
 from tunesmith.core.names import unknown
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -190,6 +190,9 @@ class Shelf:
         over = settle(over) if isinstance(over, Typed) else over
         if over is None or not isinstance(over, Mapping):
             return over
+        if BARE in over:  # adapter=lora adapter.rank=16
+            rest = {key: value for key, value in over.items() if key != BARE}
+            return self.merge(self.merge(below, over[BARE]), rest)
         below = {below: {}} if isinstance(below, str) else below
         if not isinstance(below, Mapping) or len(below) != 1:
             return dict(over)
