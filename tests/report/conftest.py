@@ -55,7 +55,9 @@ def dump_lines(path: Path, rows) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def make_run(folder: Path, *, adapter: str = "lora", steps: int = 846, lang: str = "en", start: float = 3.9, end: float = 0.21) -> Path:
+def make_run(
+    folder: Path, *, adapter: str = "lora", steps: int = 120, lang: str = "en", start: float = 3.9, end: float = 0.21
+) -> Path:
     """A finished training run with every file of a run folder."""
     draw = random.Random(7 + len(adapter))
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,32 +83,62 @@ lang: {lang}
         "seed": 0, "project_hash": "9f2b6c1de0a44f71b2", "code_hash": "51ce77ab90aa01", "data_hashes": {"train": "ab12cd34ef56a7", "test": "0f1e2d3c4b5a69"},
         "versions": {"tunesmith": "0.1.0", "python": "3.12.4", "torch": "2.13.0", "transformers": "5.21.0", "tokenizers": "0.22.1", "numpy": "2.3.1"},
         "hardware": {"system": "Linux x86_64", "processor": "AMD EPYC 9B14", "cores": 2, "memory": 16_640_000_000},
-        "batch": {"per_pass": 16, "accumulation": 2, "devices": 1, "effective": 32},
         "test_reads": [{"by": "eval", "time": "2026-11-21T14:09:00Z"}, {"by": "compare", "time": "2026-11-21T14:10:00Z"}],
     })  # fmt: skip
-    events = [{"kind": "start", "time": 1.79e9, "steps": steps, "rows": 9003}, {"kind": "surprise", "anything": 1}]
+    events = [
+        {
+            "kind": "start",
+            "time": 1.79e9,
+            "steps": steps,
+            "steps_per_epoch": steps // 3,
+            "num_units": 9003,
+            "batch_size": 32,
+        },
+        {"kind": "surprise", "anything": 1},
+    ]
     for step in range(1, steps + 1):
         done = step / steps
         loss = end + (start - end) * math.exp(-6.5 * done) + 0.12 * draw.gauss(0, 1) * (0.25 + math.exp(-4 * done))
         events.append({
             "kind": "step", "time": 1.79e9 + 0.3 * step, "step": step, "epoch": 3 * done, "loss": max(loss, 0.01), "seconds": 0.3, "eta": 0.3 * (steps - step),
             "lr": 0.002 * (step / (0.05 * steps) if done < 0.05 else 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))),
-            "grad_norm": 0.4 + 2.4 * math.exp(-9 * done) + abs(draw.gauss(0, 0.12)), "tokens": 1480 + draw.randrange(120), "trained_tokens": 310 + draw.randrange(30),
-            "tokens_per_second": 4900 + 300 * math.sin(step / 40) + draw.gauss(0, 120), "memory_bytes": 610_000_000 + 40_000_000 * (1 - math.exp(-step / 30)),
+            "passes": 2, "units": 32, "figures": {"loss": loss, "accuracy": 1 - 0.9 * math.exp(-4 * done)}, "grad_norm": 0.4 + 2.4 * math.exp(-9 * done) + abs(draw.gauss(0, 0.12)), "tokens": 1480 + draw.randrange(120), "trained_tokens": 310 + draw.randrange(30),
+            "tokens_per_second": 4900 + 300 * math.sin(step / 40) + draw.gauss(0, 120) - 60 * len(adapter), "memory_bytes": 510_000_000 + 90_000_000 * (adapter == "full") + 40_000_000 * (1 - math.exp(-step / 30)),
         })  # fmt: skip
         if step % max(1, steps // 9) == 0:
-            events.append({"kind": "eval", "time": 1.79e9, "step": step, "dev_loss": end + 0.09 + (start - end) * math.exp(-6.1 * done) + 0.05 * max(0, done - 0.7)})
+            events.append(
+                {
+                    "kind": "eval",
+                    "time": 1.79e9,
+                    "step": step,
+                    "dev_loss": end + 0.09 + (start - end) * math.exp(-6.1 * done) + 0.05 * max(0, done - 0.7),
+                }
+            )
             answer = ["{", '{"intent": "card_arrival"}', '{"intent": "card_delivery_estimate"}'][min(2, int(4 * done))]
-            events.append({"kind": "sample", "step": step, "samples": [{"prompt": "When will my new card be here?", "answer": answer}]})
-    events.append({"kind": "end", "time": 1.79e9 + 0.3 * steps, "reason": "done", "seconds": 0.3 * steps})
+            events.append(
+                {
+                    "kind": "sample",
+                    "step": step,
+                    "samples": [{"prompt": "When will my new card be here?", "answer": answer}],
+                }
+            )
+    events.append({
+        "kind": "end", "time": 1.79e9 + 0.3 * steps, "step": steps, "status": "finished", "early": False, "seconds": 0.3 * steps,
+        "predicted_updates": steps, "counted_updates": steps,
+    })  # fmt: skip
     dump_lines(folder / "events.jsonl", events)
     with open(folder / "events.jsonl", "a", encoding="utf-8") as file:
         file.write('{"kind": "step", "step": 84')  # what a kill tore off
-    dump(folder / "data/card.json", make_card())
-    dump_lines(folder / "data/dropped.jsonl", [{"origin": f"banking77.csv:{k}", "reason": "exact duplicate"} for k in range(30)])
+    make_data(folder / "data")
     weights, trained = 16_900_000, 590_000 if adapter == "lora" else 8_450_000
-    parts = {"weights": weights, "gradients": 4 * trained, "optimiser": 8 * trained, "activations": 61_000_000}
-    dump(folder / "memory.json", {"measured": True, "parts": parts, "peak": 655_000_000})
+    parts = {
+        "weights": weights,
+        "masters": 4 * trained,
+        "gradients": 4 * trained,
+        "optimizer": 8 * trained,
+        "activations": 61_000_000,
+    }
+    dump(folder / "memory.json", {**parts, "process_peak": 655_000_000})
     modules = [{"name": "embed_tokens", "trainable": 0, "frozen": 2_097_152}]
     for k in range(8):
         modules.append({"name": f"layers.{k}", "trainable": 73_728, "frozen": 794_112})
@@ -116,51 +148,83 @@ lang: {lang}
     })  # fmt: skip
     rows = []
     for k in range(400):
-        question, intent, _ = QUESTIONS[k % len(QUESTIONS)]
-        rows.append({
-            "id": f"{k:016x}", "origin": f"banking77.csv:{k + 2}", "loss": math.exp(draw.gauss(-2.2, 1.1)), "seen": 3, "prompt": question,
-            "answer": f'{{"intent": "{intent}"}}',
-        })  # fmt: skip
+        rows.append({"row": k, "origin": f"banking77.csv:{k + 2}", "loss": math.exp(draw.gauss(-2.2, 1.1)), "seen": 3})
     dump_lines(folder / "loss_per_row.jsonl", rows)
     make_evaluation(folder / "evals", "test", share=0.829 if adapter == "lora" else 0.845)
     return folder
 
 
-def make_card() -> dict:
+def make_data(folder: Path) -> None:
     draw = random.Random(3)
-    edges = list(range(0, 130, 10))
-    counts = [0, 12, 310, 1804, 3120, 2410, 1302, 620, 320, 160, 70, 645 - 300]
+    labels = sorted(((name, 35 + draw.randrange(150)) for name in INTENTS), key=lambda kv: -kv[1])
+
+    def split(rows: int) -> dict:
+        return {
+            "rows": rows, "kind": "chat", "characters": {"prompt": {"least": 9, "median": 49, "p95": 141, "most": 433, "all": 49 * rows}, "answer":
+            {"least": 22, "median": 35, "p95": 58, "most": 66, "all": 35 * rows}}, "languages": {"korean": 0.0735, "english": 0.9258, "other": 0.0007},
+            "rows_with_lost_characters": 0, "answers": {"different": 77, "most": dict(labels[:20]), "largest_share": 0.02, "smallest": 35},
+        }  # fmt: skip
+
+    banking = {
+        "rows_in": 10003,
+        "rows_out": 9973,
+        "rows_dropped": 30,
+        "reasons": {"exact duplicate of another row": 23, "empty question": 5, "longer than 256 tokens": 2},
+    }
+    korean = {"rows_in": 800, "rows_out": 800, "rows_dropped": 0, "reasons": {}}
+    dump(folder / "card.json", {
+        "format": 1, "kind": "chat", "counts": {
+            "rows_in": 10803, "rows_out": 10773, "rows_dropped": 30, "by_origin": {"banking77.csv": banking, "nsmc-sample.jsonl": korean}, "notes": {},
+        }, "splits": {"train": split(9003), "dev": split(1000), "test": split(770)}, "duplicates": 4, "prompts_in_train_and_test": 2, "seed": 0,
+    })  # fmt: skip
+    dump_lines(
+        folder / "dropped.jsonl",
+        [{"origin": f"banking77.csv:{k}", "reason": "exact duplicate of another row"} for k in range(30)],
+    )
+    rows = []
+    for k in range(400):
+        question, intent, _ = QUESTIONS[k % len(QUESTIONS)]
+        answer = {"role": "assistant", "content": f'{{"intent": "{intent}"}}'}
+        rows.append(
+            {
+                "origin": f"banking77.csv:{k + 2}",
+                "id": f"{k:016x}",
+                "messages": [{"role": "user", "content": question}, answer],
+            }
+        )
+    dump_lines(folder / "train.jsonl", rows)
+    counts = [0, 12, 310, 1804, 3120, 2410, 1302, 620, 320, 160, 70, 345]
+    dump(
+        folder / "lengths.json",
+        {"edges": list(range(0, 130, 10)), "counts": counts, "median": 46, "longest": 119, "limit": 100},
+    )
     segments = [
         {"role": "user", "text": "<|user|>I am still waiting on my card?<|end|>", "trained_on": False},
         {"role": "assistant", "text": "<|assistant|>", "trained_on": False},
         {"role": "assistant", "text": '{"intent": "card_arrival"}<|end|>', "trained_on": True},
     ]
-    korean = [["user", "<|user|>이 영화 어땠나요? 정말 재미있게 봤습니다.<|end|><|assistant|>", [1], False], ["assistant", '{"평가": "긍정"}<|end|>', [2], True]]
-    return {
-        "origins": [
-            {"origin": "banking77.csv", "rows_in": 10003, "rows_out": 9973, "rows_dropped": 30},
-            {"origin": "nsmc-sample.jsonl", "rows_in": 800, "rows_out": 800, "rows_dropped": 0},
-        ],
-        "splits": {"train": 9003, "dev": 1000, "test": 770},
-        "lengths": {"edges": edges, "counts": counts, "median": 46, "max": 119, "limit": 100},
-        "languages": {"en": 9973, "ko": 792, "other": 8},
-        "labels": {name: 35 + draw.randrange(150) for name in INTENTS},
-        "dropped": {"exact duplicate of another row": 23, "empty question": 5, "longer than 256 tokens": 2},
-        "examples": [{"origin": "banking77.csv:2", "segments": segments}, {"origin": "nsmc-sample.jsonl:4", "segments": korean}],
-    }
+    tuples = [
+        ["user", "<|user|>이 영화 어땠나요? 정말 재미있게 봤습니다.<|end|><|assistant|>", [1], False],
+        ["assistant", '{"평가": "긍정"}<|end|>', [2], True],
+    ]
+    dump(
+        folder / "examples.json",
+        [{"origin": "banking77.csv:2", "segments": segments}, {"origin": "nsmc-sample.jsonl:4", "segments": tuples}],
+    )
 
 
 def make_evaluation(folder: Path, name: str, *, share: float, n: int = 770) -> None:
     low, high = wilson(share, n)
     matrix = [[0] * 77 for _ in INTENTS]
     for k in range(77):
-        matrix[k][k] = 10 - k % 4
-        matrix[k][(k * 7 + 3) % 77] += k % 4
+        wrong = round(8 * math.exp(-k / 9)) + (k % 3 == 0)
+        matrix[k][k] = 10 - wrong
+        matrix[k][(k * 7 + 3) % 77] += wrong
     dump(folder / f"{name}.json", {
         "n": n,
         "metrics": {
             "exact_match": {"value": share, "n": n, "low": low, "high": high, "better": "higher"},
-            "macro_f1": {"value": share - 0.012, "n": n, "low": low - 0.011, "high": high - 0.014, "better": "higher", "extra": {"confusion": {"labels": INTENTS, "matrix": matrix}}},
+            "macro_f1": {"value": share - 0.012, "n": n, "low": low - 0.011, "high": high - 0.014, "better": "higher", "extra": {"labels": INTENTS, "confusion": [[*row, 0] for row in matrix]}},
             "perplexity": {"value": 1.31, "n": n, "low": 1.27, "high": 1.36, "better": "lower"},
         },
     })  # fmt: skip
@@ -176,11 +240,15 @@ def make_evaluation(folder: Path, name: str, *, share: float, n: int = 770) -> N
     dump_lines(folder / f"{name}.jsonl", rows)
 
 
-def make_report(folder: Path, *, lang: str = "en") -> Path:
+def make_report(folder: Path, *, lang: str = "en", steps: int = 120) -> Path:
     """A comparison of five variants with two runs beside it."""
     korean = lang == "ko"
     n = 770
-    names = ["프롬프트만", "프롬프트에 예시 8개", "BM25로 고른 예시 8개", "LoRA", "전체 튜닝"] if korean else ["Prompt only", "Eight examples", "BM25-picked examples", "LoRA", "Full tuning"]
+    names = (
+        ["프롬프트만", "프롬프트에 예시 8개", "BM25로 고른 예시 8개", "LoRA", "전체 튜닝"]
+        if korean
+        else ["Prompt only", "Eight examples", "BM25-picked examples", "LoRA", "Full tuning"]
+    )
     kinds, shares = ["prompt", "examples", "retrieval", "lora", "full"], [0.013, 0.021, 0.148, 0.829, 0.845]
     tokens, took = [52, 391, 402, 53, 53], [0.009, 0.041, 0.043, 0.012, 0.010]
     variants = []
@@ -198,17 +266,50 @@ def make_report(folder: Path, *, lang: str = "en") -> Path:
         apart = abs(d) > half
         p = math.erfc(abs(d) / half * 1.96 / math.sqrt(2))
         verdict = "better" if apart and d > 0 else "worse" if apart else "not told apart"
-        tests.append({"a": names[i], "b": names[j], "difference": d, "low": d - half, "high": d + half, "p": p, "n": n, "test": "McNemar", "verdict": verdict})
+        tests.append(
+            {
+                "a": names[i],
+                "b": names[j],
+                "difference": d,
+                "low": d - half,
+                "high": d + half,
+                "p": p,
+                "n": n,
+                "test": "McNemar",
+                "verdict": verdict,
+            }
+        )
     panel = []
-    told = [("NSMC 감성" if korean else "NSMC sentiment", 0.52, 0.43, 400), ("산수" if korean else "Small sums", 0.11, 0.10, 200), ("따라 쓰기" if korean else "Copying", 0.94, 0.61, 200)]
+    told = [
+        ("NSMC 감성" if korean else "NSMC sentiment", 0.52, 0.43, 400),
+        ("산수" if korean else "Small sums", 0.11, 0.10, 200),
+        ("따라 쓰기" if korean else "Copying", 0.94, 0.61, 200),
+    ]
     for task, before, after, rows in told:
-        sides = [{"value": v, "low": wilson(v, rows)[0], "high": wilson(v, rows)[1], "n": rows} for v in (before, after)]
-        panel.append({"task": task, "metric": "exact_match", "variant": names[4], "before": sides[0], "after": sides[1]})
+        sides = [
+            {"value": v, "low": wilson(v, rows)[0], "high": wilson(v, rows)[1], "n": rows} for v in (before, after)
+        ]
+        panel.append(
+            {"task": task, "metric": "exact_match", "variant": names[4], "before": sides[0], "after": sides[1]}
+        )
     sides = [{"value": v, "low": v - 0.01, "high": v + 0.01, "n": 300} for v in (1.482, 1.713)]
-    panel.append({"task": "일반 글, 바이트당 비트" if korean else "General text, bits per byte", "metric": "bits_per_byte", "variant": names[4], "better": "lower", "unit": "number", "before": sides[0], "after": sides[1]})
-    worst = [{"prompt": q, "expected": f'{{"intent": "{a}"}}', "answer": f'{{"intent": "{b}"}}', "origin": f"test.csv:{k}"} for k, (q, a, b) in enumerate(QUESTIONS)]
-    make_run(folder / "lora", adapter="lora", lang=lang)
-    make_run(folder / "full", adapter="full", lang=lang, start=3.7, end=0.13)
+    panel.append(
+        {
+            "task": "일반 글(바이트당 비트)" if korean else "General text (bits per byte)",
+            "metric": "bits_per_byte",
+            "variant": names[4],
+            "better": "lower",
+            "unit": "number",
+            "before": sides[0],
+            "after": sides[1],
+        }
+    )
+    worst = [
+        {"prompt": q, "expected": f'{{"intent": "{a}"}}', "answer": f'{{"intent": "{b}"}}', "origin": f"test.csv:{k}"}
+        for k, (q, a, b) in enumerate(QUESTIONS)
+    ]
+    make_run(folder / "lora", adapter="lora", lang=lang, steps=steps)
+    make_run(folder / "full", adapter="full", lang=lang, steps=steps, start=3.7, end=0.13)
     dump(folder / "report.json", {
         "format": 1, "lang": lang, "created": "2026-11-21T14:12:40Z",
         "title": "은행 상담 문의를 77가지 의도로 나누기" if korean else "Which of 77 intents is this bank message?",

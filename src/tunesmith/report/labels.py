@@ -52,19 +52,14 @@ LABELS: dict[str, tuple[str, str]] = {
     "what_worse": ("What got worse", "무엇이 나빠졌나"),
     "failed_text": ("{base} got {score} on {n} test rows.", "{base}: 평가 {n}행에서 {score}."),
     "failed_others": ("Also not enough: {list}.", "이것도 부족했습니다: {list}."),
-    "fixed_text": (
-        "{best}: {score} (95% interval {low} to {high}).",
-        "{best}: {score} (95% 신뢰구간 {low}~{high}).",
-    ),
+    "fixed_text": ("{best}: {score} (95% interval {low} to {high}).", "{best}: {score} (95% 신뢰구간 {low}~{high})."),
     "fixed_cost": ("{minutes} of training, {share} of the weights.", "훈련 {minutes}, 가중치의 {share}만 학습."),
     "fixed_cost_all": ("{minutes} of training, all weights.", "훈련 {minutes}, 가중치 전체 학습."),
     "fixed_minutes": ("{minutes} of training.", "훈련 {minutes}."),
-    "also_as_good": (
-        "Not told apart from it: {list}.",
-        "이와 구분되지 않는 방법: {list}.",
-    ),
+    "also_as_good": ("Not told apart from it: {list}.", "이와 구분되지 않는 방법: {list}."),
     "proof_text": (
-        "{test} on the same {n} test rows, none of them trained on: {difference} against {base} (95% interval {low} to {high}, {p}).",
+        "{test} on the same {n} test rows, none of them trained on: {difference} against {base} (95% interval "
+        "{low} to {high}, {p}).",
         "훈련에 쓰지 않은 같은 평가 {n}행에서 {test}: {base} 대비 {difference} (95% 신뢰구간 {low}~{high}, {p}).",
     ),
     "proof_none": ("No paired test compares it with {base}.", "{base:과/와} 비교한 짝지은 검정이 없습니다."),
@@ -82,7 +77,10 @@ LABELS: dict[str, tuple[str, str]] = {
     "worse": ("worse", "더 나쁨"),
     "not_told_apart": ("not told apart", "구분되지 않음"),
     # the run's verdict
-    "run_running": ("This run has not ended: step {step} of {total}.", "아직 끝나지 않은 훈련입니다. {total}단계 중 {step}단계."),
+    "run_running": (
+        "This run has not ended: step {step} of {total}.",
+        "아직 끝나지 않은 훈련입니다. {total}단계 중 {step}단계.",
+    ),
     "run_failed": ("This run stopped at step {step}: {reason}", "{step}단계에서 멈췄습니다: {reason}"),
     "run_empty": ("No training step is recorded in this folder.", "이 폴더에는 훈련 기록이 없습니다."),
     "run_dev": (
@@ -91,11 +89,15 @@ LABELS: dict[str, tuple[str, str]] = {
     ),
     "run_dev_one": ("Loss on unseen development rows: {best}.", "처음 보는 개발 데이터의 손실: {best}."),
     "run_loss": ("Training loss went from {first} to {last}.", "훈련 손실이 {first}에서 {last}로 바뀌었습니다."),
+    "run_right": ("{score} of {n} {name} rows right.", "{name} {n}행 중 {score} 맞힘."),
     "run_scores": ("{metric} on {n} rows: {score}.", "{metric}: {n}행에서 {score}."),
     "run_ended": ("How it ended", "어떻게 끝났나"),
     "run_ended_text": ("{reason}, after {steps} updates in {time}.", "{reason}. {time} 동안 {steps}번 갱신했습니다."),
     "reason_done": ("Finished as planned", "계획대로 끝났습니다"),
-    "reason_early": ("Stopped early: the development loss no longer fell", "개발 손실이 더 줄지 않아 일찍 멈췄습니다"),
+    "reason_early": (
+        "Stopped early: the development loss no longer fell",
+        "개발 손실이 더 줄지 않아 일찍 멈췄습니다",
+    ),
     "reason_stopped": ("Stopped from outside and saved", "밖에서 멈췄고 저장했습니다"),
     "run_kept": ("What was kept", "무엇을 남겼나"),
     "run_kept_text": (
@@ -114,16 +116,22 @@ LABELS: dict[str, tuple[str, str]] = {
         "{model}에서 시작해 {method}, {adapter:으로/로} 가중치 {total} 중 {trainable}({share}) 학습.",
     ),
     "overfit": (
-        "The development loss rose from {best} to {last} after its lowest point: later steps learned the training rows by heart.",
+        "The development loss rose from {best} to {last} after its lowest point: later steps learned the "
+        "training rows by heart.",
         "개발 손실이 가장 낮은 {best}에서 {last}로 다시 올랐습니다. 그 뒤 단계는 훈련 행을 외운 것입니다.",
     ),
-    "not_finite": ("{n} steps have a loss that is no number, the first at step {step}.", "손실이 숫자가 아닌 단계가 {n}개 있습니다. 처음은 {step}단계."),
+    "not_finite": (
+        "{n} steps have a loss that is no number, the first at step {step}.",
+        "손실이 숫자가 아닌 단계가 {n}개 있습니다. 처음은 {step}단계.",
+    ),
     "run_of": ("{method} on {model}", "{model}에 {method} 훈련"),
     # sections: title and how to read it
     "ladder": ("What was tried, and how well it works", "시도한 방법과 점수"),
     "ladder_help": (
-        "The dot is the value measured on the test rows, the line its 95% interval: the values that these rows do not rule out. The same frozen rows for all.",
-        "점은 평가 행에서 잰 값, 선은 95% 신뢰구간, 곧 이 행들로는 배제할 수 없는 값의 범위입니다. 모두 같은 고정된 행으로 쟀습니다.",
+        "The dot is the value measured on the test rows, the line its 95% interval: the values that these rows "
+        "do not rule out. The same frozen rows for all.",
+        "점은 평가 행에서 잰 값, 선은 95% 신뢰구간, 곧 이 행들로는 배제할 수 없는 값의 범위입니다. 모두 같은 "
+        "고정된 행으로 쟀습니다.",
     ),
     "scores": ("Scores", "점수"),
     "scores_help": (
@@ -132,13 +140,15 @@ LABELS: dict[str, tuple[str, str]] = {
     ),
     "tests": ("Is the difference real?", "차이는 진짜인가?"),
     "tests_help": (
-        "Both answered the same rows, so they are compared row by row. An interval that crosses zero means: not told apart.",
+        "Both answered the same rows, so they are compared row by row. An interval that crosses zero means: not "
+        "told apart.",
         "둘이 같은 행에 답했으므로 행마다 짝지어 비교합니다. 구간이 0에 걸치면 구분되지 않는 것입니다.",
     ),
-    "against": ("{b} against {a}", "{a} 대비 {b}"),
+    "against": ("{b} against {a}", "{b} ({a} 대비)"),
     "cost": ("What each one costs", "각 방법의 비용"),
     "cost_help": (
-        "Tokens are what the model reads and writes for one answer. Examples in the prompt are paid again with every question; training is paid once.",
+        "Tokens are what the model reads and writes for one answer. Examples in the prompt are paid again with "
+        "every question; training is paid once.",
         "토큰은 답 하나를 위해 읽고 쓰는 양입니다. 프롬프트의 예시는 질문마다 다시 치르고, 훈련은 한 번만 치릅니다.",
     ),
     "panel": ("Other tasks: before and after", "다른 과제: 전과 후"),
@@ -148,22 +158,30 @@ LABELS: dict[str, tuple[str, str]] = {
     ),
     "worst": ("The ten worst rows", "가장 나쁜 열 행"),
     "worst_help": (
-        "Wrong answers first, those nearest to being trusted on top. Read them: is the model wrong, or the label?",
-        "틀린 답, 그중 모델이 가장 확신한 것부터입니다. 모델이 틀렸는지, 정답표가 틀렸는지 읽어 보세요.",
+        "Wrong answers, those the model was surest of on top where that is known. Read them: is the model wrong, "
+        "or the label?",
+        "틀린 답입니다. 확신을 알 수 있으면 가장 확신한 것부터 놓았습니다. 모델이 틀렸는지, 정답이 틀렸는지 읽어 "
+        "보세요.",
     ),
     "curves": ("How it learned", "학습 과정"),
     "curves_help": (
-        "Loss is how surprised the model is by the right answer, per trained token. When development loss rises while training loss falls, it is learning by heart.",
-        "손실은 정답에 얼마나 놀라는지를 학습 토큰당 잰 값입니다. 훈련 손실은 내리는데 개발 손실이 오르면 외우고 있는 것입니다.",
+        "Loss is how surprised the model is by the right answer, per trained token. When development loss rises "
+        "while training loss falls, it is learning by heart.",
+        "손실은 정답에 얼마나 놀라는지를 학습 토큰당 잰 값입니다. 훈련 손실은 내리는데 개발 손실이 오르면 외우고 "
+        "있는 것입니다.",
     ),
     "memory": ("Memory of one training step", "훈련 한 단계의 메모리"),
     "memory_help": (
-        "Measured on this machine, not computed. Weights stay; gradients and optimiser state exist only for trained weights; activations grow with batch and length.",
-        "계산이 아니라 이 기계에서 잰 값입니다. 가중치는 그대로이고, 기울기와 옵티마이저 상태는 학습하는 가중치에만, 활성값은 배치와 길이에 따라 늘어납니다.",
+        "Measured on this machine, not computed. Weights stay; gradients and optimiser state exist only for "
+        "trained weights; activations grow with batch and length.",
+        "계산이 아니라 이 기계에서 잰 값입니다. 가중치는 그대로이고, 기울기와 옵티마이저 상태는 학습하는 "
+        "가중치에만, 활성값은 배치와 길이에 따라 늘어납니다.",
     ),
     "memory_planned_help": (
-        "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow with batch and length.",
-        "잰 값이 아니라 계산한 값입니다. 기울기와 옵티마이저 상태는 학습하는 가중치에만, 활성값은 배치와 길이에 따라 늘어납니다.",
+        "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow "
+        "with batch and length.",
+        "잰 값이 아니라 계산한 값입니다. 기울기와 옵티마이저 상태는 학습하는 가중치에만, 활성값은 배치와 길이에 "
+        "따라 늘어납니다.",
     ),
     "data": ("The data", "데이터"),
     "data_help": (
@@ -215,8 +233,14 @@ LABELS: dict[str, tuple[str, str]] = {
     "num_test_rows": ("{n} test rows", "평가 {n}행"),
     "num_train_rows": ("{n} training rows", "훈련 {n}행"),
     "num_dev_rows": ("{n} development rows", "개발 {n}행"),
-    "dot_says": ("{name}: {score}, 95% interval {low} to {high}, {n} rows", "{name}: {score}, 95% 신뢰구간 {low}~{high}, {n}행"),
-    "test_says": ("{name}: difference {difference}, 95% interval {low} to {high}: {verdict}", "{name}: 차이 {difference}, 95% 신뢰구간 {low}~{high}: {verdict}"),
+    "dot_says": (
+        "{name}: {score}, 95% interval {low} to {high}, {n} rows",
+        "{name}: {score}, 95% 신뢰구간 {low}~{high}, {n}행",
+    ),
+    "test_says": (
+        "{name}: difference {difference}, 95% interval {low} to {high}: {verdict}",
+        "{name}: 차이 {difference}, 95% 신뢰구간 {low}~{high}: {verdict}",
+    ),
     "scale": ("Scale from {low} to {high}", "눈금 {low}~{high}"),
     "difference": ("Difference", "차이"),
     "difference_scale": ("Difference, from {low} to {high}", "차이의 눈금 {low}~{high}"),
@@ -249,32 +273,61 @@ LABELS: dict[str, tuple[str, str]] = {
     "memory_used": ("Memory", "메모리"),
     "by_step": ("{name} by update", "갱신에 따른 {name}"),
     "best_step": ("kept: {step}", "남긴 단계: {step}"),
-    "curve_says": ("from {first} to {last}, lowest {lowest}, over {n} points", "{first}에서 {last}로, 최저 {lowest}, 점 {n}개"),
+    "curve_says": (
+        "from {first} to {last}, lowest {lowest}, over {n} points",
+        "{first}에서 {last}로, 최저 {lowest}, 점 {n}개",
+    ),
     "part_weights": ("Weights", "가중치"),
+    "part_masters": ("Weights in fp32", "fp32 가중치"),
     "part_gradients": ("Gradients", "기울기"),
     "part_optimiser": ("Optimiser state", "옵티마이저 상태"),
     "part_activations": ("Activations", "활성값"),
     "part_other": ("Other", "그 밖"),
-    "part": ("Part", "부분"),
     "total": ("Total", "합계"),
     "share": ("Share", "비율"),
+    "peak_is": ("peak {value}", "최고 {value}"),
     "peak": ("Peak of the process", "프로세스 최고점"),
     "file": ("Origin", "출처"),
     "rows_in": ("In", "들어옴"),
     "rows_out": ("Used", "쓰임"),
     "rows_dropped": ("Dropped", "버림"),
-    "adds_up": ("{rows_in} in = {rows_out} used + {rows_dropped} dropped", "들어온 {rows_in} = 쓴 {rows_out} + 버린 {rows_dropped}"),
-    "does_not_add_up": ("These do not add up: {rows_in} in, {rows_out} used, {rows_dropped} dropped", "수가 맞지 않습니다: 들어온 {rows_in}, 쓴 {rows_out}, 버린 {rows_dropped}"),
-    "splits": ("Split", "나누기"),
+    "adds_up": (
+        "{rows_in} in = {rows_out} used + {rows_dropped} dropped",
+        "들어온 {rows_in} = 쓴 {rows_out} + 버린 {rows_dropped}",
+    ),
+    "does_not_add_up": (
+        "These do not add up: {rows_in} in, {rows_out} used, {rows_dropped} dropped",
+        "수가 맞지 않습니다: 들어온 {rows_in}, 쓴 {rows_out}, 버린 {rows_dropped}",
+    ),
+    "splits": ("Split", "나눈 곳"),
     "split_train": ("Training", "훈련"),
     "split_dev": ("Development", "개발"),
     "split_test": ("Test", "평가"),
     "lengths": ("Length of a row in tokens", "행의 길이(토큰)"),
+    "lengths_characters": ("Length of a row in characters", "행의 길이(글자)"),
+    "length_prompt": ("prompt", "질문"),
+    "length_answer": ("answer", "답"),
+    "length_text": ("text", "글"),
+    "characters": ("Characters: median, 95 %, longest", "글자 수: 중앙값, 95 %, 최대"),
+    "spread": ("{median} · {p95} · {most}", "{median} · {p95} · {most}"),
+    "duplicates": (
+        "{n} rows repeat another; they are never on two sides of the split.",
+        "{n}행이 다른 행과 같습니다. 나눈 양쪽에 걸치지는 않습니다.",
+    ),
+    "prompts_in_train_and_test": (
+        "{n} test rows have a prompt that is also in training, with another answer.",
+        "평가 {n}행의 질문이 다른 답과 함께 훈련에도 있습니다.",
+    ),
+    "lost_characters": (
+        "{n} rows hold the mark of a lost character (U+FFFD).",
+        "{n}행에 깨진 글자 표시(U+FFFD)가 있습니다.",
+    ),
+    "no_label": ("(none of them)", "(라벨 아님)"),
     "lengths_says": ("median {median}, longest {longest}", "중앙값 {median}, 최대 {longest}"),
     "limit": ("limit {n}", "한도 {n}"),
     "languages": ("Languages", "언어"),
-    "lang_en": ("English", "영어"),
-    "lang_ko": ("Korean", "한국어"),
+    "lang_english": ("English", "영어"),
+    "lang_korean": ("Korean", "한국어"),
     "lang_other": ("other", "기타"),
     "labels": ("Labels", "라벨"),
     "labels_says": ("{n} labels, {least} to {most} rows each", "라벨 {n}개, 각 {least}~{most}행"),
@@ -284,19 +337,27 @@ LABELS: dict[str, tuple[str, str]] = {
     "trained_on": ("trained on", "학습함"),
     "not_trained_on": ("read only", "읽기만 함"),
     "confusion": ("Which labels are confused", "헷갈린 라벨"),
-    "confusion_help": ("Rows of the first label that were answered with the second.", "앞 라벨의 행에 뒤 라벨로 답한 수입니다."),
-    "confused_as": ("{truth} answered as {answer}", "{truth} → {answer}"),
+    "confusion_help": (
+        "Rows of the first label that were answered with the second.",
+        "앞 라벨의 행에 뒤 라벨로 답한 수입니다.",
+    ),
+    "confused_as": ("{truth} → {answer}", "{truth} → {answer}"),
     "confusion_none": ("No label was taken for another.", "다른 라벨로 잘못 답한 것이 없습니다."),
-    "setting": ("Setting", "설정"),
     "value": ("Value", "값"),
     "module": ("Part of the model", "모델의 부분"),
     "trainable": ("Trained", "학습"),
     "frozen": ("Frozen", "고정"),
     "effective_batch": ("Effective batch", "실제 배치"),
     "batch_sum": (
-        "{per_pass} per pass × {accumulation} passes added up × {devices} devices = {effective} rows per update",
-        "한 번에 {per_pass} × 누적 {accumulation} × 장치 {devices} = 갱신마다 {effective}행",
+        "{per_pass} per pass × {accumulation} accumulated × {devices} = {effective} rows per update",
+        "한 번에 {per_pass} × 누적 {accumulation} × {devices} = 갱신마다 {effective}행",
     ),
+    "batch_about": (
+        "about {per_pass} per pass × {accumulation} accumulated × {devices} = {effective} rows per update",
+        "한 번에 약 {per_pass} × 누적 {accumulation} × {devices} = 갱신마다 {effective}행",
+    ),
+    "one_device": ("1 device", "장치 1"),
+    "num_devices": ("{n} devices", "장치 {n}"),
     "batch_only": ("{effective} rows per update", "갱신마다 {effective}행"),
     "advice_small": (
         "Advice: under 32 rows the gradient is noisy; 32 or more is a usual start.",
@@ -334,7 +395,10 @@ LABELS: dict[str, tuple[str, str]] = {
     "hardware": ("Machine", "기계"),
     "cores": ("{n} cores", "코어 {n}개"),
     "hashes": ("Hashes", "해시"),
-    "missing": ("Not in this page, because the folder does not have it: {list}.", "폴더에 없어 이 페이지에 넣지 못한 것: {list}."),
+    "missing": (
+        "Not in this page, because the folder does not have it: {list}.",
+        "폴더에 없어 이 페이지에 넣지 못한 것: {list}.",
+    ),
     "not_shown": ("In report.json but not understood: {list}.", "report.json에 있지만 알 수 없는 항목: {list}."),
     "model": ("Model", "모델"),
     "method": ("Method", "훈련 방법"),
@@ -360,6 +424,8 @@ def particle(word: str, pair: str) -> str:
     """Choose of a pair such as 은/는, 이/가, 과/와, 으로/로 by the last sound of the word: ("LoRA", "은/는") -> "는"."""
     closed, open_ = pair.split("/")
     last = word.rstrip(" )]}\"'”’.%")[-1:].lower()
+    if not last:
+        return open_
     if "가" <= last <= "힣":
         final = (ord(last) - ord("가")) % 28
         return open_ if not final or (closed == "으로" and final == 8) else closed  # 8 = ㄹ: 서울로

@@ -24,18 +24,21 @@ report.json, what a comparison shows (everything but `variants` may be missing; 
 """
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tunesmith import __version__
 from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.files import write_whole
-from tunesmith.report import numbers, sections
+from tunesmith.report import formats, sections
+from tunesmith.report.formats import finite
 from tunesmith.report.labels import LANGUAGES, speaker
-from tunesmith.report.numbers import finite
-from tunesmith.report.read import Evaluation, Run, as_dict, read_json, read_run
-from tunesmith.report.verdict import comparison_verdict, run_verdict, word_of
+from tunesmith.report.read import Evaluation, Run, as_dict, read_json, read_run, read_yaml, word_of
+from tunesmith.report.verdict import comparison_verdict, run_verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 KNOWN = {
@@ -53,7 +56,11 @@ def write_report(folder: str | Path, *, lang: str | None = None) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise ProjectError(f"There is no folder {folder}.", wanted="A run folder, or a folder with report.json.")
-    page = render_comparison(folder, lang=lang) if (folder / "report.json").is_file() else render_run(read_run(folder), lang=lang)
+    page = (
+        render_comparison(folder, lang=lang)
+        if (folder / "report.json").is_file()
+        else render_run(read_run(folder), lang=lang)
+    )
     return write_whole(folder / "report.html", page)
 
 
@@ -70,20 +77,66 @@ def choose_language(asked: str | None, own: Any) -> str:
     return str(lang)
 
 
-def _render(**values: Any) -> str:
+def own_language(folder: Path) -> Any:
+    """What a folder says about its language, None where it does not."""
+    found = read_json(folder / "report.json", []) or read_yaml(folder / "project.yaml", [])
+    return as_dict(found).get("lang")
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """report.json of a folder; a ProjectError when it is no JSON object."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ProjectError(f"{folder / 'report.json'} is not JSON: {error}") from None
+    if not isinstance(report, dict):
+        raise ProjectError(f"{folder / 'report.json'} holds no object.", wanted='{"title": ..., "variants": [...]}')
+    return report
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breaks"] = breaks
+    return environment.get_template("page.html.jinja")
+
+
+def _render(**values: Any) -> str:
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     css = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html.jinja").render(css=css, version=__version__, **values)
+    return str(_template().render(css=css, version=__version__, **values))
+
+
+def breaks(text: Any) -> Any:
+    """Text that may break after _ / - . inside long words: card_payment_wrong -> card_<wbr>payment_<wbr>wrong, all else escaped."""
+    from markupsafe import Markup, escape
+
+    safe = str(escape(text))
+    return Markup(re.sub(r"(?<=[^\s_/.-][_/.-])(?=[^\s_/.-])", "<wbr>", safe)) if len(safe) > 16 else Markup(safe)
 
 
 def _section(say, name: str, data: Any, *, draw: str | None = None, help: str | None = None) -> list[dict[str, Any]]:
     """One section as a list, empty when there is nothing to show."""
     if not data:
         return []
-    return [{"id": name.replace("_", "-"), "title": say(name), "help": say(help or f"{name}_help"), "draw": draw or name, "data": data}]
+    return [
+        {
+            "id": name.replace("_", "-"),
+            "title": say(name),
+            "help": say(help or f"{name}_help"),
+            "draw": draw or name,
+            "data": data,
+        }
+    ]
 
 
 def _memory_help(memory: Mapping[str, Any] | None) -> str:
@@ -110,7 +163,7 @@ def render_run(run: Run, *, lang: str | None = None) -> str:
         *_section(say, "weights", sections.weights(run, say)),
         *_section(say, "batch", sections.batch(run, say, lang), draw="facts"),
         *_section(say, "memory", memory, help=_memory_help(memory)),
-        *_section(say, "data", sections.data(run.card, run.dropped, say)),
+        *_section(say, "data", sections.data(run, say)),
         *_section(say, "row_losses", sections.row_losses(run, say)),
         *_section(say, "figures", sections.figures(run.explanation, lang), draw="pairs_list"),
         *_section(say, "choices", settings["rest"], draw="folded_values"),
@@ -160,18 +213,17 @@ def _day(created: Any) -> str:
 
         return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = str(created or "")
-    return text[:16].replace("T", " ") + (" UTC" if text.endswith("Z") else "") if len(text) >= 16 and text[10:11] == "T" else text
+    return (
+        text[:16].replace("T", " ") + (" UTC" if text.endswith("Z") else "")
+        if len(text) >= 16 and text[10:11] == "T"
+        else text
+    )
 
 
 def render_comparison(folder: Path, *, lang: str | None = None) -> str:
     """The page of several variants, from `folder/report.json`."""
     problems: list[str] = []
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ProjectError(f"{folder / 'report.json'} is not JSON: {error}") from None
-    if not isinstance(report, dict):
-        raise ProjectError(f"{folder / 'report.json'} holds no object.", wanted='{"title": ..., "variants": [...]}')
+    report = read_report(folder)
     lang = choose_language(lang, report.get("lang"))
     say = speaker(lang)
     runs: dict[str, Run] = {}
@@ -180,12 +232,19 @@ def render_comparison(folder: Path, *, lang: str | None = None) -> str:
             runs[str(name)] = read_run(folder / str(path))
         else:
             problems.append(str(path))
-    told = {str(name): _run_of(folder, events) for name, events in as_dict(report.get("curves")).items() if isinstance(events, list)}
-    memories = {str(k): as_dict(v) for k, v in as_dict(report.get("memory")).items()} or {k: run.memory for k, run in runs.items()}
+    told = {
+        str(name): _run_of(folder, events)
+        for name, events in as_dict(report.get("curves")).items()
+        if isinstance(events, list)
+    }
+    memories = {str(k): as_dict(v) for k, v in as_dict(report.get("memory")).items()} or {
+        k: run.memory for k, run in runs.items()
+    }
     if sections.memory_parts(as_dict(report.get("memory"))):  # one memory.json, not one per run
         memories = {"": as_dict(report["memory"])}
-    card = as_dict(report.get("data_card")) or next((dict(run.card) for run in runs.values() if run.card), {})
-    dropped = next((run.dropped for run in runs.values() if run.dropped), {})
+    data_run = next((run for run in runs.values() if run.card), None)
+    if report.get("data_card"):
+        data_run = replace(data_run or _run_of(folder, []), card=as_dict(report["data_card"]))
     evaluations = [e for run in runs.values() for e in run.evaluations]
     if report.get("confusion"):
         evaluations = [Evaluation("", {"": {"value": None, "confusion": report["confusion"]}})]
@@ -200,11 +259,17 @@ def render_comparison(folder: Path, *, lang: str | None = None) -> str:
         *_section(say, "confusion", sections.confusion(evaluations, say)),
         *_section(say, "curves", sections.curves(told or runs, say, lang)),
         *_section(say, "memory", memory, help=_memory_help(memory)),
-        *_section(say, "data", sections.data(card, dropped, say)),
-        *_section(say, "manifest", _manifest(as_dict(report.get("manifest")), say, report.get("budget")), draw="pairs_list"),
+        *_section(say, "data", sections.data(data_run, say) if data_run else None),
+        *_section(
+            say, "manifest", _manifest(as_dict(report.get("manifest")), say, report.get("budget")), draw="pairs_list"
+        ),
     ]
     split = as_dict(report.get("rows"))
-    counts = [say(f"num_{name}_rows", n=numbers.count(split[name])) for name in ("train", "dev", "test") if finite(split.get(name))]
+    counts = [
+        say(f"num_{name}_rows", n=formats.count(split[name]))
+        for name in ("train", "dev", "test")
+        if finite(split.get(name))
+    ]
     footer = [say("missing", list=", ".join(problems + [f"{n}/{m}" for n, run in runs.items() for m in run.missing]))]
     unknown = [str(key) for key in report if key not in KNOWN]
     return _render(
@@ -227,7 +292,8 @@ def _run_of(folder: Path, events: list[Any]) -> Run:
         if isinstance(event, dict):
             kind = event.get("kind") or ("eval" if "dev_loss" in event else "step")
             kinds.setdefault(str(kind), []).append(event)
-    return Run(folder, {}, {}, kinds, {}, {}, [], {}, None, None, [], [])
-
-
-__all__ = ["is_run", "read_json", "render_comparison", "render_run", "write_report"]
+    empty: dict[str, Any] = {}
+    return Run(
+        folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={}, dropped={},
+        evaluations=[], memory=empty, parameters=None, explanation=None, rows=[], missing=[],
+    )  # fmt: skip

@@ -3,8 +3,9 @@
     run = read_run("runs/lora")
     run.steps[-1]["loss"], run.missing        # what is not there or cannot be read is named
 
-Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/dropped.jsonl, evals/NAME.json and .jsonl, memory.json,
-parameters.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, save, sample and end; others are skipped.
+Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl, data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json,
+parameters.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample, stopped,
+error and end; others are skipped.
 """
 
 import heapq
@@ -15,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunesmith.report.numbers import finite
+from tunesmith.report.formats import finite
 
 EXPECTED = ("project.yaml", "manifest.json", "events.jsonl", "data/card.json", "memory.json", "parameters.json")
-OPTIONAL = ("data/dropped.jsonl", "explanation.json", "loss_per_row.jsonl", "plan.json")
 WORST = 10  # rows shown
+HARDEST, EASIEST = 8, 5  # rows shown by their loss
+SCANNED = 20_000  # rows of data/train.jsonl whose length is looked at when lengths.json is not there
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Run:
     manifest: Mapping[str, Any]
     events: Mapping[str, list[dict[str, Any]]]
     card: Mapping[str, Any]
+    lengths: Mapping[str, Any]
+    examples: list[Any]
+    texts: Mapping[str, dict[str, str]]
     dropped: Mapping[str, int]
     evaluations: list[Evaluation]
     memory: Mapping[str, Any]
@@ -87,20 +92,156 @@ def read_run(folder: str | Path) -> Run:
     reasons: Counter[str] = Counter()
     for drop in lines(folder / "data" / "dropped.jsonl", missing):
         reasons[str(drop.get("reason", "?"))] += 1
+    rows = list(lines(folder / "loss_per_row.jsonl", missing))
+    extremes = sorted((row for row in rows if finite(row.get("loss"))), key=lambda row: row["loss"])
+    extremes = [*extremes[-4 * HARDEST :], *extremes[: 4 * EASIEST]]
+    texts, lengths, examples = _look_at_rows(
+        folder / "data" / "train.jsonl", {str(row.get("origin")) for row in extremes}, missing
+    )
+    told_examples = read_json(folder / "data" / "examples.json", missing)
     return Run(
         folder=folder,
         project=as_dict(read_yaml(folder / "project.yaml", missing)),
         manifest=as_dict(read_json(folder / "manifest.json", missing)),
         events=events,
         card=as_dict(read_json(folder / "data" / "card.json", missing)),
+        lengths=as_dict(read_json(folder / "data" / "lengths.json", missing)) or lengths,
+        examples=told_examples if isinstance(told_examples, list) else examples,
+        texts=texts,
         dropped=dict(reasons.most_common()),
         evaluations=list(read_evaluations(folder / "evals", missing)),
         memory=as_dict(read_json(folder / "memory.json", missing)),
         parameters=read_json(folder / "parameters.json", missing),
         explanation=read_json(folder / "explanation.json", missing),
-        rows=list(lines(folder / "loss_per_row.jsonl", missing)),
+        rows=rows,
         missing=missing,
     )
+
+
+def glance(folder: Path) -> dict[str, Any]:
+    """What a list of runs tells of one, without reading its events: name, model, method, adapter, score, status, created, parent.
+
+    status: running | finished | stopped | failed | none, by the last events of the journal.
+    """
+    problems: list[str] = []
+    project = as_dict(read_yaml(folder / "project.yaml", problems))
+    manifest = as_dict(read_json(folder / "manifest.json", problems))
+    score = None
+    for path in sorted((folder / "evals").glob("*.json")):
+        found = as_dict(read_json(path, problems))
+        metric = main_metric(found)
+        if metric is not None and (score is None or path.stem == "test"):
+            value = summaries(found)[metric]
+            score = {
+                "evaluation": path.stem,
+                "metric": metric,
+                **{key: value.get(key) for key in ("value", "low", "high", "n", "better")},
+            }
+            score["share"] = (
+                value.get("better", "higher") == "higher" and finite(value.get("value")) and 0 <= value["value"] <= 1
+            )
+    return {
+        "name": folder.resolve().name,
+        "path": str(folder),
+        "verb": manifest.get("verb"),
+        "created": manifest.get("created"),
+        "model": word_of(project.get("model")),
+        "method": word_of(project.get("method")),
+        "adapter": word_of(project.get("adapter")),
+        "score": score,
+        "status": _status(folder / "events.jsonl"),
+        "parent": manifest.get("parent"),
+        "seed": manifest.get("seed"),
+    }
+
+
+def _status(path: Path) -> str:
+    if not path.is_file():
+        return "none"
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 16384))
+        tail = file.read().decode("utf-8", errors="replace").splitlines()
+    for line in reversed(tail):
+        try:
+            kind = as_dict(json.loads(line)).get("kind")
+        except ValueError:
+            continue
+        if kind in ("end", "stopped", "error"):
+            return {"end": "finished", "stopped": "stopped", "error": "failed"}[kind]
+        if kind in ("step", "start", "pause"):
+            return "running"
+    return "none"
+
+
+def word_of(value: Any) -> str:
+    """The name in a project value: "lora" or {"lora": {"rank": 8}} -> "lora"; nothing -> ""."""
+    if isinstance(value, Mapping):
+        return str(next(iter(value), ""))
+    return "" if value is None else str(value)
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """What tells a row of loss_per_row.jsonl from others: its number, else its id, else its origin."""
+    return str(next((row[key] for key in ("row", "id", "origin") if row.get(key) is not None), ""))
+
+
+def _look_at_rows(
+    path: Path, origins: set[str], problems: list[str]
+) -> tuple[dict[str, dict[str, str]], dict[str, Any], list[Any]]:
+    """One pass over the training rows: the texts of some origins; lengths in characters; the first rows, as segments."""
+    texts: dict[str, dict[str, str]] = {}
+    lengths: list[int] = []
+    first: list[Any] = []
+    if not path.is_file():
+        return {}, {}, []
+    for number, row in enumerate(lines(path, problems)):
+        if number >= SCANNED and not origins - texts.keys():
+            break
+        origin = str(row.get("origin"))
+        messages = row.get("messages")
+        if isinstance(messages, list) and all(isinstance(m, Mapping) for m in messages):
+            parts = [(str(m.get("role", "")), str(m.get("content") or "")) for m in messages]
+            last = max((i for i, (role, _) in enumerate(parts) if role == "assistant"), default=len(parts))
+            prompt, answer = "\n".join(text for _, text in parts[:last]), "\n".join(text for _, text in parts[last:])
+            trained = [m.get("role") == "assistant" and m.get("train", True) is not False for m in messages]
+            segments = [{"role": role, "text": text, "trained_on": on} for (role, text), on in zip(parts, trained)]
+        else:
+            prompt, answer = str(row.get("text") or ""), str(row.get("label", ""))
+            segments = [{"role": "", "text": prompt, "trained_on": "label" not in row}]
+        if origin in origins:
+            texts.setdefault(origin, {"prompt": prompt, "answer": answer})
+        if number < SCANNED:
+            lengths.append(len(prompt) + len(answer))
+        if number < 3:
+            first.append({"origin": origin, "segments": segments, "roles": True})
+    return texts, {**lengths_of(lengths), "unit": "characters"} if lengths else {}, first
+
+
+def lengths_of(lengths: Any, limit: int | None = None) -> dict[str, Any]:
+    """What data/lengths.json holds: a histogram in about 24 equal steps of a round width, with median, longest and the limit.
+
+    >>> lengths_of([3, 4, 9])
+    {'edges': [3, 4, 5, 6, 7, 8, 9, 10], 'counts': [1, 1, 0, 0, 0, 0, 1], 'median': 4, 'longest': 9, 'limit': None}
+    """
+    import numpy as np
+
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if not len(sizes):
+        return {}
+    least, most = int(sizes.min()), int(sizes.max())
+    width = next(w for w in (10**power * m for power in range(12) for m in (1, 2, 5)) if (most - least) / w < 24)
+    start = least // width * width
+    edges = list(range(start, most + width + 1, width))
+    counts = np.histogram(sizes, bins=edges)[0].tolist()
+    if len(counts) > 1 and edges[-2] > most:
+        edges, counts = edges[:-1], counts[:-1]
+    return {
+        "edges": edges,
+        "counts": counts,
+        "median": int(np.percentile(sizes, 50, method="inverted_cdf")),
+        "longest": most,
+        "limit": limit,
+    }
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -155,7 +296,9 @@ def lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
 
 def read_evaluations(folder: Path, problems: list[str]) -> Iterator[Evaluation]:
     """Every evals/NAME.json, with what the rows beside it say."""
-    names = sorted({path.stem for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and path.name[0] != "."})
+    names = sorted(
+        {path.stem for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and path.name[0] != "."}
+    )
     for name in names:
         summary = as_dict(read_json(folder / f"{name}.json", problems))
         metric = main_metric(summary)

@@ -4,15 +4,18 @@ Every function gives a dict for its template, or None when there is nothing to s
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.report import numbers, svg
-from tunesmith.report.numbers import finite
-from tunesmith.report.read import Evaluation, Run, as_dict, main_metric, summaries
+from tunesmith.report import formats, svg
+from tunesmith.report.formats import finite
+from tunesmith.report.read import EASIEST, HARDEST, Evaluation, Run, as_dict, main_metric, row_key, summaries
 from tunesmith.report.verdict import (
     Say,
     best_of,
+    counted_steps,
+    difference_figure,
     is_share,
     metric_name,
     panel_of,
@@ -20,21 +23,25 @@ from tunesmith.report.verdict import (
     parameter_totals,
     planned_steps,
     seconds_taken,
-    difference_figure,
     show_difference,
     show_score,
-    tests_of,
+    paired_tests,
     variants_of,
 )
 
-COLORS = ("c1", "c2", "c3", "c4", "c5", "c6")
-KIND_COLORS = {"prompt": "c0", "examples": "c2", "retrieval": "c3", "lora": "c1", "full": "c4"}
-PARTS = ("weights", "gradients", "optimiser", "activations", "other")
+KIND_COLORS = {"prompt": "c0", "examples": "c3", "retrieval": "c5", "lora": "c1", "full": "c2"}
+PARTS = ("weights", "masters", "gradients", "optimiser", "activations", "other")
 MANY_LABELS = 12  # more than these are folded
+MOST_FIGURES = 9  # of a method's own, drawn
 
 
 def kind_label(kind: Any, say: Say) -> str:
-    return say(f"kind_{kind}") if f"kind_{kind}" in ("kind_prompt", "kind_examples", "kind_retrieval", "kind_lora", "kind_full", "kind_features") else say("kind_other")
+    return (
+        say(f"kind_{kind}")
+        if f"kind_{kind}"
+        in ("kind_prompt", "kind_examples", "kind_retrieval", "kind_lora", "kind_full", "kind_features")
+        else say("kind_other")
+    )
 
 
 def _scale(values: Sequence[Any], share: bool, wanted: int = 5, zero: bool = False) -> list[float]:
@@ -70,7 +77,7 @@ def ladder(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
     rows = []
     for v in variants:
         show = {"name": v["name"], "score": show_score(v["score"], share), "low": show_score(v.get("low"), share)}
-        show |= {"high": show_score(v.get("high"), share), "n": numbers.count(v.get("n"))}
+        show |= {"high": show_score(v.get("high"), share), "n": formats.count(v.get("n"))}
         color = KIND_COLORS.get(v["kind"], "c5")
         rows.append(
             {
@@ -82,17 +89,19 @@ def ladder(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
                 "n": say("num_rows", n=show["n"]) if finite(v.get("n")) else "",
                 "best": best is not None and v["name"] == best["name"] and len(variants) > 1,
                 "note": str(v.get("note") or ""),
-                "picture": svg.interval([(v["score"], v.get("low"), v.get("high"), color, True)], marks, title=say("dot_says", **show)),
+                "picture": svg.interval(
+                    [(v["score"], v.get("low"), v.get("high"), color, True)], marks, title=say("dot_says", **show)
+                ),
             }
         )
-    tick = _tick_percent if share else numbers.compact
+    tick = _tick_percent if share else formats.compact
     scale = svg.axis(marks, tick, say("scale", low=tick(marks[0]), high=tick(marks[-1])))
     return {"rows": rows, "axis": scale, "metric": metric_name(report)}
 
 
 def tests(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | None:
     """The paired tests as intervals of differences around zero."""
-    found = tests_of(report)
+    found = paired_tests(report)
     if not found:
         return None
     share = is_share(report)
@@ -102,25 +111,36 @@ def tests(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | No
         low, high = (difference_figure(value, share) for value in (t.low, t.high))
         name, verdict = say("against", a=t.a, b=t.b), say(t.outcome)
         color = {"better": "good", "worse": "bad", "not_told_apart": "c0"}[t.outcome]
-        title = say("test_says", name=name, difference=show_difference(t.difference, share, lang), low=low, high=high, verdict=verdict)
+        title = say(
+            "test_says",
+            name=name,
+            difference=show_difference(t.difference, share, lang),
+            low=low,
+            high=high,
+            verdict=verdict,
+        )
         rows.append(
             {
                 "a": t.a,
                 "b": t.b,
                 "name": name,
                 "difference": show_difference(t.difference, share, lang),
-                "interval": say("interval_text", low=low, high=high) if t.low is not None and t.high is not None else "",
-                "p": numbers.p_value(t.p) if t.p is not None else "",
-                "n": say("num_rows", n=numbers.count(t.n)) if t.n is not None else "",
+                "interval": say("interval_text", low=low, high=high)
+                if t.low is not None and t.high is not None
+                else "",
+                "p": formats.p_value(t.p) if t.p is not None else "",
+                "n": say("num_rows", n=formats.count(t.n)) if t.n is not None else "",
                 "outcome": t.outcome,
                 "verdict": verdict,
                 "test": t.test or "",
-                "picture": svg.interval([(t.difference, t.low, t.high, color, t.outcome != "not_told_apart")], marks, title=title, zero=0.0),
+                "picture": svg.interval(
+                    [(t.difference, t.low, t.high, color, t.outcome != "not_told_apart")], marks, title=title, zero=0.0
+                ),
             }
         )
 
     def tick(value: float) -> str:
-        return numbers.signed(value, f"{abs(100 * value):.4g}" if share else numbers.compact(abs(value)))
+        return formats.signed(value, f"{abs(100 * value):.4g}" if share else formats.compact(abs(value)))
 
     scale = svg.axis(marks, tick, say("difference_scale", low=tick(marks[0]), high=tick(marks[-1])))
     return {"rows": rows, "axis": scale}
@@ -137,16 +157,33 @@ def cost(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | Non
     for v in variants:
         tokens, took = v.get("tokens_per_answer"), v.get("seconds_per_answer")
         color = KIND_COLORS.get(v["kind"], "c5")
-        tokens_text, time_text = numbers.compact(round(tokens, 1) if finite(tokens) and tokens < 100 else round(tokens) if finite(tokens) else None), numbers.seconds(took, lang)
+        tokens_text, time_text = (
+            formats.compact(
+                round(tokens, 1) if finite(tokens) and tokens < 100 else round(tokens) if finite(tokens) else None
+            ),
+            formats.seconds(took, lang),
+        )
         rows.append(
             {
                 "name": v["name"],
                 "tokens": tokens_text,
-                "tokens_bar": svg.bar(tokens / most["tokens_per_answer"], title=tokens_text, color=color) if finite(tokens) and most["tokens_per_answer"] > 0 else "",
+                "tokens_bar": svg.bar(tokens / most["tokens_per_answer"], title=tokens_text, color=color)
+                if finite(tokens) and most["tokens_per_answer"] > 0
+                else "",
                 "seconds": time_text,
-                "seconds_bar": svg.bar(took / most["seconds_per_answer"], title=time_text, color=color) if finite(took) and most["seconds_per_answer"] > 0 else "",
-                "trainable": numbers.parameters(v["trainable"]) if v.get("trainable") else say("none_trained") if v.get("trainable") == 0 else numbers.NOTHING,
-                "minutes": numbers.seconds(60 * v["minutes"], lang) if finite(v.get("minutes")) and v["minutes"] > 0 else say("none_trained") if v.get("trainable") == 0 else numbers.NOTHING,
+                "seconds_bar": svg.bar(took / most["seconds_per_answer"], title=time_text, color=color)
+                if finite(took) and most["seconds_per_answer"] > 0
+                else "",
+                "trainable": formats.parameters(v["trainable"])
+                if v.get("trainable")
+                else say("none_trained")
+                if v.get("trainable") == 0
+                else formats.NOTHING,
+                "minutes": formats.seconds(60 * v["minutes"], lang)
+                if finite(v.get("minutes")) and v["minutes"] > 0
+                else say("none_trained")
+                if v.get("trainable") == 0
+                else formats.NOTHING,
             }
         )
     return {"rows": rows}
@@ -170,16 +207,27 @@ def panel(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
         for part in [some] if share else [[row] for row in some]:
             if not part:
                 continue
-            marks = _scale([row[s].get(k) for row in part for s in ("before", "after") for k in ("value", "low", "high")], share, 4 if share else 3)
+            marks = _scale(
+                [row[s].get(k) for row in part for s in ("before", "after") for k in ("value", "low", "high")],
+                share,
+                4 if share else 3,
+            )
             rows = []
             for row in part:
                 before, after = row["before"], row["after"]
                 color = {"better": "good", "worse": "bad", "not_told_apart": "c0"}[row["outcome"]]
                 texts = [show_score(side["value"], share) for side in (before, after)]
-                name = row["task"] + (f" · {row['variant']}" if row.get("variant") else "")
+                name = row["task"]
                 n = next((side["n"] for side in (after, before) if finite(side.get("n"))), row.get("n"))
-                detail = [str(row.get("metric") or ""), say("num_rows", n=numbers.count(n)) if finite(n) else ""]
-                spots = [(before["value"], before.get("low"), before.get("high"), "c0", False), (after["value"], after.get("low"), after.get("high"), color, True)]
+                detail = [
+                    str(row.get("variant") or ""),
+                    str(row.get("metric") or ""),
+                    say("num_rows", n=formats.count(n)) if finite(n) else "",
+                ]
+                spots = [
+                    (before["value"], before.get("low"), before.get("high"), "c0", False),
+                    (after["value"], after.get("low"), after.get("high"), color, True),
+                ]
                 title = f"{name}: {say('before')} {texts[0]}, {say('after')} {texts[1]}, {say(row['outcome'])}"
                 rows.append(
                     {
@@ -192,8 +240,10 @@ def panel(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
                         "picture": svg.interval(spots, marks, title=title, height=48),
                     }
                 )
-            tick = _tick_percent if share else numbers.compact
-            groups.append({"rows": rows, "axis": svg.axis(marks, tick, say("scale", low=tick(marks[0]), high=tick(marks[-1])))})
+            tick = _tick_percent if share else formats.compact
+            groups.append(
+                {"rows": rows, "axis": svg.axis(marks, tick, say("scale", low=tick(marks[0]), high=tick(marks[-1])))}
+            )
     return {"groups": groups}
 
 
@@ -203,8 +253,20 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
     for evaluation in evaluations:
         for metric, found in summaries(evaluation.summary).items():
             value, low, high = found.get("value"), found.get("low"), found.get("high")
-            share = found.get("better", "higher") == "higher" and all(0 <= x <= 1 for x in (value, low, high) if finite(x))
-            rows.append({"evaluation": evaluation.name, "metric": metric, "value": value, "low": low, "high": high, "share": share, "n": found.get("n")})
+            share = found.get("better", "higher") == "higher" and all(
+                0 <= x <= 1 for x in (value, low, high) if finite(x)
+            )
+            rows.append(
+                {
+                    "evaluation": evaluation.name,
+                    "metric": metric,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "share": share,
+                    "n": found.get("n"),
+                }
+            )
     if not rows:
         return None
     marks = _scale([row[key] for row in rows if row["share"] for key in ("value", "low", "high")], True)
@@ -214,7 +276,12 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
         def show(value: Any, share: bool = row["share"]) -> str:
             return show_score(value, share)
 
-        said = {"name": f"{row['evaluation']} {row['metric']}", "score": show(row["value"]), "low": show(row["low"]), "high": show(row["high"])}
+        said = {
+            "name": f"{row['evaluation']} {row['metric']}",
+            "score": show(row["value"]),
+            "low": show(row["low"]),
+            "high": show(row["high"]),
+        }
         spots = [(row["value"], row["low"], row["high"], "c1", True)]
         out.append(
             {
@@ -225,19 +292,25 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
                 "color": "c1",
                 "score": show(row["value"]),
                 "interval": _interval_text(row["low"], row["high"], show, say),
-                "n": say("num_rows", n=numbers.count(row["n"])) if finite(row["n"]) else "",
-                "picture": svg.interval(spots, marks, title=say("dot_says", n=numbers.count(row["n"]), **said)) if row["share"] else "",
+                "n": say("num_rows", n=formats.count(row["n"])) if finite(row["n"]) else "",
+                "picture": svg.interval(spots, marks, title=say("dot_says", n=formats.count(row["n"]), **said))
+                if row["share"]
+                else "",
             }
         )
     any_share = any(row["share"] for row in rows)
     return {
         "rows": out,
-        "axis": svg.axis(marks, _tick_percent, say("scale", low=_tick_percent(marks[0]), high=_tick_percent(marks[-1]))) if any_share else "",
+        "axis": svg.axis(marks, _tick_percent, say("scale", low=_tick_percent(marks[0]), high=_tick_percent(marks[-1])))
+        if any_share
+        else "",
         "speeds": [
             {
                 "name": e.name,
-                "tokens": numbers.compact(round(e.tokens_per_answer, 1)) if e.tokens_per_answer is not None else numbers.NOTHING,
-                "seconds": numbers.seconds(e.seconds_per_answer, lang),
+                "tokens": formats.compact(round(e.tokens_per_answer, 1))
+                if e.tokens_per_answer is not None
+                else formats.NOTHING,
+                "seconds": formats.seconds(e.seconds_per_answer, lang),
             }
             for e in evaluations
             if e.tokens_per_answer is not None or e.seconds_per_answer is not None
@@ -249,16 +322,20 @@ def confusion(evaluations: Sequence[Evaluation], say: Say) -> dict[str, Any] | N
     """The confusion table of the first evaluation that has one: whole up to 12 labels, above that the most confused pairs."""
     for evaluation in evaluations:
         for found in summaries(evaluation.summary).values():
-            raw = as_dict(as_dict(found.get("extra")).get("confusion") or found.get("confusion"))
-            table = confusion_counts(raw)
-            if table:
-                return _confusion(*table, say=say)
+            for raw in (as_dict(found.get("extra")), found):
+                inner = raw.get("confusion")
+                table = confusion_counts(
+                    inner if isinstance(inner, Mapping) else {"labels": raw.get("labels"), "matrix": inner}
+                )
+                if table:
+                    return _confusion(*table, say=say)
     return None
 
 
 def confusion_counts(raw: Mapping[str, Any]) -> tuple[list[str], list[list[float]]] | None:
-    """(labels, counts by truth then answer) from {"labels", "matrix"} or from {truth: {answer: count}}."""
-    labels, matrix = raw.get("labels"), raw.get("matrix") or raw.get("counts")
+    """(labels, counts by truth then answer) from {"labels", "matrix"} or from {truth: {answer: count}}. One column more than
+    labels counts answers that are none of them."""
+    labels, matrix = raw.get("labels"), raw.get("matrix")
     if isinstance(labels, list) and isinstance(matrix, list):
         good = all(isinstance(row, list) for row in matrix)
         return ([str(label) for label in labels], matrix) if good and matrix else None
@@ -271,7 +348,7 @@ def confusion_counts(raw: Mapping[str, Any]) -> tuple[list[str], list[list[float
 def _confusion(labels: list[str], matrix: list[list[float]], *, say: Say) -> dict[str, Any]:
     sums = [sum(x for x in row if finite(x)) for row in matrix]
     pairs = [
-        (matrix[i][j], labels[i], labels[j] if j < len(labels) else "?", sums[i])
+        (matrix[i][j], labels[i], labels[j] if j < len(labels) else say("no_label"), sums[i])
         for i in range(min(len(labels), len(matrix)))
         for j in range(len(matrix[i]))
         if i != j and finite(matrix[i][j]) and matrix[i][j] > 0
@@ -281,34 +358,57 @@ def _confusion(labels: list[str], matrix: list[list[float]], *, say: Say) -> dic
     listed = [
         {
             "name": say("confused_as", truth=truth, answer=answer),
-            "count": numbers.count(number),
-            "share": numbers.percent(number / whole, 0) if whole else "",
-            "bar": svg.bar(number / most, title=numbers.count(number), color="bad"),
+            "count": formats.count(number),
+            "share": formats.percent(number / whole, 0) if whole else "",
+            "bar": svg.bar(number / most, title=formats.count(number), color="bad"),
         }
         for number, truth, answer, whole in pairs
     ]
     table = None
-    if len(labels) <= MANY_LABELS and all(len(row) == len(labels) for row in matrix):
+    if len(labels) <= MANY_LABELS and len(matrix) == len(labels):
         table = [
-            {"name": label, "cells": [{"n": numbers.count(x), "heat": round(100 * x / total) if finite(x) and total else 0, "right": i == j} for j, x in enumerate(row)]}
+            {
+                "name": label,
+                "cells": [
+                    {
+                        "n": formats.count(x),
+                        "heat": round(100 * x / total) if finite(x) and total else 0,
+                        "right": i == j,
+                    }
+                    for j, x in enumerate(row)
+                ],
+            }
             for i, (label, row, total) in enumerate(zip(labels, matrix, sums))
         ]
-    return {"labels": labels, "table": table, "pairs": listed[:MANY_LABELS], "more": listed[MANY_LABELS:60], "num_pairs": len(listed)}
+    wider = any(len(row) > len(labels) for row in matrix)
+    return {
+        "labels": [*labels, say("no_label")] if wider else labels,
+        "table": table,
+        "pairs": listed[:MANY_LABELS],
+        "more": listed[MANY_LABELS:60],
+        "num_pairs": len(listed),
+    }
 
 
 def worst(rows: Sequence[Mapping[str, Any]], say: Say) -> list[dict[str, Any]] | None:
     """The worst rows: prompt, expected, answered; long texts are folded by the page."""
     out = []
     for row in rows[:10]:
-        answered = _text_of(row, "prediction", "answered", "output") if "prediction" in row or "answered" in row or "output" in row else _text_of(row, "answer")
-        expected = _text_of(row, "expected", "reference", "target") or (_text_of(row, "answer") if "prediction" in row or "answered" in row else "")
+        answered = (
+            _text_of(row, "prediction", "answered", "output")
+            if "prediction" in row or "answered" in row or "output" in row
+            else _text_of(row, "answer")
+        )
+        expected = _text_of(row, "expected", "reference", "target") or (
+            _text_of(row, "answer") if "prediction" in row or "answered" in row else ""
+        )
         out.append(
             {
                 "prompt": _text_of(row, "prompt", "question", "input", "messages"),
                 "expected": expected,
                 "answered": answered,
                 "origin": _text_of(row, "origin", "id"),
-                "loss": numbers.compact(row["loss"]) if finite(row.get("loss")) else "",
+                "loss": formats.compact(row["loss"]) if finite(row.get("loss")) else "",
                 "right": bool(answered) and answered == expected,
             }
         )
@@ -331,9 +431,21 @@ def curves(runs: Mapping[str, Run], say: Say, lang: str) -> dict[str, Any] | Non
     """The curves of one run, or of several over one another: loss, development loss, learning rate, gradient norm, speed, memory."""
     pictures = []
     single = len(runs) == 1
-    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(runs)}
+    colors = {name: f"c{1 + i % 6}" for i, name in enumerate(runs)}
+    dashed = {name: not single and i % 2 == 1 for i, name in enumerate(runs)}  # lines that lie on one another stay two
 
-    def add(key: str, series: list[svg.Series], *, show=numbers.compact, marks=(), from_zero=False, wide=False) -> None:
+    def add(
+        key: str,
+        series: list[svg.Series],
+        *,
+        show=formats.compact,
+        marks=(),
+        from_zero=False,
+        wide=False,
+        peak=False,
+        smoothed=False,
+        name="",
+    ) -> None:
         pairs = [(s, [(x, y) for x, y in s.points if finite(y)]) for s in series]
         drawn = [(s, points) for s, points in pairs if points]
         if not drawn:
@@ -341,11 +453,43 @@ def curves(runs: Mapping[str, Run], say: Say, lang: str) -> dict[str, Any] | Non
         told = []
         for s, points in drawn:
             ys = [y for _, y in points]
-            told.append(f"{s.name}: " + say("curve_says", first=show(ys[0]), last=show(ys[-1]), lowest=show(min(ys)), n=numbers.count(len(ys))))
-        title = say("by_step", name=say(key))
-        picture = svg.lines(series, title=title, desc=". ".join(told), show_y=show, show_x=numbers.count, marks_x=marks, from_zero=from_zero, height=250 if wide else 190)
-        legend = [{"name": s.name, "color": s.color, "dash": s.dash, "faint": s.faint, "last": show(points[-1][1]), "dots": s.dots} for s, points in drawn]
-        pictures.append({"title": say(key), "picture": picture, "legend": legend, "wide": wide})
+            told.append(
+                f"{s.name}: "
+                + say(
+                    "curve_says", first=show(ys[0]), last=show(ys[-1]), lowest=show(min(ys)), n=formats.count(len(ys))
+                )
+            )
+        name = name or say(key)
+        title = say("by_step", name=name)
+        picture = svg.lines(
+            series,
+            title=title,
+            desc=". ".join(told),
+            show_y=show,
+            show_x=formats.count,
+            marks_x=marks,
+            from_zero=from_zero,
+            height=250 if wide else 190,
+        )
+        legend = [
+            {
+                "name": s.name,
+                "color": s.color,
+                "dash": s.dash,
+                "faint": s.faint,
+                "last": say("peak_is", value=show(max(y for _, y in points))) if peak else show(points[-1][1]),
+            }
+            for s, points in drawn
+        ]
+        pictures.append(
+            {
+                "title": name,
+                "note": say("smoothed") if smoothed else "",
+                "picture": picture,
+                "legend": legend,
+                "wide": wide,
+            }
+        )
 
     loss: list[svg.Series] = []
     dev: list[svg.Series] = []
@@ -355,36 +499,70 @@ def curves(runs: Mapping[str, Run], say: Say, lang: str) -> dict[str, Any] | Non
         points = [(float(s["step"]), _number(s.get("loss"))) for s in run.steps if "loss" in s]
         dev_points = [(float(e["step"]), _number(e["dev_loss"])) for e in run.evals if "dev_loss" in e]
         label = say("train_loss") if single else name
+        mean = f"{label} ({say('smoothed')})" if single else label
         if len(points) > 60:
             loss.append(svg.Series(label, points, color, faint=True))
-            loss.append(svg.Series(f"{label} ({say('smoothed')})", svg.smooth(points), color))
+            loss.append(svg.Series(mean, svg.smooth(points), color, dash=dashed[name]))
         elif points:
-            loss.append(svg.Series(label, points, color, dots=len(points) < 20))
+            loss.append(svg.Series(label, points, color, dots=len(points) < 20, dash=dashed[name]))
         if dev_points:
-            dev.append(svg.Series(say("dev_loss") if single else name, dev_points, "c2" if single else color, dots=True, dash=single))
+            dev.append(
+                svg.Series(
+                    say("dev_loss") if single else name,
+                    dev_points,
+                    "c2" if single else color,
+                    dots=True,
+                    dash=single or dashed[name],
+                )
+            )
             good = [(y, x) for x, y in dev_points if finite(y)]
             if single and len(good) > 1:
-                marks = [(min(good)[1], say("best_step", step=numbers.count(min(good)[1])))]
+                marks = [(min(good)[1], say("best_step", step=formats.count(min(good)[1])))]
     if single:
         add("loss", loss + dev, marks=marks, wide=True)
     else:
-        add("train_loss", [s for s in loss if not s.faint])
+        add("train_loss", [s for s in loss if not s.faint], smoothed=any(s.faint for s in loss))
         add("dev_loss", dev)
     for key, label, show in (
-        ("lr", "learning_rate", numbers.compact),
-        ("grad_norm", "grad_norm", numbers.compact),
-        ("tokens_per_second", "speed", numbers.parameters),
-        ("memory_bytes", "memory_used", lambda mib: numbers.size(mib * 2**20)),
+        ("lr", "learning_rate", formats.compact),
+        ("grad_norm", "grad_norm", formats.compact),
+        ("tokens_per_second", "speed", formats.parameters),
+        ("memory_bytes", "memory_used", lambda mib: formats.size(mib * 2**20)),
     ):
-        series = []
+        series, smoothed = [], False
         for name, run in runs.items():
             scale = 2**20 if key == "memory_bytes" else 1  # round marks are wanted in MiB
             points = [(float(s["step"]), _number(s.get(key)) / scale) for s in run.steps if key in s]
             many = len(points) > 60 and key in ("grad_norm", "tokens_per_second")
             shown = svg.smooth(points) if many else points
-            title = (say(label) if single else name) + (f" ({say('smoothed')})" if many else "")
-            series.append(svg.Series(title, shown, "c3" if single else colors[name], dots=0 < len(points) < 3))
-        add(label, series, show=show, from_zero=key in ("lr", "tokens_per_second", "memory_bytes"))
+            smoothed |= many
+            series.append(
+                svg.Series(
+                    say(label) if single else name,
+                    shown,
+                    "c3" if single else colors[name],
+                    dots=0 < len(points) < 3,
+                    dash=dashed[name],
+                )
+            )
+        add(label, series, show=show, smoothed=smoothed, from_zero=key != "grad_norm", peak=key == "lr")
+    for key in list(dict.fromkeys(k for run in runs.values() for s in run.steps for k in as_dict(s.get("figures"))))[
+        :MOST_FIGURES
+    ]:
+        if key != "loss":
+            series = []
+            for name, run in runs.items():
+                points = [(float(s["step"]), _number(as_dict(s.get("figures")).get(key))) for s in run.steps]
+                many = len(points) > 60
+                series.append(
+                    svg.Series(
+                        key if single else name,
+                        svg.smooth(points) if many else points,
+                        "c5" if single else colors[name],
+                        dash=dashed[name],
+                    )
+                )
+            add(key, series, smoothed=many, name=key)
     return {"pictures": pictures} if pictures else None
 
 
@@ -405,15 +583,22 @@ def memory(found: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any] |
     rows = []
     for name, parts, raw in bars:
         total = sum(parts.values())
-        named = [(say(f"part_{part}") if part in PARTS else part, value, f"m{PARTS.index(part) if part in PARTS else 4}") for part, value in parts.items() if value > 0]
+        named = [
+            (say(f"part_{part}") if part in PARTS else part, value, f"m{PARTS.index(part) if part in PARTS else 5}")
+            for part, value in parts.items()
+            if value > 0
+        ]
         peak = next((raw[key] for key in ("peak", "peak_bytes", "process_peak") if finite(raw.get(key))), None)
         rows.append(
             {
                 "name": name,
-                "total": numbers.size(total),
-                "peak": numbers.size(peak) if peak is not None else "",
-                "picture": svg.stack(named, whole, title=f"{name} {numbers.size(total)}".strip(), show=numbers.size),
-                "parts": [{"name": n, "value": numbers.size(v), "share": numbers.percent(v / total, 0), "color": c} for n, v, c in named],
+                "total": formats.size(total),
+                "peak": formats.size(peak) if peak is not None else "",
+                "picture": svg.stack(named, whole, title=f"{name} {formats.size(total)}".strip(), show=formats.size),
+                "parts": [
+                    {"name": n, "value": formats.size(v), "share": formats.percent(v / total, 0), "color": c}
+                    for n, v, c in named
+                ],
             }
         )
     measured = all(raw.get("measured", True) for _, _, raw in bars)
@@ -427,110 +612,187 @@ def memory_parts(raw: Mapping[str, Any]) -> dict[str, float]:
     for key, value in inner.items():
         if isinstance(value, Mapping):
             value = value.get("bytes")
-        name = str(key).lower().removesuffix("_bytes").removesuffix("_state").removesuffix("_states").replace("optimizer", "optimiser")
+        name = (
+            str(key)
+            .lower()
+            .removesuffix("_bytes")
+            .removesuffix("_state")
+            .removesuffix("_states")
+            .replace("optimizer", "optimiser")
+        )
         name = {"states": "optimiser", "grads": "gradients", "gradient": "gradients", "rest": "other"}.get(name, name)
         known = name in PARTS
-        if finite(value) and value >= 0 and (known or inner is not raw) and name not in ("total", "peak", "process_peak"):
+        if (
+            finite(value)
+            and value >= 0
+            and (known or inner is not raw)
+            and name not in ("total", "peak", "process_peak")
+        ):
             parts[name] = parts.get(name, 0) + float(value)
     ordered = {part: parts.pop(part) for part in PARTS[:-1] if part in parts}
     ordered.update(parts)
     return ordered if any(ordered.values()) else {}
 
 
-def data(card: Mapping[str, Any], dropped: Mapping[str, int], say: Say) -> dict[str, Any] | None:
-    """The data card: counts by origin that add up, splits, lengths, languages, labels, drops, rows with the trained-on tokens marked."""
-    if not card and not dropped:
-        return None
-    origins = _origins(card)
-    total_in, total_out, total_dropped = (sum(o[key] for o in origins) for key in ("rows_in", "rows_out", "rows_dropped"))
-    splits = as_dict(card.get("splits") or card.get("split"))
-    reasons = as_dict(card.get("dropped") or card.get("drops")) or dict(dropped)
-    reasons = {str(k): v for k, v in reasons.items() if finite(v)}
-    counts = as_dict(card.get("labels") or card.get("label_balance"))
-    labels = sorted(((str(k), v) for k, v in counts.items() if finite(v)), key=lambda kv: (-kv[1], kv[0]))
-    languages = {str(k): v for k, v in as_dict(card.get("languages")).items() if finite(v)}
-    examples = [_example(e) for e in card.get("examples") or [] if isinstance(e, Mapping | list)]
-    figures = {
-        "origins": [{**o, **{k: numbers.count(o[k]) for k in ("rows_in", "rows_out", "rows_dropped")}} for o in origins],
-        "sum": say(
-            "adds_up" if total_in == total_out + total_dropped else "does_not_add_up",
-            rows_in=numbers.count(total_in),
-            rows_out=numbers.count(total_out),
-            rows_dropped=numbers.count(total_dropped),
-        )
-        if origins
-        else "",
-        "adds_up": total_in == total_out + total_dropped,
-        "total": [numbers.count(x) for x in (total_in, total_out, total_dropped)],
-        "splits": [
-            {"name": say(f"split_{name}") if name in ("train", "dev", "test") else name, "n": numbers.count(_rows_of(n))}
-            for name, n in splits.items()
-            if finite(_rows_of(n))
-        ],
-        "lengths": _lengths(as_dict(card.get("lengths")), say),
-        "languages": _shares(languages, say),
-        "labels": _labels(labels, say),
-        "reasons": [{"name": k, "n": numbers.count(v)} for k, v in sorted(reasons.items(), key=lambda kv: -kv[1])],
-        "nothing_dropped": not reasons and bool(origins) and total_dropped == 0,
-        "examples": [e for e in examples if e["parts"]][:4],
+def data(run: Run, say: Say) -> dict[str, Any] | None:
+    """The data card: counts by origin that add up, splits, lengths, languages, labels, drops, rows with the trained-on tokens marked.
+
+    Reads data/card.json as data/prepare.py writes it (counts, splits, sources, duplicates, ...). Lengths in tokens and rows with their
+    trained-on parts are what training puts into data/lengths.json and data/examples.json; without them the lengths are in characters.
+    """
+    card = run.card
+    counts = as_dict(card.get("counts")) or card
+    origins = _origins(counts)
+    sums = [sum(o[key] for o in origins) for key in ("rows_in", "rows_out", "rows_dropped")]
+    reasons: dict[str, int] = {}
+    for origin in origins:
+        for reason, number in origin["reasons"].items():
+            reasons[reason] = reasons.get(reason, 0) + number
+    reasons = reasons or {k: v for k, v in run.dropped.items() if finite(v)}
+    splits = {
+        str(k): as_dict(v) if isinstance(v, Mapping) else {"rows": v} for k, v in as_dict(card.get("splits")).items()
     }
-    return figures if any(figures[key] for key in ("origins", "splits", "lengths", "languages", "labels", "reasons", "examples")) else None
+    train = splits.get("train", {})
+    labels = as_dict(train.get("labels") or train.get("answers") or card.get("labels"))
+    adds_up = sums[0] == sums[1] + sums[2]
+    told = dict(zip(("rows_in", "rows_out", "rows_dropped"), map(formats.count, sums)))
+    figures = {
+        "origins": [{**o, **{k: formats.count(o[k]) for k in told}} for o in origins],
+        "sum": say("adds_up" if adds_up else "does_not_add_up", **told) if origins else "",
+        "adds_up": adds_up,
+        "total": list(told.values()),
+        "splits": _splits(splits, say),
+        "lengths": _lengths(run.lengths, say),
+        "languages": _languages(splits, say),
+        "labels": _labels(labels, say),
+        "reasons": [{"name": k, "n": formats.count(v)} for k, v in sorted(reasons.items(), key=lambda kv: -kv[1])],
+        "nothing_dropped": not reasons and bool(origins) and sums[2] == 0,
+        "notes": _notes(card, splits, say),
+        "examples": [
+            e for e in (_example(raw) for raw in run.examples if isinstance(raw, Mapping | list)) if e["parts"]
+        ][:4],
+    }
+    keys = ("origins", "splits", "lengths", "languages", "labels", "reasons", "examples")
+    return figures if any(figures[key] for key in keys) else None
 
 
-def _rows_of(value: Any) -> Any:
-    return value.get("rows") if isinstance(value, Mapping) else value
-
-
-def _origins(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    raw = card.get("origins") or card.get("by_origin") or card.get("counts") or {}
-    if isinstance(raw, Mapping) and "rows_in" in raw:
-        raw = raw.get("by_origin") or {"": raw}
-    if isinstance(raw, Mapping):
-        raw = [{"origin": name, **value} for name, value in raw.items() if isinstance(value, Mapping)]
-    if not raw and finite(card.get("rows_in")):
-        raw = [{"origin": "", **card}]
+def _origins(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by_origin = as_dict(counts.get("by_origin") or counts.get("origins"))
+    raw = [{"origin": name, **value} for name, value in by_origin.items() if isinstance(value, Mapping)]
+    if not raw and finite(counts.get("rows_in")):
+        raw = [{"origin": "", **counts}]
     out = []
-    for row in raw if isinstance(raw, list) else []:
-        if isinstance(row, Mapping) and finite(row.get("rows_in")):
-            kept = {key: int(row[key]) if finite(row.get(key)) else 0 for key in ("rows_in", "rows_out", "rows_dropped")}
-            out.append({"origin": str(row.get("origin", "")), **kept})
+    for row in raw:
+        if finite(row.get("rows_in")):
+            kept: dict[str, Any] = {
+                key: int(row[key]) if finite(row.get(key)) else 0 for key in ("rows_in", "rows_out", "rows_dropped")
+            }
+            reasons = {str(k): v for k, v in as_dict(row.get("reasons")).items() if finite(v)}
+            out.append({"origin": str(row["origin"]), "reasons": reasons, **kept})
+    return out
+
+
+def _splits(splits: Mapping[str, Mapping[str, Any]], say: Say) -> list[dict[str, Any]]:
+    out = []
+    for name, part in splits.items():
+        if not finite(part.get("rows")):
+            continue
+        sizes = as_dict(part.get("characters"))
+        spread = []
+        for what in ("prompt", "answer", "text"):
+            found = as_dict(sizes.get(what))
+            if finite(found.get("median")):
+                said = {key: formats.count(found.get(key)) for key in ("median", "p95", "most")}
+                spread.append({"name": say(f"length_{what}"), "text": say("spread", **said)})
+        out.append(
+            {
+                "name": say(f"split_{name}") if name in ("train", "dev", "test") else name,
+                "n": formats.count(part["rows"]),
+                "spread": spread,
+            }
+        )
     return out
 
 
 def _lengths(raw: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
-    edges, counts = raw.get("edges") or raw.get("bins"), raw.get("counts")
+    edges, counts = raw.get("edges"), raw.get("counts")
     if not (isinstance(edges, list) and isinstance(counts, list) and counts and len(edges) == len(counts) + 1):
         return None
-    if not all(finite(x) for x in [*edges, *counts]):
+    if not all(finite(x) for x in [*edges, *counts]) or not sum(counts):
         return None
-    median, longest, limit = raw.get("median"), raw.get("max", raw.get("longest")), raw.get("limit")
-    says = say("lengths_says", median=numbers.compact(median), longest=numbers.count(longest)) if finite(median) and finite(longest) else ""
-    marks = [(float(limit), say("limit", n=numbers.count(limit)))] if finite(limit) else []
-    return {"says": says, "picture": svg.histogram(edges, counts, title=say("lengths"), desc=says, show=numbers.count, marks_x=marks)}
+    median, longest, limit = raw.get("median"), raw.get("longest"), raw.get("limit")
+    says = (
+        say("lengths_says", median=formats.compact(median), longest=formats.count(longest))
+        if finite(median) and finite(longest)
+        else ""
+    )
+    marks = [(float(limit), say("limit", n=formats.count(limit)))] if finite(limit) else []
+    title = say("lengths_characters" if raw.get("unit") == "characters" else "lengths")
+    return {
+        "title": title,
+        "says": says,
+        "picture": svg.histogram(edges, counts, title=title, desc=says, show=formats.count, marks_x=marks),
+    }
 
 
-def _shares(found: Mapping[str, Any], say: Say) -> list[dict[str, Any]]:
-    total = sum(found.values())
+def _languages(splits: Mapping[str, Mapping[str, Any]], say: Say) -> list[dict[str, Any]]:
+    """Shares of languages over all splits, by rows."""
+    sums: dict[str, float] = {}
+    rows = 0.0
+    for part in splits.values():
+        shares = {k: v for k, v in as_dict(part.get("languages")).items() if finite(v)}
+        if shares and finite(part.get("rows")):
+            rows += part["rows"]
+            for name, share in shares.items():
+                sums[name] = sums.get(name, 0.0) + share * part["rows"]
     out = []
-    for name, number in sorted(found.items(), key=lambda kv: -kv[1])[:8]:
-        shown = say(f"lang_{name}") if name in ("en", "ko", "other") else name
-        share = number / total if total else 0.0
-        out.append({"name": shown, "n": numbers.count(number), "share": numbers.percent(share), "bar": svg.bar(share, title=f"{shown} {numbers.percent(share)}")})
+    for name, number in sorted(sums.items(), key=lambda kv: -kv[1]):
+        share = number / rows if rows else 0.0
+        if share > 0:
+            shown = say(f"lang_{name}") if name in ("english", "korean", "other") else name
+            out.append(
+                {
+                    "name": shown,
+                    "share": formats.percent(share),
+                    "bar": svg.bar(share, title=f"{shown} {formats.percent(share)}"),
+                }
+            )
     return out
 
 
-def _labels(labels: list[tuple[str, Any]], say: Say) -> dict[str, Any] | None:
-    if not labels:
+def _labels(found: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
+    """Label balance: {"different", "most": {label: rows}, "smallest"}; a plain {label: rows} is understood too."""
+    most = as_dict(found.get("most")) if "different" in found else found
+    pairs = sorted(((str(k), v) for k, v in most.items() if finite(v)), key=lambda kv: (-kv[1], kv[0]))
+    if not pairs:
         return None
-    most = labels[0][1] or 1
-    rows = [{"name": name, "n": numbers.count(n), "bar": svg.bar(n / most, title=numbers.count(n))} for name, n in labels]
+    num = int(found["different"]) if finite(found.get("different")) else len(pairs)
+    least = found["smallest"] if finite(found.get("smallest")) else pairs[-1][1]
+    top = pairs[0][1] or 1
+    rows = [{"name": name, "n": formats.count(n), "bar": svg.bar(n / top, title=formats.count(n))} for name, n in pairs]
     folded = len(rows) > MANY_LABELS
     return {
-        "says": say("labels_says", n=numbers.count(len(labels)), least=numbers.count(labels[-1][1]), most=numbers.count(most)),
+        "says": say("labels_says", n=formats.count(num), least=formats.count(least), most=formats.count(pairs[0][1])),
         "first": rows[:6] if folded else rows,
         "rest": rows[6:400] if folded else [],
+        "more": num - len(rows),
         "num": len(rows),
     }
+
+
+def _notes(card: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]], say: Say) -> list[str]:
+    notes = []
+    for key in ("duplicates", "prompts_in_train_and_test"):
+        if finite(card.get(key)) and card[key] > 0:
+            notes.append(say(key, n=formats.count(card[key])))
+    lost = sum(
+        part["rows_with_lost_characters"] for part in splits.values() if finite(part.get("rows_with_lost_characters"))
+    )
+    if lost:
+        notes.append(say("lost_characters", n=formats.count(lost)))
+    for note, number in as_dict(as_dict(card.get("counts")).get("notes")).items():
+        notes.append(f"{formats.count(number)} × {note}")
+    return notes
 
 
 def _example(raw: Any) -> dict[str, Any]:
@@ -544,9 +806,15 @@ def _example(raw: Any) -> dict[str, Any]:
             role, text, trained = segment[0], segment[1], segment[-1]
         else:
             continue
-        parts.append({"role": str(role or ""), "text": str(text), "trained_on": any(trained) if isinstance(trained, list) else bool(trained)})
+        parts.append(
+            {
+                "role": str(role or ""),
+                "text": str(text),
+                "trained_on": any(trained) if isinstance(trained, list) else bool(trained),
+            }
+        )
     origin = "" if isinstance(raw, list) else str(raw.get("origin") or raw.get("id") or "")
-    return {"origin": origin, "parts": parts}
+    return {"origin": origin, "parts": parts, "roles": isinstance(raw, Mapping) and bool(raw.get("roles"))}
 
 
 def flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -556,17 +824,17 @@ def flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         return [pair for i, inner in enumerate(value) for pair in flatten(inner, f"{name}[{i}]")]
     if isinstance(value, list):
-        return [(name, ", ".join(_plain(item) for item in value) or numbers.NOTHING)]
+        return [(name, ", ".join(_plain(item) for item in value) or formats.NOTHING)]
     return [(name, _plain(value))]
 
 
 def _plain(value: Any) -> str:
     if value is None or value == "" or value == {}:
-        return numbers.NOTHING
+        return formats.NOTHING
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return numbers.compact(value) if finite(value) else str(value)
+        return formats.compact(value) if finite(value) else str(value)
     return str(value)
 
 
@@ -584,14 +852,14 @@ def settings(run: Run) -> dict[str, Any] | None:
 
 def weights(run: Run, say: Say) -> dict[str, Any] | None:
     """Trainable and frozen counts per part of the model (D1, E4)."""
-    rows, totals = parameter_counts(run), parameter_totals(run)
+    rows, totals = grouped(parameter_counts(run)), parameter_totals(run)
     if totals is None:
         return None
     shown = [
         {
             "name": row["name"],
-            "trainable": numbers.count(row["trainable"]),
-            "frozen": numbers.count(row["frozen"]),
+            "trainable": formats.count(row["trainable"]),
+            "frozen": formats.count(row["frozen"]),
             "bar": svg.bar(row["trainable"] / max(row["trainable"] + row["frozen"], 1), title=say("trainable")),
         }
         for row in rows
@@ -600,10 +868,33 @@ def weights(run: Run, say: Say) -> dict[str, Any] | None:
         "first": shown[:16],
         "rest": shown[16:600],
         "num": len(shown),
-        "trainable": numbers.count(totals[0]),
-        "frozen": numbers.count(totals[1] - totals[0]),
-        "share": numbers.percent(totals[0] / totals[1]) if totals[1] else numbers.NOTHING,
+        "trainable": formats.count(totals[0]),
+        "frozen": formats.count(totals[1] - totals[0]),
+        "share": formats.percent(totals[0] / totals[1]) if totals[1] else formats.NOTHING,
     }
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbours that differ in one number of their name become one row: layers.0, layers.1, layers.2 -> layers.0–2, counts added."""
+    out: list[dict[str, Any]] = []
+    for row in rows:
+        stem, number = re.sub(r"\d+", "*", row["name"], count=1), re.search(r"\d+", row["name"])
+        last = out[-1] if out else None
+        if (
+            number
+            and last
+            and last["stem"] == stem
+            and last["each"] == (row["trainable"], row["frozen"])
+            and last["end"] + 1 == int(number[0])
+        ):
+            last["end"] += 1
+            last["trainable"] += row["trainable"]
+            last["frozen"] += row["frozen"]
+            last["name"] = stem.replace("*", f"{last['start']}–{last['end']}")
+        else:
+            first = int(number[0]) if number else 0
+            out.append({**row, "stem": stem, "start": first, "end": first, "each": (row["trainable"], row["frozen"])})
+    return out
 
 
 def batch(run: Run, say: Say, lang: str) -> list[dict[str, str]] | None:
@@ -612,69 +903,87 @@ def batch(run: Run, say: Say, lang: str) -> list[dict[str, str]] | None:
     if not steps:
         return None
     facts: list[dict[str, str]] = []
-    told = {**as_dict(as_dict(run.project.get("train"))), **start, **as_dict(start.get("batch")), **as_dict(run.manifest.get("batch"))}
-    effective = next((told[key] for key in ("effective", "effective_batch", "batch_size") if finite(told.get(key))), None)
+    told = {
+        **as_dict(as_dict(run.project.get("train"))),
+        **start,
+        **as_dict(start.get("batch")),
+        **as_dict(run.manifest.get("batch")),
+    }
+    effective = next(
+        (int(told[key]) for key in ("effective", "batch_size") if finite(told.get(key)) and told[key] > 0), None
+    )
     if effective:
-        effective = int(effective)
-        per_pass, accumulation, devices = (told.get(key) for key in ("per_pass", "accumulation", "devices"))
-        whole = {"per_pass": per_pass, "accumulation": accumulation, "devices": devices, "effective": effective}
-        known = all(finite(value) for value in whole.values())
-        text = say("batch_sum", **{k: numbers.compact(v) for k, v in whole.items()}) if known else say("batch_only", effective=numbers.count(effective))
+        devices = int(told["devices"]) if finite(told.get("devices")) and told["devices"] > 0 else 1
+        passes = sorted(s["passes"] for s in steps if finite(s.get("passes")) and s["passes"] > 0)
+        accumulation = (
+            told.get("accumulation")
+            if finite(told.get("accumulation"))
+            else passes[len(passes) // 2]
+            if passes
+            else None
+        )
+        if accumulation:
+            exact = finite(told.get("accumulation")) or (
+                passes[0] == passes[-1] and effective % (accumulation * devices) == 0
+            )
+            whole = {
+                "per_pass": round(effective / (accumulation * devices), 1),
+                "accumulation": accumulation,
+                "effective": effective,
+            }
+            shown = {k: formats.compact(v) for k, v in whole.items()}
+            shown["devices"] = say("one_device") if devices == 1 else say("num_devices", n=formats.count(devices))
+            text = say("batch_sum" if exact else "batch_about", **shown)
+        else:
+            text = say("batch_only", effective=formats.count(effective))
         advice = []
         if effective < 32:
             advice.append(say("advice_small"))
         if effective & (effective - 1):
             below = 1 << (effective.bit_length() - 1)
-            advice.append(say("advice_power", below=numbers.count(below), above=numbers.count(2 * below)))
+            advice.append(say("advice_power", below=formats.count(below), above=formats.count(2 * below)))
         facts.append({"name": say("effective_batch"), "text": text, "advice": " ".join(advice)})
-    predicted, counted = planned_steps(run), len(steps)
-    if finite(as_dict(run.manifest.get("updates")).get("counted")):
-        counted = int(run.manifest["updates"]["counted"])
+    predicted, counted = planned_steps(run), counted_steps(run)
     if predicted is None:
-        text = say("updates_counted", counted=numbers.count(counted))
+        text = say("updates_counted", counted=formats.count(counted))
     elif predicted == counted:
-        text = say("updates_equal", n=numbers.count(counted))
+        text = say("updates_equal", n=formats.count(counted))
     else:
-        text = say("updates_differ", predicted=numbers.count(predicted), counted=numbers.count(counted))
+        text = say("updates_differ", predicted=formats.count(predicted), counted=formats.count(counted))
     early = say("updates_early") if predicted is not None and counted < predicted else ""
     facts.append({"name": say("updates"), "text": text, "advice": early})
     seen = times_seen(run)
     if seen:
         low, high, n = seen
-        same = say("seen_equal", n=numbers.count(n), times=numbers.count(low))
-        text = same if low == high else say("seen_between", n=numbers.count(n), low=numbers.count(low), high=numbers.count(high))
+        same = say("seen_equal", n=formats.count(n), times=formats.count(low))
+        text = (
+            same
+            if low == high
+            else say("seen_between", n=formats.count(n), low=formats.count(low), high=formats.count(high))
+        )
         facts.append({"name": say("seen"), "text": text, "advice": ""})
     epochs = [s["epoch"] for s in steps if finite(s.get("epoch"))]
     if epochs:
-        facts.append({"name": say("epochs"), "text": numbers.compact(round(max(epochs), 2)), "advice": ""})
-    read, trained = _sum_or_last(steps, "tokens"), _sum_or_last(steps, "trained_tokens")
+        facts.append({"name": say("epochs"), "text": formats.compact(round(max(epochs), 2)), "advice": ""})
+    read, trained = (sum(s[key] for s in steps if finite(s.get(key))) for key in ("tokens", "trained_tokens"))
     if read:
-        text = say("tokens_trained", tokens=numbers.parameters(read), trained=numbers.parameters(trained)) if trained else numbers.parameters(read)
+        text = (
+            say("tokens_trained", tokens=formats.parameters(read), trained=formats.parameters(trained))
+            if trained
+            else formats.parameters(read)
+        )
         facts.append({"name": say("tokens"), "text": text, "advice": ""})
     took = seconds_taken(run)
     if took is not None:
-        facts.append({"name": say("time"), "text": numbers.seconds(took, lang), "advice": ""})
+        facts.append({"name": say("time"), "text": formats.seconds(took, lang), "advice": ""})
     return facts
 
 
-def _sum_or_last(steps: Sequence[Mapping[str, Any]], key: str) -> float:
-    """A count told per step is summed; one told as a running total (it never falls and grows far) is its last value."""
-    values = [s[key] for s in steps if finite(s.get(key))]
-    if not values:
-        return 0.0
-    running = len(values) > 2 and all(a < b for a, b in zip(values, values[1:])) and values[-1] > 2.5 * values[0]
-    return values[-1] if running else sum(values)
-
-
 def times_seen(run: Run) -> tuple[int, int, int] | None:
-    """(least, most, rows): how often each row was trained on, by loss_per_row.jsonl or the manifest's "seen" {times: rows}."""
-    given = as_dict(run.manifest.get("seen"))
-    if given and all(str(k).isdigit() and finite(v) for k, v in given.items()):
-        times = [int(k) for k, v in given.items() if v]
-        return (min(times), max(times), int(sum(given.values()))) if times else None
+    """(least, most, rows): how often each row was trained on, by loss_per_row.jsonl."""
     seen: dict[str, int] = {}
     for row in run.rows:
-        key = str(row.get("id") or row.get("origin") or row.get("row") or "")
+        key = row_key(row)
         seen[key] = int(row["seen"]) if finite(row.get("seen")) else seen.get(key, 0) + 1
     return (min(seen.values()), max(seen.values()), len(seen)) if seen else None
 
@@ -684,44 +993,57 @@ def row_losses(run: Run, say: Say) -> dict[str, Any] | None:
     last: dict[str, Mapping[str, Any]] = {}
     for row in run.rows:
         if finite(row.get("loss")):
-            last[str(row.get("id") or row.get("origin") or row.get("row") or len(last))] = row
+            last[row_key(row)] = row
     if not last:
         return None
     ordered = sorted(last.values(), key=lambda row: -row["loss"])
 
     def show(row: Mapping[str, Any]) -> dict[str, str]:
+        row = {**run.texts.get(str(row.get("origin")), {}), **row}
         text = _text_of(row, "prompt", "text", "question")
         answer = _text_of(row, "answer", "expected", "label")
-        return {"loss": numbers.compact(row["loss"], 3), "origin": _text_of(row, "origin", "id", "row"), "text": text, "answer": answer, "seen": numbers.count(row.get("seen"))}
+        return {
+            "loss": formats.compact(row["loss"], 3),
+            "origin": _text_of(row, "origin", "id", "row"),
+            "text": text,
+            "answer": answer,
+            "seen": formats.count(row.get("seen")),
+        }
 
     losses = [float(row["loss"]) for row in ordered]
     marks = svg.ticks(0.0, max(losses), 12)
     counts = [0] * (len(marks) - 1)
     for loss in losses:
         counts[min(sum(loss >= m for m in marks[1:]), len(counts) - 1)] += 1
-    picture = svg.histogram(marks, counts, title=say("rows_by_loss"), show=numbers.compact) if len(losses) > 1 else ""
+    picture = svg.histogram(marks, counts, title=say("rows_by_loss"), show=formats.compact) if len(losses) > 1 else ""
     return {
         "picture": picture,
-        "hardest": [show(row) for row in ordered[:8]],
-        "easiest": [show(row) for row in reversed(ordered[-5:])] if len(ordered) > 16 else [],
-        "n": numbers.count(len(ordered)),
+        "hardest": [show(row) for row in ordered[:HARDEST]],
+        "easiest": [show(row) for row in reversed(ordered[-EASIEST:])] if len(ordered) > HARDEST + EASIEST else [],
+        "n": formats.count(len(ordered)),
     }
 
 
 def samples(run: Run, say: Say) -> list[dict[str, Any]] | None:
     """Answers drawn during training, by prompt: first, middle and last tellings."""
     by_prompt: dict[str, list[dict[str, str]]] = {}
-    for event in run.events.get("sample", []):
+    for event in sorted(
+        [*run.events.get("sample", []), *run.evals], key=lambda e: e["step"] if finite(e.get("step")) else 0
+    ):
         told = event.get("samples") or event.get("answers")
         for item in told if isinstance(told, list) else [event]:
             if isinstance(item, Mapping):
                 prompt, answer = _text_of(item, "prompt"), _text_of(item, "answer", "text", "prediction")
                 if prompt or answer:
-                    step = say("step_word", step=numbers.count(event.get("step")))
+                    step = say("step_word", step=formats.count(event.get("step")))
                     by_prompt.setdefault(prompt, []).append({"step": step, "answer": answer})
     out = []
     for prompt, answers in list(by_prompt.items())[:6]:
-        some = answers if len(answers) <= 4 else [answers[0], answers[len(answers) // 3], answers[2 * len(answers) // 3], answers[-1]]
+        some = (
+            answers
+            if len(answers) <= 4
+            else [answers[0], answers[len(answers) // 3], answers[2 * len(answers) // 3], answers[-1]]
+        )
         out.append({"prompt": prompt, "answers": some})
     return out or None
 
@@ -748,15 +1070,19 @@ def manifest(found: Mapping[str, Any], say: Say) -> list[tuple[str, str]] | None
     rows: list[tuple[str, str]] = []
     versions = as_dict(found.get("versions"))
     if versions:
-        rows.append((say("versions"), ", ".join(f"{name} {value or numbers.NOTHING}" for name, value in versions.items())))
+        rows.append(
+            (say("versions"), ", ".join(f"{name} {value or formats.NOTHING}" for name, value in versions.items()))
+        )
     machine = found.get("hardware")
     if isinstance(machine, Mapping):
         parts = [str(machine[key]) for key in ("processor", "system") if machine.get(key)]
         if finite(machine.get("cores")):
-            parts.append(say("cores", n=numbers.count(machine["cores"])))
+            parts.append(say("cores", n=formats.count(machine["cores"])))
         if finite(machine.get("memory")):
-            parts.append(numbers.size(machine["memory"]))
-        parts.extend(f"{k} {v}" for k, v in machine.items() if k not in ("processor", "system", "cores", "memory") and v)
+            parts.append(formats.size(machine["memory"]))
+        parts.extend(
+            f"{k} {v}" for k, v in machine.items() if k not in ("processor", "system", "cores", "memory") and v
+        )
         rows.append((say("hardware"), ", ".join(parts)))
     elif machine:
         rows.append((say("hardware"), str(machine)))
@@ -774,7 +1100,7 @@ def test_reads(found: Mapping[str, Any], say: Say) -> str:
     """How often the test split was read, and by whom; "" where that is not recorded."""
     reads = found.get("test_reads")
     if finite(reads):
-        return numbers.count(reads) if reads else say("test_reads_none")
+        return formats.count(reads) if reads else say("test_reads_none")
     if not isinstance(reads, list):
         return ""
     if not reads:
@@ -784,7 +1110,7 @@ def test_reads(found: Mapping[str, Any], say: Say) -> str:
         name = str(read.get("by", "?")) if isinstance(read, Mapping) else str(read)
         by[name] = by.get(name, 0) + 1
     listed = ", ".join(name if times == 1 else f"{name} ×{times}" for name, times in by.items())
-    return say("test_reads_text", n=numbers.count(len(reads)), list=listed)
+    return say("test_reads_text", n=formats.count(len(reads)), list=listed)
 
 
 def headline_metric(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-from tunesmith.report.numbers import compact, finite
+from tunesmith.report.formats import compact, finite
 
 EDGE = 1.5  # percent kept free left and right, so that a dot on the border is drawn whole
 MAX_POINTS = 700  # a line of more points is thinned to the smallest and largest of each stretch
@@ -143,7 +143,7 @@ def lines(
     from_zero: bool = False,
     marks_x: Sequence[tuple[float, str]] = (),
 ) -> Markup:
-    """A line chart. A point that is not finite breaks its line; a line of one point is a dot; no finite point at all gives "".
+    """A line chart with its scale on the left. A point that is not finite breaks its line; a line of one point is a dot; no finite point at all gives "".
 
     marks_x: (x, name) of vertical marks, such as the step whose weights were kept.
     """
@@ -165,12 +165,15 @@ def lines(
     def y_at(value: float) -> float:
         return round(above + plot * (1 - (min(max(value, floor), ceiling) - floor) / (ceiling - floor)), 2)
 
-    body = []
+    body, scale = [], []
+    gutter = 14 + round(7.4 * max(len(show_y(level)) for level in levels))
     for level in levels:
         y = y_at(level)
         kind = "base" if level == levels[0] else "grid"
         body.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y}" y2="{y}"/>')
-        body.append(f'<text class="tick" x="0" y="{y - 4}">{escape(show_y(level))}</text>')
+        scale.append(
+            f'<text class="tick" x="{gutter - 8}" y="{y + 4.5}" text-anchor="end">{escape(show_y(level))}</text>'
+        )
     marks = [x for x in ticks(left, right, 5) if left <= x <= right] if right > left else [left]
     for x in marks:
         body.append(_text(place(x, left, right), height - 6, show_x(x)))
@@ -178,13 +181,17 @@ def lines(
         at = place(x, left, right)
         body.append(f'<line class="mark" x1="{at}%" x2="{at}%" y1="{above}" y2="{height - below}"/>')
         anchor = "end" if at > 50 else "start"
-        body.append(f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="12" text-anchor="{anchor}">{escape(name)}</text>')
+        body.append(
+            f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="12" text-anchor="{anchor}">{escape(name)}</text>'
+        )
     for s in series:
         good = [(x, y, finite(x) and finite(y)) for x, y in s.points]
         for ok, run in groupby(good, key=lambda p: p[2]):
             part = thin([(x, y) for x, y, _ in run]) if ok else []
             if len(part) > 1:
-                path = " ".join(f"{10 * place(x, left, right):.1f},{10 * (y_at(y) - above) * 100 / plot:.1f}" for x, y in part)
+                path = " ".join(
+                    f"{10 * place(x, left, right):.1f},{10 * (y_at(y) - above) * 100 / plot:.1f}" for x, y in part
+                )
                 kind = f"line {s.color}" + (" faint" if s.faint else "") + (" dash" if s.dash else "")
                 body.append(
                     f'<svg x="0" y="{above}" width="100%" height="{plot}" viewBox="0 0 1000 1000" preserveAspectRatio="none" overflow="visible">'
@@ -193,8 +200,13 @@ def lines(
             if len(part) == 1 or (s.dots and len(part) <= 60):
                 for x, y in part:
                     hint = f"<title>{escape(f'{s.name}: {show_y(y)} ({show_x(x)})')}</title>"
-                    body.append(f'<circle class="dot {s.color}" cx="{place(x, left, right)}%" cy="{y_at(y)}" r="3.5">{hint}</circle>')
-    return _svg(height, "".join(body), title, desc, "lines")
+                    body.append(
+                        f'<circle class="dot {s.color}" cx="{place(x, left, right)}%" cy="{y_at(y)}" r="3.5">{hint}</circle>'
+                    )
+    left_scale = (
+        f'<svg class="picture scale" aria-hidden="true" width="{gutter}" height="{height}">{"".join(scale)}</svg>'
+    )
+    return Markup(f'<div class="plot">{left_scale}{_svg(height, "".join(body), title, desc, "lines")}</div>')
 
 
 def stack(parts: Sequence[tuple[str, float, str]], whole: float, *, title: str, show: Callable[[float], str]) -> Markup:
@@ -212,7 +224,9 @@ def bar(share: float, *, title: str, color: str = "c1") -> Markup:
     """A thin bar that fills `share` of its width."""
     width = 100 * min(max(share, 0.0), 1.0) if finite(share) else 0.0
     track = '<rect class="track" x="0" y="3" width="100%" height="6" rx="3"/>'
-    return _svg(12, f'{track}<rect class="part {color}" x="0" y="3" width="{width:.2f}%" height="6" rx="3"/>', title, kind="bar")
+    return _svg(
+        12, f'{track}<rect class="part {color}" x="0" y="3" width="{width:.2f}%" height="6" rx="3"/>', title, kind="bar"
+    )
 
 
 def histogram(
@@ -253,5 +267,7 @@ def histogram(
             at = round((i + within) * each, 2)
             anchor = "end" if at > 50 else "start"
             body.append(f'<line class="mark" x1="{at}%" x2="{at}%" y1="4" y2="{above + plot}"/>')
-            body.append(f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="13" text-anchor="{anchor}">{escape(name)}</text>')
+            body.append(
+                f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="13" text-anchor="{anchor}">{escape(name)}</text>'
+            )
     return _svg(height, "".join(body), title, desc, "histogram")

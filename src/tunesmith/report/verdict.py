@@ -1,20 +1,27 @@
 """What a report says first, in words: what failed, what fixed it, proved how, at what price. The page and the terminal say the same.
 
-    verdict = comparison_verdict(report, speaker("en"), "en")
-    verdict.headline      -> "Full tuning gets 84.5% of the test rows right. Prompt only got 1.3%."
-    verdict.points        -> (("What failed", "..."), ("What fixed it", "..."), ...)
+verdict = comparison_verdict(report, speaker("en"), "en")
+verdict.headline      -> "Full tuning gets 84.5% of the test rows right. Prompt only got 1.3%."
+verdict.points        -> (("What failed", "..."), ("What fixed it", "..."), ...)
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.report import numbers
-from tunesmith.report.numbers import finite
-from tunesmith.report.read import Run, as_dict, main_metric, summaries
+from tunesmith.report import formats
+from tunesmith.report.formats import finite
+from tunesmith.report.read import Run, as_dict, main_metric, summaries, word_of
 
 Say = Callable[..., str]
-RIGHT = ("exact_match", "accuracy", "sql_execution", "execution_match", "label_accuracy")  # "gets 84% of the rows right" is true of these
+RIGHT = (
+    "exact_match",
+    "accuracy",
+    "sql_execution",
+    "execution_match",
+    "label_accuracy",
+)  # "gets 84% of the rows right" is true of these
 UNTRAINED = ("prompt", "examples", "retrieval")
 
 
@@ -28,7 +35,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Test:
+class Paired:
     """A paired test of b against a. `outcome`: better | worse | not_told_apart, of b. difference = score of b - score of a."""
 
     a: str
@@ -47,31 +54,35 @@ def is_share(report: Mapping[str, Any]) -> bool:
     metric = as_dict(report.get("metric"))
     if "unit" in metric:
         return metric["unit"] == "share"
-    values = [v.get("score") for v in report.get("variants", []) if finite(v.get("score"))]
+    values = [v.get("score") for v in variants_of(report) if finite(v.get("score"))]
     return metric.get("better", "higher") == "higher" and all(0 <= value <= 1 for value in values)
 
 
 def show_score(value: Any, share: bool) -> str:
-    return numbers.percent(value) if share else numbers.compact(value)
+    return formats.percent(value) if share else formats.compact(value)
 
 
 def show_difference(value: Any, share: bool, lang: str) -> str:
     if not finite(value):
-        return numbers.NOTHING
-    return numbers.points(value, lang) if share else numbers.signed(value, numbers.compact(abs(value)))
+        return formats.NOTHING
+    return formats.points(value, lang) if share else formats.signed(value, formats.compact(abs(value)))
 
 
 def difference_figure(value: Any, share: bool) -> str:
     """A difference without its unit, for the ends of an interval: 0.0312 -> "+3.1"."""
     if not finite(value):
-        return numbers.NOTHING
-    text = f"{abs(100 * value):.1f}" if share else numbers.compact(abs(value))
-    return numbers.signed(value if text != "0.0" else 0, text)
+        return formats.NOTHING
+    text = f"{abs(100 * value):.1f}" if share else formats.compact(abs(value))
+    return formats.signed(value if text != "0.0" else 0, text)
 
 
 def variants_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The variants as dicts with a name, in the order given."""
-    return [{"kind": "other", **v, "name": str(v.get("name", "?"))} for v in report.get("variants") or [] if isinstance(v, Mapping)]
+    return [
+        {"kind": "other", **v, "name": str(v.get("name", "?"))}
+        for v in report.get("variants") or []
+        if isinstance(v, Mapping)
+    ]
 
 
 def baseline_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -88,7 +99,7 @@ def best_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return max(scored, key=lambda v: sign * v["score"]) if scored else None
 
 
-def tests_of(report: Mapping[str, Any]) -> list[Test]:
+def paired_tests(report: Mapping[str, Any]) -> list[Paired]:
     """The tests, each with b - a and the outcome for b.
 
     The outcome is "not told apart" where the verdict's words say so, or (without words) where the interval crosses 0, or p >= 0.05.
@@ -117,11 +128,11 @@ def tests_of(report: Mapping[str, Any]) -> list[Test]:
         good = (difference < 0) if lower else (difference > 0)
         outcome = "not_told_apart" if not apart else "better" if good else "worse"
         n = raw.get("n")
-        found.append(Test(a, b, difference, low, high, p, outcome, n if finite(n) else None, raw.get("test")))
+        found.append(Paired(a, b, difference, low, high, p, outcome, n if finite(n) else None, raw.get("test")))
     return found
 
 
-def test_between(tests: Sequence[Test], a: str, b: str) -> Test | None:
+def pair_test(tests: Sequence[Paired], a: str, b: str) -> Paired | None:
     """The test of b against a, turned round when it was made the other way."""
     for test in tests:
         if (test.a, test.b) == (a, b):
@@ -130,7 +141,7 @@ def test_between(tests: Sequence[Test], a: str, b: str) -> Test | None:
             outcome = {"better": "worse", "worse": "better"}.get(test.outcome, test.outcome)
             low = None if test.high is None else -test.high
             high = None if test.low is None else -test.low
-            return Test(a, b, -test.difference, low, high, test.p, outcome, test.n, test.test)
+            return Paired(a, b, -test.difference, low, high, test.p, outcome, test.n, test.test)
     return None
 
 
@@ -144,8 +155,8 @@ def comparison_verdict(report: Mapping[str, Any], say: Say, lang: str) -> Verdic
     shown |= {"base": base["name"], "base_score": show_score(base["score"], share)}
     if base["name"] == best["name"] and len(variants_of(report)) == 1:
         return Verdict(say("one_variant", **shown), ())
-    tests = tests_of(report)
-    proof = test_between(tests, base["name"], best["name"])
+    tests = paired_tests(report)
+    proof = pair_test(tests, base["name"], best["name"])
     fixed = proof is not None and proof.outcome == "better"
     if fixed:
         headline = say("fixed_right" if metric in RIGHT and share else "fixed_score", **shown)
@@ -168,30 +179,36 @@ def metric_name(report: Mapping[str, Any]) -> str:
 
 
 def _failed(report: Mapping[str, Any], base: dict, best: dict, fixed: bool, share: bool, say: Say) -> tuple[str, str]:
-    text = say("failed_text", base=base["name"], score=show_score(base["score"], share), n=numbers.count(base.get("n")))
+    text = say("failed_text", base=base["name"], score=show_score(base["score"], share), n=formats.count(base.get("n")))
     others = [
         f"{v['name']} {show_score(v['score'], share)}"
         for v in variants_of(report)
-        if finite(v.get("score")) and v["name"] not in (base["name"], best["name"]) and (v["kind"] in UNTRAINED or not fixed)
+        if finite(v.get("score"))
+        and v["name"] not in (base["name"], best["name"])
+        and (v["kind"] in UNTRAINED or not fixed)
     ]
-    return say("what_failed" if fixed else "what_tried"), text + (" " + say("failed_others", list=", ".join(others)) if others else "")
+    return say("what_failed" if fixed else "what_tried"), text + (
+        " " + say("failed_others", list=", ".join(others)) if others else ""
+    )
 
 
-def _fixed(report: Mapping[str, Any], best: dict, tests: Sequence[Test], share: bool, lang: str, say: Say) -> tuple[str, str]:
+def _fixed(
+    report: Mapping[str, Any], best: dict, tests: Sequence[Paired], share: bool, lang: str, say: Say
+) -> tuple[str, str]:
     low, high = (show_score(best.get(key), share) for key in ("low", "high"))
     text = [say("fixed_text", best=best["name"], score=show_score(best["score"], share), low=low, high=high)]
     if finite(best.get("minutes")):
-        minutes = numbers.seconds(60 * best["minutes"], lang)
+        minutes = formats.seconds(60 * best["minutes"], lang)
         total = best.get("parameters") or as_dict(report.get("model")).get("parameters")
         if best["kind"] == "full" or (finite(total) and finite(best.get("trainable")) and best["trainable"] >= total):
             text.append(say("fixed_cost_all", minutes=minutes))
         elif finite(total) and finite(best.get("trainable")) and total > 0:
-            text.append(say("fixed_cost", minutes=minutes, share=numbers.percent(best["trainable"] / total)))
+            text.append(say("fixed_cost", minutes=minutes, share=formats.percent(best["trainable"] / total)))
         else:
             text.append(say("fixed_minutes", minutes=minutes))
     equals = []
     for variant in variants_of(report):
-        test = test_between(tests, best["name"], variant["name"])
+        test = pair_test(tests, best["name"], variant["name"])
         if test is not None and test.outcome == "not_told_apart":
             equals.append(f"{variant['name']} ({show_score(variant.get('score'), share)})")
     if equals:
@@ -199,23 +216,24 @@ def _fixed(report: Mapping[str, Any], best: dict, tests: Sequence[Test], share: 
     return say("what_fixed"), " ".join(text)
 
 
-def _proof(base: dict, proof: Test | None, share: bool, lang: str, say: Say) -> tuple[str, str]:
+def _proof(base: dict, proof: Paired | None, share: bool, lang: str, say: Say) -> tuple[str, str]:
     if proof is None:
         return say("how_proved"), say("proof_none", base=base["name"])
     return say("how_proved"), say(
         "proof_text",
         test=proof.test or say("paired_test"),
-        n=numbers.count(proof.n if proof.n is not None else base.get("n")),
+        n=formats.count(proof.n if proof.n is not None else base.get("n")),
         difference=show_difference(proof.difference, share, lang),
         base=base["name"],
         low=difference_figure(proof.low, share),
         high=difference_figure(proof.high, share),
-        p=numbers.p_value(proof.p),
+        p=formats.p_value(proof.p),
     )
 
 
 def panel_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The other tasks, each with its outcome: worse | better | not_told_apart (the panel's verdict, else from the two intervals)."""
+    """The other tasks, each with its outcome: worse | better | not_told_apart by its paired interval, else its verdict, else
+    a test of the two values with their intervals."""
     found = []
     for row in report.get("panel") or []:
         if not isinstance(row, Mapping):
@@ -228,10 +246,14 @@ def panel_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         difference = after["value"] - before["value"]
         if finite(row.get("low")) and finite(row.get("high")):  # paired interval of after - before
             apart = row["low"] > 0 or row["high"] < 0
-        elif "not told apart" in words or not all(finite(side.get(key)) for side in (before, after) for key in ("low", "high")):
-            apart = bool(words) and "not told apart" not in words
+        elif words:
+            apart = "not told apart" not in words
+        elif all(finite(side.get(key)) for side in (before, after) for key in ("low", "high")):
+            # not paired, so wider than need be; overlapping intervals alone would not be a test
+            error = math.hypot(before["high"] - before["low"], after["high"] - after["low"]) / 2
+            apart = abs(difference) > error
         else:
-            apart = after["low"] > before["high"] or after["high"] < before["low"]
+            apart = False
         good = (difference < 0) if lower else (difference > 0)
         outcome = "not_told_apart" if not apart or not difference else "better" if good else "worse"
         found.append({**row, "task": str(row.get("task", "?")), "before": before, "after": after, "outcome": outcome})
@@ -243,7 +265,7 @@ def _worse(report: Mapping[str, Any], say: Say) -> tuple[str, str]:
     if not panel:
         return say("what_worse"), say("worse_unknown")
     worse = list(dict.fromkeys(row["task"] for row in panel if row["outcome"] == "worse"))
-    n = numbers.count(len({row["task"] for row in panel}))
+    n = formats.count(len({row["task"] for row in panel}))
     return say("what_worse"), say("worse_list", n=n, list=", ".join(worse)) if worse else say("worse_none", n=n)
 
 
@@ -253,40 +275,41 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
     dev = [(e["step"], e["dev_loss"]) for e in evals if finite(e.get("dev_loss"))]
     losses = [s["loss"] for s in steps if finite(s.get("loss"))]
     last_step = steps[-1]["step"] if steps else 0
-    reason = str(end.get("reason") or "")
+    error, stopped = run.last("error"), run.last("stopped")
     tone = "plain"
     scores = list(score_lines(run, say))
     if not steps and not scores:
         headline = say("run_empty")
-    elif end.get("error") or any(word in reason.lower() for word in ("nan", "diverg", "fail", "error")):
-        headline, tone = say("run_failed", step=numbers.count(last_step), reason=str(end.get("error") or reason)), "bad"
-    elif not end and steps:
-        headline = say("run_running", step=numbers.count(last_step), total=numbers.count(planned_steps(run)))
+    elif error and not end:
+        reason = str(error.get("message") or error.get("error") or say("unknown"))
+        headline, tone = say("run_failed", step=formats.count(last_step), reason=reason), "bad"
     elif scores:
         headline, tone = scores[0], "good"
+    elif not end and not stopped and steps:
+        headline = say("run_running", step=formats.count(last_step), total=formats.count(planned_steps(run)))
     elif len(dev) > 1:
-        headline = say("run_dev", first=numbers.compact(dev[0][1]), best=numbers.compact(min(loss for _, loss in dev)))
-        tone = "good"
+        headline = say("run_dev", first=formats.compact(dev[0][1]), best=formats.compact(min(loss for _, loss in dev)))
+        tone = "good" if min(loss for _, loss in dev) < dev[0][1] else "plain"
     elif dev:
-        headline = say("run_dev_one", best=numbers.compact(dev[0][1]))
+        headline = say("run_dev_one", best=formats.compact(dev[0][1]))
     elif losses:
-        headline = say("run_loss", first=numbers.compact(losses[0]), last=numbers.compact(losses[-1]))
+        headline = say("run_loss", first=formats.compact(losses[0]), last=formats.compact(losses[-1]))
     else:
         headline = say("run_empty")
     points = []
-    if end and tone != "bad" and steps:
-        points.append((say("run_ended"), _ended(run, reason, say, lang)))
+    if (end or stopped) and steps:
+        points.append((say("run_ended"), _ended(run, say, lang)))
     if dev:
         kept, lowest = min(dev, key=lambda item: item[1])
-        text = say("run_kept_text", step=numbers.count(kept), loss=numbers.compact(lowest))
+        text = say("run_kept_text", step=formats.count(kept), loss=formats.compact(lowest))
         if dev[-1][1] > 1.03 * lowest and dev[-1][0] > kept:
-            text += " " + say("overfit", best=numbers.compact(lowest), last=numbers.compact(dev[-1][1]))
+            text += " " + say("overfit", best=formats.compact(lowest), last=formats.compact(dev[-1][1]))
         points.append((say("run_kept"), text))
-    elif steps and end:
-        points.append((say("run_kept"), say("run_kept_last", step=numbers.count(last_step))))
+    elif steps and (end or stopped):
+        points.append((say("run_kept"), say("run_kept_last", step=formats.count(last_step))))
     bad = [s["step"] for s in steps if "loss" in s and not finite(s["loss"])]
     if bad:
-        points.append((say("loss"), say("not_finite", n=numbers.count(len(bad)), step=numbers.count(bad[0]))))
+        points.append((say("loss"), say("not_finite", n=formats.count(len(bad)), step=formats.count(bad[0]))))
     learned = _learned(run, say)
     if learned:
         points.append((say("run_learned"), learned))
@@ -309,14 +332,24 @@ def score_lines(run: Run, say: Say):
         if finite(found.get("low")) and finite(found.get("high")):
             score += f" ({say('interval')} {say('interval_text', low=show_score(found['low'], share), high=show_score(found['high'], share))})"
         n = found.get("n", evaluation.num_rows)
-        yield say("run_scores", metric=f"{evaluation.name} · {metric}", n=numbers.count(n), score=score)
+        split = evaluation.name.casefold()
+        name = say(f"split_{split}") if split in ("train", "dev", "test") else evaluation.name
+        if metric in RIGHT and share:
+            yield say("run_right", score=score, n=formats.count(n), name=name.lower())
+            continue
+        yield say("run_scores", metric=f"{name} · {metric}", n=formats.count(n), score=score)
 
 
 def planned_steps(run: Run) -> int | None:
     """How many updates were predicted before the run."""
-    start, updates = run.last("start"), as_dict(run.manifest.get("updates"))
-    places = (updates.get("predicted"), start.get("steps"), start.get("updates"), start.get("total_steps"), start.get("num_steps"))
+    places = (run.last("end").get("predicted_updates"), run.last("start").get("steps"))
     return next((int(value) for value in places if finite(value)), None)
+
+
+def counted_steps(run: Run) -> int:
+    """How many updates were made: told by the end event, else the step events."""
+    told = run.last("end").get("counted_updates")
+    return int(told) if finite(told) else len(run.steps)
 
 
 def seconds_taken(run: Run) -> float | None:
@@ -326,8 +359,7 @@ def seconds_taken(run: Run) -> float | None:
         return float(end["seconds"])
     times = [s["seconds"] for s in steps if finite(s.get("seconds"))]
     if times:
-        rising = all(a <= b for a, b in zip(times, times[1:]))
-        return float(times[-1] if rising and len(times) > 2 and times[-1] > 2 * times[0] else sum(times))
+        return float(sum(times))
     stamps = [e["time"] for e in steps if finite(e.get("time"))]
     return stamps[-1] - stamps[0] if len(stamps) > 1 else None
 
@@ -365,13 +397,6 @@ def parameter_totals(run: Run) -> tuple[int, int] | None:
     return None
 
 
-def word_of(value: Any) -> str:
-    """The name in a project value: "lora" or {"lora": {"rank": 8}} -> "lora"; nothing -> ""."""
-    if isinstance(value, Mapping):
-        return str(next(iter(value), ""))
-    return "" if value is None else str(value)
-
-
 def _learned(run: Run, say: Say) -> str:
     totals = parameter_totals(run)
     if not totals or not totals[1]:
@@ -379,23 +404,21 @@ def _learned(run: Run, say: Say) -> str:
     adapter = word_of(run.project.get("adapter")) or "full"
     return say(
         "run_learned_text",
-        trainable=numbers.parameters(totals[0]),
-        total=numbers.parameters(totals[1]),
-        share=numbers.percent(totals[0] / totals[1]),
+        trainable=formats.parameters(totals[0]),
+        total=formats.parameters(totals[1]),
+        share=formats.percent(totals[0] / totals[1]),
         method=word_of(run.project.get("method")) or say("unknown"),
         adapter=say("method_full") if adapter == "full" else adapter,
         model=word_of(run.project.get("model")) or say("unknown"),
     )
 
 
-def _ended(run: Run, reason: str, say: Say, lang: str) -> str:
-    low = reason.lower()
-    known = "reason_early" if "early" in low or "patience" in low else "reason_stopped" if "stop" in low or "interrupt" in low or "sig" in low else None
-    if known is None and (not low or any(word in low for word in ("done", "finish", "end", "complete", "steps", "epochs"))):
-        known = "reason_done"
+def _ended(run: Run, say: Say, lang: str) -> str:
+    end = run.last("end")
+    reason = "reason_stopped" if not end else "reason_early" if end.get("early") else "reason_done"
     return say(
         "run_ended_text",
-        reason=say(known) if known else reason,
-        steps=numbers.count(len(run.steps)),
-        time=numbers.seconds(seconds_taken(run), lang),
+        reason=say(reason),
+        steps=formats.count(counted_steps(run)),
+        time=formats.seconds(seconds_taken(run), lang),
     )

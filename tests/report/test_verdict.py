@@ -1,0 +1,154 @@
+"""The verdict: right about what is proved, and silent about what is not."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from tunesmith.report.labels import speaker
+from tunesmith.report.read import read_run
+from tunesmith.report.verdict import comparison_verdict, panel_of, run_verdict, pair_test, paired_tests
+
+spec = spec_from_file_location("report_fixtures", Path(__file__).parent / "conftest.py")
+made = module_from_spec(spec)
+spec.loader.exec_module(made)
+say = speaker("en")
+
+
+def variant(name: str, kind: str, score: float, n: int = 770) -> dict:
+    return {"name": name, "kind": kind, "score": score, "low": score - 0.02, "high": score + 0.02, "n": n}
+
+
+def test(a: str, b: str, difference: float, half: float = 0.03, **more) -> dict:
+    return {
+        "a": a,
+        "b": b,
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "n": 770,
+        **more,
+    }
+
+
+test.__test__ = False
+BOTH = [variant("prompt", "prompt", 0.30), variant("tuned", "lora", 0.34)]
+METRIC = {"name": "exact_match", "unit": "share"}
+
+
+def test_proved_better():
+    verdict = comparison_verdict(
+        {"metric": METRIC, "variants": BOTH, "tests": [test("prompt", "tuned", 0.04, p=0.008)]}, say, "en"
+    )
+    assert verdict.headline == "tuned gets 34.0% of the test rows right. prompt got 30.0%." and verdict.tone == "good"
+    points = dict(verdict.points)
+    assert "+4.0 points against prompt (95% interval +1.0 to +7.0, p = 0.008)" in points["How it is proved"]
+    assert "the same 770 test rows" in points["How it is proved"]
+    assert "No other task was measured" in points["What got worse"]
+
+
+def test_a_higher_score_that_is_not_told_apart_is_no_fix():
+    verdict = comparison_verdict(
+        {"metric": METRIC, "variants": BOTH, "tests": [test("prompt", "tuned", 0.04, half=0.05)]}, say, "en"
+    )
+    assert verdict.headline == "Nothing tried here is proved better than prompt (30.0%)." and verdict.tone == "plain"
+
+
+def test_without_a_test_nothing_is_claimed():
+    verdict = comparison_verdict({"metric": METRIC, "variants": BOTH}, say, "en")
+    assert "no paired test" in verdict.headline and verdict.tone == "plain"
+
+
+def test_equal_rungs_are_named():
+    three = [*BOTH, variant("full", "full", 0.35)]
+    found = [test("prompt", "full", 0.05), test("tuned", "full", 0.01)]
+    text = dict(comparison_verdict({"metric": METRIC, "variants": three, "tests": found}, say, "en").points)[
+        "What fixed it"
+    ]
+    assert "Not told apart from it: tuned (34.0%)" in text
+
+
+def test_lower_can_be_better():
+    report = {
+        "metric": {"name": "bits_per_byte", "unit": "number", "better": "lower"},
+        "variants": [variant("a", "prompt", 1.5), variant("b", "full", 1.2)],
+    }
+    report["tests"] = [test("a", "b", -0.3, half=0.1)]
+    assert paired_tests(report)[0].outcome == "better"
+    assert comparison_verdict(report, say, "en").headline == "b scores 1.2 in bits_per_byte, where a scored 1.5."
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome"),
+    [
+        ({"verdict": "tuned and prompt are not told apart: difference +4.0 points"}, "not_told_apart"),
+        ({"verdict": "prompt와(과) tuned의 차이가 구분되지 않음: 차이 +4.0점"}, "not_told_apart"),
+        ({"verdict": "tuned is better than prompt by 4.0 points (95 % 1.0 to 7.0), p = .008, n = 770"}, "better"),
+        ({"low": None, "high": None, "p": 0.2}, "not_told_apart"),
+        ({"low": None, "high": None, "p": 0.01}, "better"),
+        ({"low": None, "high": None}, "not_told_apart"),
+        ({}, "better"),
+    ],
+)
+def test_words_then_interval_then_p(raw, outcome):
+    assert paired_tests({"variants": BOTH, "tests": [{**test("prompt", "tuned", 0.04), **raw}]})[0].outcome == outcome
+
+
+def test_a_test_told_the_other_way_round_is_turned():
+    (found,) = paired_tests({"variants": BOTH, "tests": [test("tuned", "prompt", 0.04)]})  # 0.04 = tuned - prompt
+    assert (found.a, found.b, found.outcome) == ("prompt", "tuned", "better")
+    turned = pair_test([found], "tuned", "prompt")
+    assert (
+        turned is not None and (turned.difference, turned.outcome) == (-0.04, "worse") and turned.low < turned.high < 0
+    )
+
+
+def test_the_panel_is_judged_by_a_test_not_by_overlap():
+    def row(before: float, after: float, half: float, **more) -> dict:
+        sides = [{"value": v, "low": v - half, "high": v + half} for v in (before, after)]
+        return {"task": "t", "before": sides[0], "after": sides[1], **more}
+
+    # intervals of 0.05 to either side overlap below a difference of 0.1, but 0.08 > sqrt(2) * 0.05 is a difference
+    assert [r["outcome"] for r in panel_of({"panel": [row(0.5, 0.42, 0.05), row(0.5, 0.44, 0.05), row(0.5, 0.6, 0.05)]})] == [
+        "worse", "not_told_apart", "better",
+    ]  # fmt: skip
+    assert (
+        panel_of({"panel": [row(0.5, 0.44, 0.05, low=-0.08, high=-0.04)]})[0]["outcome"] == "worse"
+    )  # paired, so sharper
+    assert panel_of({"panel": [row(1.4, 1.8, 0.05, better="lower")]})[0]["outcome"] == "worse"
+
+
+def run_of(folder: Path, events: list[dict]):
+    made.dump_lines(folder / "events.jsonl", events)
+    return read_run(folder)
+
+
+def steps(*losses) -> list[dict]:
+    return [{"kind": "step", "step": k + 1, "loss": loss, "seconds": 1.0} for k, loss in enumerate(losses)]
+
+
+def test_run_that_learned_by_heart(tmp_path):
+    dev = [{"kind": "eval", "step": k, "dev_loss": v} for k, v in ((1, 2.0), (2, 1.0), (3, 1.4))]
+    verdict = run_verdict(
+        run_of(tmp_path, [*steps(3.0, 1.0, 0.1), *dev, {"kind": "end", "early": True, "seconds": 3.0}]), say, "en"
+    )
+    assert verdict.headline == "Loss on unseen development rows went from 2 to 1."
+    points = dict(verdict.points)
+    assert "rose from 1 to 1.4" in points["What was kept"] and "step 2" in points["What was kept"]
+    assert points["How it ended"] == "Stopped early: the development loss no longer fell, after 3 updates in 3.00 s."
+    assert "No score is in this folder yet" in points["What it scores"]
+
+
+def test_run_that_is_still_going_was_stopped_or_failed(tmp_path):
+    start = {"kind": "start", "steps": 10}
+    assert (
+        run_verdict(run_of(tmp_path / "a", [start, *steps(3.0, 2.0)]), say, "en").headline
+        == "This run has not ended: step 2 of 10."
+    )
+    stopped = run_verdict(run_of(tmp_path / "b", [start, *steps(3.0, 2.0), {"kind": "stopped", "step": 2}]), say, "en")
+    assert dict(stopped.points)["How it ended"].startswith("Stopped from outside and saved, after 2 updates")
+    failed = run_verdict(
+        run_of(tmp_path / "c", [start, *steps(3.0, "NaN"), {"kind": "error", "message": "the loss is NaN"}]), say, "en"
+    )
+    assert failed.tone == "bad" and "the loss is NaN" in failed.headline
+    assert "the first at step 2" in dict(failed.points)["Loss"]
