@@ -59,7 +59,7 @@ class RowFile:
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as they come, one JSON object a line; the file appears only when it is whole. Returns their number."""
     number = 0
-    with writing(path) as file:
+    with writing(Path(path)) as file:
         for row in rows:
             file.write(line(row))
             number += 1

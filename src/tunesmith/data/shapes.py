@@ -116,7 +116,7 @@ def recognise(
     templates = templates or {}
     if templates.keys() - {"system"}:
         return _by_template(fields, templates, found, where)
-    extra = {word: fields[word][0] for word in ("system", "tools") if word in fields}
+    extra: dict[str, str] = {word: fields[word][0] for word in ("system", "tools") if word in fields}
     if "messages" in fields and "conversations" in fields and shape is None:
         raise _ambiguous(where, found, [fields["messages"][0], fields["conversations"][0]])
     for word, name in (("messages", "messages"), ("conversations", "sharegpt")):

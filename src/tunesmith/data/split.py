@@ -67,7 +67,10 @@ def split(
     tests = shares(counts, num_test)
     devs = shares([count - taken for count, taken in zip(counts, tests)], num_dev)
     chosen = [_draw(group, *wanted) for group, *wanted in zip(groups, tests, devs)]
-    repeated = sum(len(group) - 1 - int(np.count_nonzero(group[1:] != group[:-1])) for group in groups if len(group))
+    whole = np.concatenate(groups) if groups else np.empty(0, np.uint64)
+    del groups, hashes
+    whole.sort()
+    repeated = int(np.count_nonzero(whole[1:] == whole[:-1]))
     test_hashes = np.unique(np.concatenate([taken for taken, _ in chosen])) if chosen else np.empty(0, np.uint64)
     dev_hashes = np.unique(np.concatenate([taken for _, taken in chosen])) if chosen else np.empty(0, np.uint64)
     return Split(test_hashes, np.setdiff1d(dev_hashes, test_hashes), seed, num_rows, repeated)

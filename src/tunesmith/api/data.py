@@ -1,0 +1,120 @@
+"""tunesmith data: what is in a data set, and what a model would be trained on."""
+
+from typing import Any
+
+from tunesmith.core.result import Result
+
+FIRST = 3  # rows printed without --show
+MOST_CHARACTERS = 300
+
+
+def data(source: str | None = None, *, show: int = 0, html: str | None = None, **keys: Any) -> Result:
+    """Read data, recognise its shape, count, split and describe it; show what is trained on.
+
+    source   a data file, folder or pattern; or a project file, whose `data:` is read; tunesmith.yaml here without it
+    show     so many rows as the model's tokens, what is trained on in colour
+    html     write those rows as an HTML page there
+    out      keep the prepared rows: out=FOLDER writes FOLDER/data/train.jsonl, dropped.jsonl, card.json, ...
+
+    Example: tunesmith data faq.jsonl data.columns.answer=reply --show 3
+    """
+    import os
+    import sys
+    import tempfile
+    from dataclasses import fields
+    from pathlib import Path
+
+    from tunesmith.api.config import resolve
+    from tunesmith.core.errors import DataError
+    from tunesmith.core.files import write_whole
+    from tunesmith.data.card import told
+    from tunesmith.data.prepare import prepare
+    from tunesmith.data.show import page, shown
+
+    config: Any = source
+    if source is not None and not _is_project(source):
+        # A file named here is read by what is said here, not by a project that happens to lie in this folder.
+        config, keys = {}, {"data.path": source, **keys}
+    project, _, root = resolve(config, **keys)
+    settings = project.data
+    if settings.path is None and settings.name is None:
+        raise DataError("No data is given.", fix="Name a file: tunesmith data questions.jsonl")
+    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "seed"}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(project.out) if project.out else Path(temporary)
+        prepared = prepare(folder, seed=settings.seed, root=root, **values)
+        rows = prepared.train
+        first = [rows[i] for i in range(min(len(rows), max(show, FIRST)))]
+    card = dict(prepared.card)
+    lines = [told(card), ""]
+    facts: dict[str, Any] = {
+        "rows_in": card["counts"]["rows_in"],
+        "rows_out": card["counts"]["rows_out"],
+        "rows_dropped": card["counts"]["rows_dropped"],
+        **card,
+        "first": first,
+    }
+    if show or html:
+        text, name = _text(project, root)
+        chosen = first[: show or FIRST]
+        coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        lines += [f"Tokens of {name}, trained on {'in green' if coloured else 'between ⟦ ⟧'}:", ""]
+        lines += [shown(row, text, style="ansi" if coloured else "plain") + "\n" for row in chosen]
+        facts["tokenizer"] = name
+        facts["shown"] = [shown(row, text) for row in chosen]
+        if html:
+            write_whole(html, page(chosen, text, title=f"{chosen[0]['origin'].rpartition(':')[0]} as {name} is trained on it"))
+            lines.append(f"Written: {html}")
+    else:
+        lines += ["First rows:", *(_row(row) for row in first)]
+    if project.out:
+        lines.append(f"Written: {folder / 'data'}")
+        facts["out"] = str(folder)
+    return Result(facts, text="\n".join(lines).rstrip())
+
+
+def _is_project(source: Any) -> bool:
+    from pathlib import Path
+
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source)
+    return path.suffix.lower() in (".yaml", ".yml") or (path / "tunesmith.yaml").is_file()
+
+
+def _text(project: Any, root: Any) -> tuple[Any, str]:
+    """The Text of the project's model, and its name; bytes when the package came without the weights of mini."""
+    from pathlib import Path
+
+    from tunesmith.model.embedded import folder
+    from tunesmith.text.encode import Text
+    from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
+
+    name = project.model
+    here = folder(name) if name in ("mini", "pico") else Path(root) / Path(name).expanduser()
+    if (here / "tokenizer.json").is_file():
+        tokenizer = Tokenizer(here)
+    elif name in ("mini", "pico"):
+        tokenizer = byte_tokenizer()
+        name = "pico (bytes)" if name == "pico" else "bytes, for the files of mini are not here"
+    else:
+        from tunesmith.model.load import find, read_tokenizer  # imports torch: only where a tokenizer must be found or converted
+
+        tokenizer = read_tokenizer(find(str(here) if here.is_dir() else name))
+    return Text(tokenizer, length=project.length, reasoning=project.reasoning), name
+
+
+def _row(row: dict[str, Any]) -> str:
+    if "messages" not in row:
+        label = f"  [{row['label']}]" if "label" in row else ""
+        return f"  {row['origin']}{label}  {_short(row['text'])}"
+    lines = [f"  {row['origin']}"]
+    for message in row["messages"]:
+        calls = [f"calls {call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls", ())]
+        lines.append(f"    {message['role']}: {_short(' '.join([message['content'], *calls]).strip())}")
+    return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    folded = " ".join(text.split())
+    return folded if len(folded) <= MOST_CHARACTERS else folded[: MOST_CHARACTERS - 3] + "..."

@@ -1,0 +1,71 @@
+"""data shows shape, counts that add up, the card, and what is trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tunesmith
+from tunesmith.cli import main
+from tunesmith.core.errors import DataError, ProjectError
+
+ROWS = [{"question": f"질문 {i}?", "reply": f"답 {i}."} for i in range(12)]
+
+
+@pytest.fixture
+def faq(folder: Path) -> str:
+    Path("faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return "faq.jsonl"
+
+
+def test_shape_counts_and_first_rows(faq: str):
+    result = tunesmith.data(faq, **{"data.columns.answer": "reply", "dev": 2, "test": 3})
+    assert (result["rows_in"], result["rows_out"], result["rows_dropped"]) == (12, 12, 0)
+    assert result["counts"]["by_origin"]["faq.jsonl"]["rows_in"] == 12
+    assert {name: part["rows"] for name, part in result["splits"].items()} == {"train": 7, "dev": 2, "test": 3}
+    assert result["sources"][0]["used"] == {"prompt": "question", "answer": "reply"}
+    assert "shape named (question -> reply)" in result.text or "shape question_answer (question -> reply)" in result.text
+    assert "user: 질문" in result.text and len(result["first"]) == 3
+    assert [path.name for path in Path().iterdir()] == ["faq.jsonl"]
+
+
+def test_a_wrong_shape_names_the_columns_and_the_fix(faq: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(DataError, match='faq.jsonl:1 has no "answer". Found: question, reply.'):
+        tunesmith.data(faq)
+    assert main(["data", faq]) == 2
+    assert "data.columns.answer: reply" in capsys.readouterr().err
+
+
+def test_bad_rows_are_counted_and_add_up(faq: str, capsys: pytest.CaptureFixture[str]):
+    with open(faq, "a") as file:
+        file.write('{"question": "x"}\n{broken\n')
+    assert main(["data", faq, "data.columns.answer=reply", "bad_rows=drop", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["rows_in"] == 14 == facts["rows_out"] + facts["rows_dropped"]
+    assert facts["counts"]["by_origin"]["faq.jsonl"]["reasons"] == {"missing field": 1, "not JSON": 1}
+
+
+def test_show_what_is_trained_on(faq: str):
+    result = tunesmith.data(faq, show=2, html="tokens.html", model="pico", **{"data.columns.answer": "reply"})
+    assert len(result["shown"]) == 2
+    assert "⟦답 " in result["shown"][0] and result["shown"][0] in result.text
+    assert "<mark>답" in Path("tokens.html").read_text("utf-8")
+
+
+def test_of_a_project_and_kept(faq: str):
+    Path("tunesmith.yaml").write_text(
+        "data: {path: faq.jsonl, columns: {answer: reply}, steps: [dedup], dev: 0, test: 0}\nout: kept\n", "utf-8"
+    )
+    result = tunesmith.data()
+    assert result["out"] == "kept" and len(Path("kept/data/train.jsonl").read_text().splitlines()) == 12
+    assert tunesmith.data("tunesmith.yaml")["rows_out"] == 12
+    # a file named on the command line is read by itself
+    with pytest.raises(DataError, match='has no "answer"'):
+        tunesmith.data(faq)
+
+
+def test_nothing_to_read(folder: Path):
+    with pytest.raises(DataError, match="No data is given"):
+        tunesmith.data()
+    with pytest.raises((DataError, ProjectError), match="no-such"):
+        tunesmith.data("no-such.jsonl")
