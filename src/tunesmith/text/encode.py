@@ -21,6 +21,7 @@ from typing import Any
 
 from tunesmith.core.errors import DataError, ModelError, SettingError
 from tunesmith.text.example import Example
+from tunesmith.text.growing import Growing
 from tunesmith.text.guard import Guard
 from tunesmith.text.messages import Turn, read_messages, read_tools, split_reasoning
 from tunesmith.text.template import render, template_of, variables_of
@@ -265,7 +266,7 @@ class Text:
                 fix="Correct chat_template.jinja: with add_generation_prompt it must write how an answer begins.",
             )
         chat.check_answered(index, before, whole[cut:])
-        prompt_ids, ids = guard.encode(before), guard.encode(whole)
+        prompt_ids, ids = chat.growing.encode(before), chat.growing.encode(whole)
         start = len(prompt_ids)
         joint = whole.startswith(before) and ids[:start] == prompt_ids
         if not joint:  # a token straddles the border, or history differs: as when served, the answer follows the prompt
@@ -356,6 +357,7 @@ class _Chat:
         schemas = read_tools(tools)
         self.template = template_of(text.tokenizer, tools=schemas is not None)
         self.guard = guard = text._guard(self.template)
+        self.growing = Growing(guard)
         if schemas is not None and not text._shows_tools(self.template):
             raise DataError(
                 "The row brings tools, but the model's chat template has no place for them.",

@@ -31,7 +31,7 @@ class Guard:
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self.tokenizer = tokenizer
-        added = tokenizer.backend.get_added_tokens_decoder().values()
+        added = list(tokenizer.backend.get_added_tokens_decoder().values())
         written = _literals(template)
         guarded = [
             token.content
@@ -43,6 +43,10 @@ class Guard:
         self._without_thinking = _any_of([token for token in guarded if not re.fullmatch(r"<\|?/?think\|?>", token)])
         self._marked = re.compile(f"{START}({self._pattern.pattern}){END}|[{START}{END}]")
         self._newline = tokenizer.encode("\n")
+        # Where a text may be taken apart: special tokens that do not look at what stands before them.
+        apart = [t.content for t in added if t.special and not (t.lstrip or t.single_word or t.normalized)]
+        self.borders = _any_of(apart) if apart else None
+        self.endings: dict[str, list[int]] = {}  # remembered by Growing
 
     def mark(self, value: Any, thinking: bool = False) -> Any:
         """Wrap typed control tokens in every string of `value`, recursively.
