@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.report.labels import speaker
 from tunesmith.report.read import read_run
-from tunesmith.report.verdict import comparison_verdict, panel_of, run_verdict, pair_test, paired_tests
+from tunesmith.report.verdict import comparison_verdict, pair_test, paired_tests, panel_of, run_verdict
 
 spec = spec_from_file_location("report_fixtures", Path(__file__).parent / "conftest.py")
 made = module_from_spec(spec)

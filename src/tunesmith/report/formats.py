@@ -5,12 +5,12 @@
 """
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 NOTHING = "–"
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """Is this a usable number (no text, bool, None, NaN or infinity)?"""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -4,7 +4,8 @@
     say("not_told_apart")                     -> "구분되지 않음"
     say("better_than", a="LoRA", b="프롬프트")   -> Korean particles follow the word: {a:은/는} gives "LoRA는"
 
-A new label is one line here. Tests hold that both languages are there, name the same values, and that no label is unused.
+A new label is one line here. Tests hold that both languages are there, name the same values, and that no label is
+unused.
 """
 
 import string
@@ -58,8 +59,10 @@ LABELS: dict[str, tuple[str, str]] = {
     "fixed_minutes": ("{minutes} of training.", "훈련 {minutes}."),
     "also_as_good": ("Not told apart from it: {list}.", "이와 구분되지 않는 방법: {list}."),
     "proof_text": (
-        "{test} on the same {n} test rows, none of them trained on: {difference} against {base} (95% interval "
-        "{low} to {high}, {p}).",
+        (
+            "{test} on the same {n} test rows, none of them trained on: {difference} against {base} (95% interval "
+            "{low} to {high}, {p})."
+        ),
         "훈련에 쓰지 않은 같은 평가 {n}행에서 {test}: {base} 대비 {difference} (95% 신뢰구간 {low}~{high}, {p}).",
     ),
     "proof_none": ("No paired test compares it with {base}.", "{base:과/와} 비교한 짝지은 검정이 없습니다."),
@@ -116,8 +119,10 @@ LABELS: dict[str, tuple[str, str]] = {
         "{model}에서 시작해 {method}, {adapter:으로/로} 가중치 {total} 중 {trainable}({share}) 학습.",
     ),
     "overfit": (
-        "The development loss rose from {best} to {last} after its lowest point: later steps learned the "
-        "training rows by heart.",
+        (
+            "The development loss rose from {best} to {last} after its lowest point: later steps learned the "
+            "training rows by heart."
+        ),
         "개발 손실이 가장 낮은 {best}에서 {last}로 다시 올랐습니다. 그 뒤 단계는 훈련 행을 외운 것입니다.",
     ),
     "not_finite": (
@@ -128,10 +133,14 @@ LABELS: dict[str, tuple[str, str]] = {
     # sections: title and how to read it
     "ladder": ("What was tried, and how well it works", "시도한 방법과 점수"),
     "ladder_help": (
-        "The dot is the value measured on the test rows, the line its 95% interval: the values that these rows "
-        "do not rule out. The same frozen rows for all.",
-        "점은 평가 행에서 잰 값, 선은 95% 신뢰구간, 곧 이 행들로는 배제할 수 없는 값의 범위입니다. 모두 같은 "
-        "고정된 행으로 쟀습니다.",
+        (
+            "The dot is the value measured on the test rows, the line its 95% interval: the values that these rows "
+            "do not rule out. The same frozen rows for all."
+        ),
+        (
+            "점은 평가 행에서 잰 값, 선은 95% 신뢰구간, 곧 이 행들로는 배제할 수 없는 값의 범위입니다. 모두 같은 "
+            "고정된 행으로 쟀습니다."
+        ),
     ),
     "scores": ("Scores", "점수"),
     "scores_help": (
@@ -140,15 +149,19 @@ LABELS: dict[str, tuple[str, str]] = {
     ),
     "tests": ("Is the difference real?", "차이는 진짜인가?"),
     "tests_help": (
-        "Both answered the same rows, so they are compared row by row. An interval that crosses zero means: not "
-        "told apart.",
+        (
+            "Both answered the same rows, so they are compared row by row. An interval that crosses zero means: not "
+            "told apart."
+        ),
         "둘이 같은 행에 답했으므로 행마다 짝지어 비교합니다. 구간이 0에 걸치면 구분되지 않는 것입니다.",
     ),
     "against": ("{b} against {a}", "{b} ({a} 대비)"),
     "cost": ("What each one costs", "각 방법의 비용"),
     "cost_help": (
-        "Tokens are what the model reads and writes for one answer. Examples in the prompt are paid again with "
-        "every question; training is paid once.",
+        (
+            "Tokens are what the model reads and writes for one answer. Examples in the prompt are paid again with "
+            "every question; training is paid once."
+        ),
         "토큰은 답 하나를 위해 읽고 쓰는 양입니다. 프롬프트의 예시는 질문마다 다시 치르고, 훈련은 한 번만 치릅니다.",
     ),
     "panel": ("Other tasks: before and after", "다른 과제: 전과 후"),
@@ -158,30 +171,46 @@ LABELS: dict[str, tuple[str, str]] = {
     ),
     "worst": ("The ten worst rows", "가장 나쁜 열 행"),
     "worst_help": (
-        "Wrong answers, those the model was surest of on top where that is known. Read them: is the model wrong, "
-        "or the label?",
-        "틀린 답입니다. 확신을 알 수 있으면 가장 확신한 것부터 놓았습니다. 모델이 틀렸는지, 정답이 틀렸는지 읽어 "
-        "보세요.",
+        (
+            "Wrong answers, those the model was surest of on top where that is known. Read them: is the model wrong, "
+            "or the label?"
+        ),
+        (
+            "틀린 답입니다. 확신을 알 수 있으면 가장 확신한 것부터 놓았습니다. 모델이 틀렸는지, 정답이 틀렸는지 읽어 "
+            "보세요."
+        ),
     ),
     "curves": ("How it learned", "학습 과정"),
     "curves_help": (
-        "Loss is how surprised the model is by the right answer, per trained token. When development loss rises "
-        "while training loss falls, it is learning by heart.",
-        "손실은 정답에 얼마나 놀라는지를 학습 토큰당 잰 값입니다. 훈련 손실은 내리는데 개발 손실이 오르면 외우고 "
-        "있는 것입니다.",
+        (
+            "Loss is how surprised the model is by the right answer, per trained token. When development loss rises "
+            "while training loss falls, it is learning by heart."
+        ),
+        (
+            "손실은 정답에 얼마나 놀라는지를 학습 토큰당 잰 값입니다. 훈련 손실은 내리는데 개발 손실이 오르면 외우고 "
+            "있는 것입니다."
+        ),
     ),
     "memory": ("Memory of one training step", "훈련 한 단계의 메모리"),
     "memory_help": (
-        "Measured on this machine, not computed. Weights stay; gradients and optimiser state exist only for "
-        "trained weights; activations grow with batch and length.",
-        "계산이 아니라 이 기계에서 잰 값입니다. 가중치는 그대로이고, 기울기와 옵티마이저 상태는 학습하는 "
-        "가중치에만, 활성값은 배치와 길이에 따라 늘어납니다.",
+        (
+            "Measured on this machine, not computed. Weights stay; gradients and optimiser state exist only for "
+            "trained weights; activations grow with batch and length."
+        ),
+        (
+            "계산이 아니라 이 기계에서 잰 값입니다. 가중치는 그대로이고, 기울기와 옵티마이저 상태는 학습하는 "
+            "가중치에만, 활성값은 배치와 길이에 따라 늘어납니다."
+        ),
     ),
     "memory_planned_help": (
-        "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow "
-        "with batch and length.",
-        "잰 값이 아니라 계산한 값입니다. 기울기와 옵티마이저 상태는 학습하는 가중치에만, 활성값은 배치와 길이에 "
-        "따라 늘어납니다.",
+        (
+            "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow "
+            "with batch and length."
+        ),
+        (
+            "잰 값이 아니라 계산한 값입니다. 기울기와 옵티마이저 상태는 학습하는 가중치에만, 활성값은 배치와 길이에 "
+            "따라 늘어납니다."
+        ),
     ),
     "data": ("The data", "데이터"),
     "data_help": (

@@ -10,16 +10,18 @@ report.json, what a comparison shows (everything but `variants` may be missing; 
      "rows": {"train": 9003, "dev": 1000, "test": 770},
      "model": {"name": "mini", "parameters": 8123456},
      "baseline": "name of a variant",                     without it: the first of kind prompt
-     "variants": [{"name", "kind": prompt | examples | retrieval | lora | full | features | other, "score", "low", "high", "n",
-                   "tokens_per_answer", "seconds_per_answer", "trainable": weights, "minutes": of training, "note"}],
+     "variants": [{"name", "kind": prompt | examples | retrieval | lora | full | features | other,
+                   "score", "low", "high", "n", "tokens_per_answer", "seconds_per_answer",
+                   "trainable": weights trained, "minutes": of training, "note"}],
      "tests": [{"a", "b", "difference": score of b - score of a, "low", "high", "p", "n", "test": "McNemar",
-                "verdict": "better" | "worse" | "not told apart"}],
+                "verdict": "better" | "worse" | "not told apart", or the sentence of stats.words}],
      "panel": [{"task", "metric", "variant", "unit", "better", "before": {"value", "low", "high", "n"}, "after": {...},
-                "low", "high": paired interval of after - before, where there is one}],
+                "low", "high": paired interval of after - before, "verdict"}],
      "worst_rows": [{"prompt", "expected", "answer", "origin"}],
-     "runs": {"LoRA": "lora", "Full tuning": "full"},     folders of the runs, relative to report.json: their events give the curves,
-                                                          their memory.json the memory, the first data card and confusion found are shown
-     "curves": {"LoRA": [events]}, "memory": {"LoRA": memory.json}, "data_card": {...}    instead of reading them from `runs`
+     "runs": {"LoRA": "lora", "Full tuning": "full"},     folders of runs, relative to report.json: their events give
+                                                          the curves, their memory.json the memory; the first data
+                                                          card, worst rows and confusion found in them are shown
+     "curves": {"LoRA": [events]}, "memory": {"LoRA": memory.json}, "data_card": {...}     instead of those of `runs`
      "confusion": {"labels", "matrix"}, "budget": "one sentence on the time budget", "manifest": {...}, "created"}
 """
 
@@ -38,19 +40,20 @@ from tunesmith.report import formats, sections
 from tunesmith.report.formats import finite
 from tunesmith.report.labels import LANGUAGES, speaker
 from tunesmith.report.read import Evaluation, Run, as_dict, read_json, read_run, read_yaml, word_of
-from tunesmith.report.verdict import comparison_verdict, run_verdict
+from tunesmith.report.verdict import Say, comparison_verdict, run_verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 KNOWN = {
-    "format", "title", "task", "lang", "metric", "rows", "model", "baseline", "variants", "tests", "panel", "worst_rows", "runs", "curves",
-    "memory", "data_card", "confusion", "budget", "manifest", "created",
+    "format", "title", "task", "lang", "metric", "rows", "model", "baseline", "variants", "tests", "panel",
+    "worst_rows", "runs", "curves", "memory", "data_card", "confusion", "budget", "manifest", "created",
 }  # fmt: skip
 
 
 def write_report(folder: str | Path, *, lang: str | None = None) -> Path:
     """Write report.html into a run folder, or into a folder with report.json. Returns its path.
 
-    lang: "en" or "ko"; None takes the folder's own (`lang` of project.yaml or report.json), else English. A folder with none of the
+    lang: "en" or "ko"; None takes the folder's own (`lang` of project.yaml or report.json), else English. A folder
+    with none of the
     files of a run is a ProjectError.
     """
     folder = Path(folder)
@@ -117,14 +120,17 @@ def _render(**values: Any) -> str:
 
 
 def breaks(text: Any) -> Any:
-    """Text that may break after _ / - . inside long words: card_payment_wrong -> card_<wbr>payment_<wbr>wrong, all else escaped."""
+    """Text that may break after _ / - . inside long words: card_payment_wrong -> card_<wbr>payment_<wbr>wrong, all
+    else escaped."""
     from markupsafe import Markup, escape
 
     safe = str(escape(text))
     return Markup(re.sub(r"(?<=[^\s_/.-][_/.-])(?=[^\s_/.-])", "<wbr>", safe)) if len(safe) > 16 else Markup(safe)
 
 
-def _section(say, name: str, data: Any, *, draw: str | None = None, help: str | None = None) -> list[dict[str, Any]]:
+def _section(
+    say: Say, name: str, data: Any, *, draw: str | None = None, help: str | None = None
+) -> list[dict[str, Any]]:
     """One section as a list, empty when there is nothing to show."""
     if not data:
         return []
@@ -197,7 +203,7 @@ def _run_panel(run: Run) -> Any:
     return found if isinstance(found, list) else []
 
 
-def _manifest(found: Mapping[str, Any], say, budget: Any = None) -> list[tuple[str, str]] | None:
+def _manifest(found: Mapping[str, Any], say: Say, budget: Any = None) -> list[tuple[str, str]] | None:
     rows = sections.manifest(found, say) or []
     reads = sections.test_reads(found, say)
     first = [(say("test_reads"), reads)] if reads else []
@@ -238,7 +244,7 @@ def render_comparison(folder: Path, *, lang: str | None = None) -> str:
         if isinstance(events, list)
     }
     memories = {str(k): as_dict(v) for k, v in as_dict(report.get("memory")).items()} or {
-        k: run.memory for k, run in runs.items()
+        k: dict(run.memory) for k, run in runs.items()
     }
     if sections.memory_parts(as_dict(report.get("memory"))):  # one memory.json, not one per run
         memories = {"": as_dict(report["memory"])}
@@ -294,6 +300,6 @@ def _run_of(folder: Path, events: list[Any]) -> Run:
             kinds.setdefault(str(kind), []).append(event)
     empty: dict[str, Any] = {}
     return Run(
-        folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={}, dropped={},
-        evaluations=[], memory=empty, parameters=None, explanation=None, rows=[], missing=[],
+        folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={},
+        dropped={}, evaluations=[], memory=empty, parameters=None, explanation=None, rows=[], missing=[],
     )  # fmt: skip

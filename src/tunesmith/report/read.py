@@ -3,7 +3,8 @@
     run = read_run("runs/lora")
     run.steps[-1]["loss"], run.missing        # what is not there or cannot be read is named
 
-Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl, data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json,
+Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl,
+data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json,
 parameters.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample, stopped,
 error and end; others are skipped.
 """
@@ -82,7 +83,8 @@ def in_order(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder. What is missing or unreadable is named in `.missing`; a folder that is none gives an empty Run."""
+    """Read a run folder. What is missing or unreadable is named in `.missing`; a folder that is none gives an empty
+    Run."""
     folder = Path(folder)
     missing: list[str] = [name for name in EXPECTED if not (folder / name).is_file()]
     events: dict[str, list[dict[str, Any]]] = {}
@@ -119,7 +121,8 @@ def read_run(folder: str | Path) -> Run:
 
 
 def glance(folder: Path) -> dict[str, Any]:
-    """What a list of runs tells of one, without reading its events: name, model, method, adapter, score, status, created, parent.
+    """What a list of runs tells of one, without reading its events: name, model, method, adapter, score, status,
+    created, parent.
 
     status: running | finished | stopped | failed | none, by the last events of the journal.
     """
@@ -188,7 +191,8 @@ def row_key(row: Mapping[str, Any]) -> str:
 def _look_at_rows(
     path: Path, origins: set[str], problems: list[str]
 ) -> tuple[dict[str, dict[str, str]], dict[str, Any], list[Any]]:
-    """One pass over the training rows: the texts of some origins; lengths in characters; the first rows, as segments."""
+    """One pass over the training rows: the texts of some origins; lengths in characters; the first rows, as
+    segments."""
     texts: dict[str, dict[str, str]] = {}
     lengths: list[int] = []
     first: list[Any] = []
@@ -218,7 +222,8 @@ def _look_at_rows(
 
 
 def lengths_of(lengths: Any, limit: int | None = None) -> dict[str, Any]:
-    """What data/lengths.json holds: a histogram in about 24 equal steps of a round width, with median, longest and the limit.
+    """What data/lengths.json holds: a histogram in about 24 equal steps of a round width, with median, longest and
+    the limit.
 
     >>> lengths_of([3, 4, 9])
     {'edges': [3, 4, 5, 6, 7, 8, 9, 10], 'counts': [1, 1, 0, 0, 0, 0, 1], 'median': 4, 'longest': 9, 'limit': None}
@@ -273,7 +278,8 @@ def read_yaml(path: Path, problems: list[str]) -> Any:
 
 
 def lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
-    """The dicts of a journal. A torn last line is ignored; lines before it that are no JSON are counted in `problems`."""
+    """The dicts of a journal. A torn last line is ignored; lines before it that are no JSON are counted in
+    `problems`."""
     if not path.is_file():
         return
     bad, torn = 0, False
@@ -352,6 +358,7 @@ def row_value(row: Mapping[str, Any], metric: str | None) -> float | None:
 
 
 def confidence(row: Mapping[str, Any]) -> float:
-    """How sure the model was of a row's answer (mean log-probability), where that is known: sure and wrong comes first."""
+    """How sure the model was of a row's answer (mean log-probability), where that is known: sure and wrong comes
+    first."""
     value = next((row[key] for key in ("logprob", "confidence") if finite(row.get(key))), None)
     return float(value) if value is not None else -1e9

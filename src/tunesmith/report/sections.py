@@ -1,11 +1,12 @@
 """What each section of a page shows: from what a folder says to plain values and finished pictures.
 
-Every function gives a dict for its template, or None when there is nothing to show: the page then leaves the section out.
+Every function gives a dict for its template, or None when there is nothing to show: the page then leaves the section
+out.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunesmith.report import formats, svg
@@ -18,6 +19,7 @@ from tunesmith.report.verdict import (
     difference_figure,
     is_share,
     metric_name,
+    paired_tests,
     panel_of,
     parameter_counts,
     parameter_totals,
@@ -25,7 +27,6 @@ from tunesmith.report.verdict import (
     seconds_taken,
     show_difference,
     show_score,
-    paired_tests,
     variants_of,
 )
 
@@ -63,7 +64,7 @@ def _tick_percent(value: float) -> str:
     return f"{100 * value:.4g}%".replace("-", "−")
 
 
-def _interval_text(low: Any, high: Any, show, say: Say) -> str:
+def _interval_text(low: Any, high: Any, show: Callable[[Any], str], say: Say) -> str:
     return say("interval_text", low=show(low), high=show(high)) if finite(low) and finite(high) else ""
 
 
@@ -319,7 +320,8 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
 
 
 def confusion(evaluations: Sequence[Evaluation], say: Say) -> dict[str, Any] | None:
-    """The confusion table of the first evaluation that has one: whole up to 12 labels, above that the most confused pairs."""
+    """The confusion table of the first evaluation that has one: whole up to 12 labels, above that the most confused
+    pairs."""
     for evaluation in evaluations:
         for found in summaries(evaluation.summary).values():
             for raw in (as_dict(found.get("extra")), found):
@@ -333,7 +335,8 @@ def confusion(evaluations: Sequence[Evaluation], say: Say) -> dict[str, Any] | N
 
 
 def confusion_counts(raw: Mapping[str, Any]) -> tuple[list[str], list[list[float]]] | None:
-    """(labels, counts by truth then answer) from {"labels", "matrix"} or from {truth: {answer: count}}. One column more than
+    """(labels, counts by truth then answer) from {"labels", "matrix"} or from {truth: {answer: count}}. One column
+    more than
     labels counts answers that are none of them."""
     labels, matrix = raw.get("labels"), raw.get("matrix")
     if isinstance(labels, list) and isinstance(matrix, list):
@@ -428,7 +431,8 @@ def _text_of(row: Mapping[str, Any], *names: str) -> str:
 
 
 def curves(runs: Mapping[str, Run], say: Say, lang: str) -> dict[str, Any] | None:
-    """The curves of one run, or of several over one another: loss, development loss, learning rate, gradient norm, speed, memory."""
+    """The curves of one run, or of several over one another: loss, development loss, learning rate, gradient norm,
+    speed, memory."""
     pictures = []
     single = len(runs) == 1
     colors = {name: f"c{1 + i % 6}" for i, name in enumerate(runs)}
@@ -438,13 +442,13 @@ def curves(runs: Mapping[str, Run], say: Say, lang: str) -> dict[str, Any] | Non
         key: str,
         series: list[svg.Series],
         *,
-        show=formats.compact,
-        marks=(),
-        from_zero=False,
-        wide=False,
-        peak=False,
-        smoothed=False,
-        name="",
+        show: Callable[[Any], str] = formats.compact,
+        marks: Sequence[tuple[float, str]] = (),
+        from_zero: bool = False,
+        wide: bool = False,
+        peak: bool = False,
+        smoothed: bool = False,
+        name: str = "",
     ) -> None:
         pairs = [(s, [(x, y) for x, y in s.points if finite(y)]) for s in series]
         drawn = [(s, points) for s, points in pairs if points]
@@ -606,8 +610,9 @@ def memory(found: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any] |
 
 
 def memory_parts(raw: Mapping[str, Any]) -> dict[str, float]:
-    """{"weights": bytes, ...} from memory.json: its "parts", or its own keys; optimizer, *_bytes and *_state are understood."""
-    inner = raw.get("parts") if isinstance(raw.get("parts"), Mapping) else raw
+    """{"weights": bytes, ...} from memory.json: its "parts", or its own keys; optimizer, *_bytes and *_state are
+    understood."""
+    inner: Mapping[str, Any] = as_dict(raw.get("parts")) or raw
     parts: dict[str, float] = {}
     for key, value in inner.items():
         if isinstance(value, Mapping):
@@ -635,16 +640,19 @@ def memory_parts(raw: Mapping[str, Any]) -> dict[str, float]:
 
 
 def data(run: Run, say: Say) -> dict[str, Any] | None:
-    """The data card: counts by origin that add up, splits, lengths, languages, labels, drops, rows with the trained-on tokens marked.
+    """The data card: counts by origin that add up, splits, lengths, languages, labels, drops, rows with the
+    trained-on tokens marked.
 
-    Reads data/card.json as data/prepare.py writes it (counts, splits, sources, duplicates, ...). Lengths in tokens and rows with their
-    trained-on parts are what training puts into data/lengths.json and data/examples.json; without them the lengths are in characters.
+    Reads data/card.json as data/prepare.py writes it (counts, splits, sources, duplicates, ...). Lengths in tokens
+    and rows with their
+    trained-on parts are what training puts into data/lengths.json and data/examples.json; without them the lengths
+    are in characters.
     """
     card = run.card
     counts = as_dict(card.get("counts")) or card
     origins = _origins(counts)
     sums = [sum(o[key] for o in origins) for key in ("rows_in", "rows_out", "rows_dropped")]
-    reasons: dict[str, int] = {}
+    reasons: dict[str, float] = {}
     for origin in origins:
         for reason, number in origin["reasons"].items():
             reasons[reason] = reasons.get(reason, 0) + number
@@ -796,7 +804,8 @@ def _notes(card: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]], say
 
 
 def _example(raw: Any) -> dict[str, Any]:
-    """Segments as (role, text, trained_on): from dicts, or from the tuples of Text.segments (role, text, ids, trained_on)."""
+    """Segments as (role, text, trained_on): from dicts, or from the tuples of Text.segments (role, text, ids,
+    trained_on)."""
     segments = raw if isinstance(raw, list) else raw.get("segments") or raw.get("parts") or []
     parts = []
     for segment in segments:
@@ -875,7 +884,8 @@ def weights(run: Run, say: Say) -> dict[str, Any] | None:
 
 
 def grouped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbours that differ in one number of their name become one row: layers.0, layers.1, layers.2 -> layers.0–2, counts added."""
+    """Neighbours that differ in one number of their name become one row: layers.0, layers.1, layers.2 -> layers.0–2,
+    counts added."""
     out: list[dict[str, Any]] = []
     for row in rows:
         stem, number = re.sub(r"\d+", "*", row["name"], count=1), re.search(r"\d+", row["name"])

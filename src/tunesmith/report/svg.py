@@ -1,8 +1,11 @@
 """Small pictures as inline SVG text: they stretch with the page while their text, lines and dots keep their size.
 
-No viewBox around the whole picture: x is in percent of the width, y in pixels, so that 13 px of text stay 13 px on a phone. Lines of many
-points lie in a nested <svg> that is stretched without scaling its strokes. Colours are CSS classes (c1..c6 by series; see
-page.css), so dark mode and print need no second picture. Every picture carries <title> and, where there is more to say, <desc>.
+No viewBox around the whole picture: x is in percent of the width, y in pixels, so that 13 px of text stay 13 px on a
+phone. Lines of many
+points lie in a nested <svg> that is stretched without scaling its strokes. Colours are CSS classes (c1..c6 by series;
+see
+page.css), so dark mode and print need no second picture. Every picture carries <title> and, where there is more to
+say, <desc>.
 
 >>> "<title>loss</title>" in lines([Series("loss", [(1, 2.0), (2, 1.0)])], title="loss")
 True
@@ -56,7 +59,8 @@ def place(value: float, low: float, high: float) -> float:
 def _svg(height: int, body: str, title: str, desc: str = "", kind: str = "") -> Markup:
     described = f"<desc>{escape(desc)}</desc>" if desc else ""
     return Markup(
-        f'<svg class="picture {kind}" role="img" width="100%" height="{height}"><title>{escape(title)}</title>{described}{body}</svg>'
+        f'<svg class="picture {kind}" role="img" width="100%" height="{height}">'
+        f"<title>{escape(title)}</title>{described}{body}</svg>"
     )
 
 
@@ -85,7 +89,8 @@ def interval(
 ) -> Markup:
     """A row of an interval chart: dots with the line from low to high. It fills the height that the page gives it.
 
-    spots: (value, low, high, colour class, filled) one under the other; marks: the scale (from `ticks`); zero: a line drawn darker.
+    spots: (value, low, high, colour class, filled) one under the other; marks: the scale (from `ticks`); zero: a line
+    drawn darker.
     """
     low, high = marks[0], marks[-1]
     body = [f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x in (place(m, low, high) for m in marks)]
@@ -106,7 +111,8 @@ def interval(
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[tuple[float, float]]:
-    """Fewer points with the same look: of each stretch the lowest and the highest, in their order; the ends are kept."""
+    """Fewer points with the same look: of each stretch the lowest and the highest, in their order; the ends are
+    kept."""
     if len(points) <= most:
         return list(points)
     stretch = math.ceil(len(points) / (most // 2))
@@ -143,7 +149,8 @@ def lines(
     from_zero: bool = False,
     marks_x: Sequence[tuple[float, str]] = (),
 ) -> Markup:
-    """A line chart with its scale on the left. A point that is not finite breaks its line; a line of one point is a dot; no finite point at all gives "".
+    """A line chart with its scale on the left. A point that is not finite breaks its line; a line of one point is a
+    dot; no finite point at all gives "".
 
     marks_x: (x, name) of vertical marks, such as the step whose weights were kept.
     """
@@ -181,9 +188,8 @@ def lines(
         at = place(x, left, right)
         body.append(f'<line class="mark" x1="{at}%" x2="{at}%" y1="{above}" y2="{height - below}"/>')
         anchor = "end" if at > 50 else "start"
-        body.append(
-            f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="12" text-anchor="{anchor}">{escape(name)}</text>'
-        )
+        aside = -6 if at > 50 else 6
+        body.append(f'<text class="tick" x="{at}%" dx="{aside}" y="12" text-anchor="{anchor}">{escape(name)}</text>')
     for s in series:
         good = [(x, y, finite(x) and finite(y)) for x, y in s.points]
         for ok, run in groupby(good, key=lambda p: p[2]):
@@ -194,15 +200,15 @@ def lines(
                 )
                 kind = f"line {s.color}" + (" faint" if s.faint else "") + (" dash" if s.dash else "")
                 body.append(
-                    f'<svg x="0" y="{above}" width="100%" height="{plot}" viewBox="0 0 1000 1000" preserveAspectRatio="none" overflow="visible">'
+                    f'<svg x="0" y="{above}" width="100%" height="{plot}" viewBox="0 0 1000 1000" '
+                    f'preserveAspectRatio="none" overflow="visible">'
                     f'<polyline class="{kind}" vector-effect="non-scaling-stroke" points="{path}"/></svg>'
                 )
             if len(part) == 1 or (s.dots and len(part) <= 60):
                 for x, y in part:
                     hint = f"<title>{escape(f'{s.name}: {show_y(y)} ({show_x(x)})')}</title>"
-                    body.append(
-                        f'<circle class="dot {s.color}" cx="{place(x, left, right)}%" cy="{y_at(y)}" r="3.5">{hint}</circle>'
-                    )
+                    spot = f'cx="{place(x, left, right)}%" cy="{y_at(y)}"'
+                    body.append(f'<circle class="dot {s.color}" {spot} r="3.5">{hint}</circle>')
     left_scale = (
         f'<svg class="picture scale" aria-hidden="true" width="{gutter}" height="{height}">{"".join(scale)}</svg>'
     )
@@ -239,7 +245,8 @@ def histogram(
     marks_x: Sequence[tuple[float, str]] = (),
     height: int = 170,
 ) -> Markup:
-    """Bars of equal width over `edges` (one more edge than counts), each with its count as a hint; marks at values of the edges' scale."""
+    """Bars of equal width over `edges` (one more edge than counts), each with its count as a hint; marks at values of
+    the edges' scale."""
     if not counts or len(edges) != len(counts) + 1 or not all(finite(c) for c in counts):
         return Markup("")
     most = max(counts) or 1
@@ -251,8 +258,8 @@ def histogram(
         tall = round(plot * number / most, 2)
         hint = f"<title>{escape(f'{show(edges[i])}–{show(edges[i + 1])}: {int(number):,}')}</title>"
         body.append(
-            f'<rect class="part c1" x="{i * each + each * 0.06:.3f}%" y="{above + plot - tall}" width="{each * 0.88:.3f}%" '
-            f'height="{max(tall, 1.0 if number else 0)}">{hint}</rect>'
+            f'<rect class="part c1" x="{i * each + each * 0.06:.3f}%" y="{above + plot - tall}" '
+            f'width="{each * 0.88:.3f}%" height="{max(tall, 1.0 if number else 0)}">{hint}</rect>'
         )
         if number == most:
             words = f"{int(number):,}"
@@ -268,6 +275,7 @@ def histogram(
             anchor = "end" if at > 50 else "start"
             body.append(f'<line class="mark" x1="{at}%" x2="{at}%" y1="4" y2="{above + plot}"/>')
             body.append(
-                f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="13" text-anchor="{anchor}">{escape(name)}</text>'
+                f'<text class="tick" x="{at}%" dx="{-6 if at > 50 else 6}" y="13" text-anchor="{anchor}">'
+                f"{escape(name)}</text>"
             )
     return _svg(height, "".join(body), title, desc, "histogram")

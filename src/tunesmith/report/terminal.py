@@ -1,4 +1,5 @@
-"""A run, or a comparison, in plain text for the terminal: the same verdict words as the page, then the figures that matter most.
+"""A run, or a comparison, in plain text for the terminal: the same verdict words as the page, then the figures that
+matter most.
 
 print(summary("runs/lora", lang="ko"))
 print(table([["name", "score"], ["lora", "82.9%"]]))
@@ -14,7 +15,7 @@ from tunesmith.report.formats import finite
 from tunesmith.report.labels import speaker
 from tunesmith.report.page import choose_language, read_report
 from tunesmith.report.read import Run, read_run
-from tunesmith.report.verdict import Say, Verdict, comparison_verdict, run_verdict, paired_tests
+from tunesmith.report.verdict import Say, Verdict, comparison_verdict, paired_tests, run_verdict
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 

@@ -1,4 +1,5 @@
-"""What a report says first, in words: what failed, what fixed it, proved how, at what price. The page and the terminal say the same.
+"""What a report says first, in words: what failed, what fixed it, proved how, at what price. The page and the
+terminal say the same.
 
 verdict = comparison_verdict(report, speaker("en"), "en")
 verdict.headline      -> "Full tuning gets 84.5% of the test rows right. Prompt only got 1.3%."
@@ -6,7 +7,7 @@ verdict.points        -> (("What failed", "..."), ("What fixed it", "..."), ...)
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired test of b against a. `outcome`: better | worse | not_told_apart, of b. difference = score of b - score of a."""
+    """A paired test of b against a. `outcome`: better | worse | not_told_apart, of b. difference = score of b - score
+    of a."""
 
     a: str
     b: str
@@ -50,11 +52,12 @@ class Paired:
 
 
 def is_share(report: Mapping[str, Any]) -> bool:
-    """Are the scores shares (shown in percent)? metric.unit says so ("share"); else: are all within 0..1 and better when higher?"""
+    """Are the scores shares (shown in percent)? metric.unit says so ("share"); else: are all within 0..1 and better
+    when higher?"""
     metric = as_dict(report.get("metric"))
     if "unit" in metric:
         return metric["unit"] == "share"
-    values = [v.get("score") for v in variants_of(report) if finite(v.get("score"))]
+    values = [score for v in variants_of(report) if finite(score := v.get("score"))]
     return metric.get("better", "higher") == "higher" and all(0 <= value <= 1 for value in values)
 
 
@@ -86,10 +89,11 @@ def variants_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def baseline_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What everything is compared with: the variant named by "baseline", else the first of kind prompt, else the first, with a score."""
+    """What everything is compared with: the variant named by "baseline", else the first of kind prompt, else the
+    first, with a score."""
     scored = [v for v in variants_of(report) if finite(v.get("score"))]
     named = [v for v in scored if v["name"] == report.get("baseline")] or [v for v in scored if v["kind"] == "prompt"]
-    return (named or scored or [None])[0]
+    return next(iter(named or scored), None)
 
 
 def best_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -102,9 +106,10 @@ def best_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
 def paired_tests(report: Mapping[str, Any]) -> list[Paired]:
     """The tests, each with b - a and the outcome for b.
 
-    The outcome is "not told apart" where the verdict's words say so, or (without words) where the interval crosses 0, or p >= 0.05.
+    The outcome is "not told apart" where the verdict's words say so, or (without words) where the interval crosses 0,
+    or p >= 0.05.
     """
-    scores = {v["name"]: v.get("score") for v in variants_of(report)}
+    scores = {v["name"]: score for v in variants_of(report) if finite(score := v.get("score"))}
     lower = as_dict(report.get("metric")).get("better") == "lower"
     found = []
     for raw in report.get("tests") or []:
@@ -114,7 +119,7 @@ def paired_tests(report: Mapping[str, Any]) -> list[Paired]:
         low, high, p = (raw.get(key) if finite(raw.get(key)) else None for key in ("low", "high", "p"))
         if not finite(difference):
             continue
-        if finite(scores.get(a)) and finite(scores.get(b)) and (scores[b] - scores[a]) * difference < 0:
+        if a in scores and b in scores and (scores[b] - scores[a]) * difference < 0:
             a, b = b, a  # told as a - b: turn the names, so that the figures stay as they were computed
         words = str(raw.get("verdict") or "").lower()
         if "not told apart" in words or "구분되지" in words:
@@ -128,7 +133,7 @@ def paired_tests(report: Mapping[str, Any]) -> list[Paired]:
         good = (difference < 0) if lower else (difference > 0)
         outcome = "not_told_apart" if not apart else "better" if good else "worse"
         n = raw.get("n")
-        found.append(Paired(a, b, difference, low, high, p, outcome, n if finite(n) else None, raw.get("test")))
+        found.append(Paired(a, b, difference, low, high, p, outcome, int(n) if finite(n) else None, raw.get("test")))
     return found
 
 
@@ -232,7 +237,8 @@ def _proof(base: dict, proof: Paired | None, share: bool, lang: str, say: Say) -
 
 
 def panel_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The other tasks, each with its outcome: worse | better | not_told_apart by its paired interval, else its verdict, else
+    """The other tasks, each with its outcome: worse | better | not_told_apart by its paired interval, else its
+    verdict, else
     a test of the two values with their intervals."""
     found = []
     for row in report.get("panel") or []:
@@ -320,7 +326,7 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
     return Verdict(headline, tuple(points), tone)
 
 
-def score_lines(run: Run, say: Say):
+def score_lines(run: Run, say: Say) -> Iterator[str]:
     """One sentence per evaluation of the run: its first metric, with rows and interval."""
     for evaluation in run.evaluations:
         metric = main_metric(evaluation.summary)
@@ -330,7 +336,8 @@ def score_lines(run: Run, say: Say):
         share = found.get("better", "higher") == "higher" and finite(found["value"]) and 0 <= found["value"] <= 1
         score = show_score(found["value"], share)
         if finite(found.get("low")) and finite(found.get("high")):
-            score += f" ({say('interval')} {say('interval_text', low=show_score(found['low'], share), high=show_score(found['high'], share))})"
+            low, high = (show_score(found[key], share) for key in ("low", "high"))
+            score += f" ({say('interval')} {say('interval_text', low=low, high=high)})"
         n = found.get("n", evaluation.num_rows)
         split = evaluation.name.casefold()
         name = say(f"split_{split}") if split in ("train", "dev", "test") else evaluation.name
@@ -365,7 +372,8 @@ def seconds_taken(run: Run) -> float | None:
 
 
 def parameter_counts(run: Run) -> list[dict[str, Any]]:
-    """Parts of the model: [{"name", "trainable", "frozen"}] from parameters.json, given as {"modules": [...]}, {name: {...}} or a list."""
+    """Parts of the model: [{"name", "trainable", "frozen"}] from parameters.json, given as {"modules": [...]}, {name:
+    {...}} or a list."""
     raw = run.parameters
     rows: list[Any] = []
     if isinstance(raw, Mapping):
