@@ -19,20 +19,25 @@ API = ROOT / "src" / "tunesmith" / "api"
 
 
 def verbs() -> str:
-    """A table of all verbs, then each with its call and its docstring."""
-    functions = [
-        source.function(file, file.stem)
-        for file in sorted(API.glob("*.py"))
-        if source.defines_function(file, file.stem)
-    ]
-    rows = [f"| [`{each.name}`](#{each.name}) | {_first(each.doc)} |" for each in functions]
+    """A table of all verbs, then each with its call and its docstring; then what only Python has."""
+    names = [file.stem for file in sorted(API.glob("*.py")) if source.defines_function(file, file.stem)]
+    functions = {name: source.function(API / f"{name}.py", name) for name in names}
+    spoken = {name: each for name, each in functions.items() if source.verb_line(API / f"{name}.py") is not None}
+    rows = [f"| [`{name}`](#{name}) | {_first(each.doc)} |" for name, each in spoken.items()]
     parts = ["| verb | does |", "|---|---|", *rows, ""]
-    for each in functions:
-        parts += [f"## {each.name}", "", _first(each.doc), "", "```text", _call(each), "```", ""]
-        rest = each.doc.partition("\n")[2].strip("\n")
-        if rest:
-            parts += ["```text", rest, "```", ""]
+    for each in spoken.values():
+        parts += _told(each, "##")
+    parts += ["## Only in Python", ""]
+    for name, each in functions.items():
+        if name not in spoken:
+            parts += _told(each, "###")
     return "\n".join(parts)
+
+
+def _told(function: source.Function, level: str) -> list[str]:
+    parts = [f"{level} {function.name}", "", _first(function.doc), "", "```text", _call(function), "```", ""]
+    rest = function.doc.partition("\n")[2].strip("\n")
+    return [*parts, "```text", rest, "```", ""] if rest else parts
 
 
 def settings() -> str:

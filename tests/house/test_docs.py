@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.cli.command import verbs
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
@@ -174,3 +176,9 @@ def outline(page: Path) -> list[str]:
 
 def test_the_korean_readme_says_what_the_english_one_says():
     assert outline(ROOT / "README.ko.md") == outline(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+def test_the_readme_lists_the_verbs_that_there_are(page):
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(verbs())
