@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from hypothesis import settings
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tunesmith.text.tokenizer import WORDS, Tokenizer
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 TEMPLATES = Path(__file__).parent / "templates"
 CORPUS = [

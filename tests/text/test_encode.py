@@ -514,6 +514,15 @@ def test_settings_are_checked():
         Text(MINI, length=5, virtual=4)
 
 
+def test_a_text_travels_to_a_worker(families):
+    import pickle
+
+    text = Text(families("qwen3"))
+    text.chat(TWO)
+    again = pickle.loads(pickle.dumps(text))
+    assert [e.ids.tolist() for e in again.chat(TWO)] == [e.ids.tolist() for e in text.chat(TWO)]
+
+
 def test_one_run_renders_one_date(families):
     text = Text(families("llama3.1"), now=datetime(2024, 7, 26))
     assert "Today Date: 26 Jul 2024" in text.decode(text.prompt(TWO[:1]))

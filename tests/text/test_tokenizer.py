@@ -199,6 +199,38 @@ def test_a_tokenizer_file_that_cuts_is_told_not_to(saved, tmp_path):
     assert len(Tokenizer(tmp_path).encode("the cat sat on the mat")) > 3
 
 
+def test_tokens_that_only_the_config_declares_are_control_tokens_as_in_transformers(tmp_path):
+    import tokenizers
+    import transformers
+    from tokenizers import models, pre_tokenizers
+
+    words = {"<unk>": 0, "</s>": 1, "a": 2, "b": 3}
+    backend = tokenizers.Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    Tokenizer(backend).save(tmp_path)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "unk_token": "<unk>"}
+    more = {"4": {"content": "<|sep|>", "special": True}, "5": {"content": "카드", "special": False}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "added_tokens_decoder": more}))
+    ours, theirs = Tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("a</s>b", "a <|sep|>b", "a카드b", "<unk>"):
+        assert ours.encode(text, special=True) == theirs(text)["input_ids"]
+    assert ours.encode("a</s>b", special=True) == [2, 1, 3] and 1 not in ours.encode("a</s>b")
+    ours.save(tmp_path / "copy")
+    assert Tokenizer(tmp_path / "copy").encode("a카드<|sep|>", special=True) == [2, 5, 4]
+    more["7"] = {"content": "far"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "added_tokens_decoder": more}))
+    with pytest.raises(ModelError, match="gives 'far' the id 7, tokenizer.json 6"):
+        Tokenizer(tmp_path)
+
+
+def test_a_tokenizer_travels_to_a_worker(saved):
+    import pickle
+
+    again = pickle.loads(pickle.dumps(saved[0]))
+    assert again.encode("the cat<|end|>", special=True) == saved[0].encode("the cat<|end|>", special=True)
+    assert again.eos_ids == saved[0].eos_ids
+
+
 def test_adding_tokens():
     tokenizer = byte_tokenizer()
     assert tokenizer.add_tokens(["<|intent|>", "<|end|>"]) == 1

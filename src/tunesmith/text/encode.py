@@ -340,6 +340,12 @@ class Text:
             self._facts[key] = ids[0]
         return self._facts[key]
 
+    def _reads_reasoning(self, template: str) -> bool:
+        key = (template, "reasoning")
+        if key not in self._facts:
+            self._facts[key] = "reasoning_content" in template or "message.thinking" in template
+        return self._facts[key]
+
     def _shows_tools(self, template: str) -> bool:
         key = (template, "tools")
         if key not in self._facts:
@@ -363,7 +369,7 @@ class _Chat:
                 "The row brings tools, but the model's chat template has no place for them.",
                 fix="Use a model with tool calling, or describe the tools in the first message.",
             )
-        reads_reasoning = any(name in self.template for name in ("reasoning_content", "message.thinking"))
+        reads_reasoning = text._reads_reasoning(self.template)
         self.turns: list[Turn] = []
         self.reasoning: list[str] = []  # as it stands in the rendered text, "" where there is none
         self.contents: list[str] = []  # likewise, without the reasoning

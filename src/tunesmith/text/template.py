@@ -19,7 +19,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 from tunesmith.core.errors import DataError, ModelError
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tokenizer import NAMED_TOKENS, Tokenizer
 
 # For models without a template. With ChatML's tokens in the vocabulary we speak ChatML, else plain headings, each
 # answer ended by the model's own end-of-text token, because a model that never sees its stop token never stops.
@@ -40,7 +40,6 @@ DEFAULT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '### Assistant:\\n' }}{% endif %}"
 )
-NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def template_of(tokenizer: Tokenizer, tools: bool = False) -> str:

@@ -47,6 +47,8 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}"
 )
 
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
 # Whole words with their leading space, letters together with their combining marks, digits one by one.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}"
@@ -98,10 +100,17 @@ class Tokenizer:
                 self.generation = {key: model[key] for key in ("eos_token_id",) if model.get(key) is not None}
         self.config.pop("chat_template", None)
         self.chat_templates: dict[str, str] = templates
+        _declare(self.backend, self.config, self.folder)
         self.backend.no_truncation()  # some published files cut at 128 tokens in silence
         self.backend.no_padding()
         self._lock = threading.Lock()
         self._find_ids()
+
+    def __getstate__(self) -> dict[str, Any]:  # a lock does not travel to a worker
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def _find_ids(self) -> None:
         self.bos_token, self.bos = self._special("bos_token")
@@ -274,6 +283,28 @@ class Tokenizer:
         if self.generation:
             path = folder / "generation_config.json"
             _write_json(path, {**_read_json(path), **self.generation})
+
+
+def _declare(backend: tokenizers.Tokenizer, config: Mapping[str, Any], folder: Path | None) -> None:
+    """Make the tokens that only tokenizer_config.json calls special or added so in the backend, as transformers does."""
+    added = backend.get_added_tokens_decoder()
+    for id, token in sorted((int(id), token) for id, token in config.get("added_tokens_decoder", {}).items()):
+        if id in added:
+            continue
+        flags = {name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized", "special") if name in token}
+        backend.add_tokens([AddedToken(token["content"], **flags)])
+        if backend.token_to_id(token["content"]) != id:
+            raise ModelError(
+                f"{folder or 'The tokenizer'}: tokenizer_config.json gives {token['content']!r} the id {id}, "
+                f"tokenizer.json {backend.token_to_id(token['content'])}.",
+                fix="The two files are of different versions; download or copy them again.",
+            )
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    for name in NAMED_TOKENS:
+        value = config.get(name)
+        text = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(text, str) and text not in special and backend.token_to_id(text) is not None:
+            backend.add_special_tokens([AddedToken(text, special=True, normalized=False)])
 
 
 def byte_tokenizer() -> Tokenizer:
