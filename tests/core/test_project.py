@@ -109,6 +109,16 @@ def test_merge_goes_deep_and_the_second_wins():
     assert merge({"a": [1]}, {"a": [2]}) == {"a": [2]}
 
 
+def test_a_class_may_say_what_a_word_of_several_sections_means():
+    @dataclass(frozen=True)
+    class Short:
+        short: ClassVar[dict[str, str]] = {"name": "train"}
+        data: Inner = field(default_factory=Inner)
+        train: Other = field(default_factory=Other)
+
+    assert place(Short, {"name": "x"}) == {"train": {"name": "x"}}
+
+
 def test_a_bare_value_and_settings_of_the_same_section():
     for items in (["data=x", "data.name=n"], ["data.name=n", "data=x"]):
         assert place(Top, parse_keys(items)) == {"data": {"path": "x", "name": "n"}}

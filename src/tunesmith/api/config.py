@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from tunesmith.core.errors import ProjectError
 from tunesmith.core.fill import conform, describe, fill, section_of
@@ -30,6 +30,8 @@ from tunesmith.train.settings import TrainSettings
 @dataclass(frozen=True)
 class Project:
     """A project file, filled in."""
+
+    short: ClassVar[Mapping[str, str]] = {"steps": "train", "split": "eval"}  # what these words mean without a section
 
     model: str = "mini"
     """The base: mini or pico (they come with Tunesmith), a folder, a run, or a name on the Hugging Face hub."""

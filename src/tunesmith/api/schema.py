@@ -47,7 +47,8 @@ def _section(cls: Any, where: str) -> dict[str, Any]:
         sections = [name for name, schema in properties.items() if _properties(schema)]
         inner = [(name, key) for name in sections for key in _properties(properties[name])]
         for name, key in inner:
-            if key not in properties and [k for _, k in inner].count(key) == 1:
+            alone = [k for _, k in inner].count(key) == 1
+            if key not in properties and (alone or Project.short.get(key) == name):
                 properties[key] = _properties(properties[name])[key]
     return {"type": "object", "additionalProperties": False, "properties": properties}
 

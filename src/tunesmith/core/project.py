@@ -112,7 +112,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Put shorthands where they belong: `lr` into `train` (when only one section has an `lr`), `data: x` into `data.path`.
 
-    A key that is no setting anywhere, or of several sections, is a SettingError.
+    A class may say which section a word of several means: `short: ClassVar = {"steps": "train"}`. A key that is no setting
+    anywhere, or could be of several sections, is a SettingError.
     """
     from typing import get_type_hints
 
@@ -120,6 +121,7 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     sections = {name: section for name, hint in hints.items() if (section := section_of(hint)) is not None}
     fields = {name: [field.name for field in _fields(section)] for name, section in sections.items()}
     top = [field.name for field in _fields(cls)]
+    short: Mapping[str, str] = getattr(cls, "short", {})
     placed: dict[str, Any] = {}
     for key, value in raw.items():
         if key in sections:
@@ -133,6 +135,8 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
         if not homes:
             also = [f"{name}.{inner}" for name in sections for inner in fields[name]]
             raise unknown_setting(str(key), top, also=also)
+        if key in short:
+            homes = [short[key]]
         if len(homes) > 1:
             options = ", ".join(f"{name}.{key}" for name in homes)
             raise SettingError(f'"{key}" could be {options}.', fix="Write the one you mean in full.")

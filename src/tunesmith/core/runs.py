@@ -4,7 +4,7 @@
     run.write_json("plan.json", {...}); run.journal("events.jsonl").append({...})
     run = RunFolder.open("runs/train-1"); run.manifest()["seed"]
 
-manifest.json holds the format number, versions, hardware, the command, hashes of project, data and code, the seed, the
+manifest.json holds the format number, versions, hardware, the command, hashes of project, data, code and the user's files, the seed, the
 parent run, hyperparameters, and each reading of the test split. Keys and tokens of the environment never get in.
 """
 
@@ -60,17 +60,20 @@ class RunFolder:
         run.path.mkdir(parents=True, exist_ok=True)
         import yaml
 
+        from tunesmith.core.shelf import used
+
         project = _without_keys(project)
         run.write_text("project.yaml", yaml.safe_dump(_yamlable(project), sort_keys=False, allow_unicode=True))
         run.write_json("manifest.json", {
             "format": FORMAT,
             "verb": verb,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": _without_keys(shlex.join(sys.argv)),
+            "command": _without_keys(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
             "parent": None if parent is None else str(parent),
             "seed": project.get("seed") if seed is None else seed,
             "project_hash": hash_json(project),
             "code_hash": code_hash(),
+            "use": {file.path: file.hash for file in used()},
             "data_hashes": {},
             "versions": versions(),
             "hardware": hardware(),
