@@ -63,5 +63,20 @@ class _Room(ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 
-if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal to the folder
-    pass
+if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of api/ (a test holds them equal)
+    from tunesmith.api.build import build as build
+    from tunesmith.api.chat import chat as chat
+    from tunesmith.api.check import check as check
+    from tunesmith.api.data import data as data
+    from tunesmith.api.demo import demo as demo
+    from tunesmith.api.eject import eject as eject
+    from tunesmith.api.explain import explain as explain
+    from tunesmith.api.list import list as list
+    from tunesmith.api.load import load as load
+    from tunesmith.api.new import new as new
+    from tunesmith.api.report import report as report
+    from tunesmith.api.rerun import rerun as rerun
+    from tunesmith.api.runs import runs as runs
+    from tunesmith.api.tokenizer import tokenizer as tokenizer
+    from tunesmith.api.train import train as train
+    from tunesmith.api.where import where as where
