@@ -45,7 +45,7 @@ def main(spec_file: str, out_file: str) -> None:
 
     meter = Meter()
     torch.manual_seed(0)
-    adapter.attach(model)
+    adapter.attach(model.net)
     optimizer = Optimizer(model.net.named_parameters(), lr=spec["lr"], embeddings=embedding_names(model.net))
     walk = loop(
         model.policy,
