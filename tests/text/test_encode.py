@@ -431,6 +431,18 @@ def test_drop_says_why():
     assert dropped == [] and dropped.dropped == ("too long: 25 tokens, length is 8",)
 
 
+def test_a_row_is_dropped_whole_and_reported_by_its_longest_example(families):
+    """Each answer has its own Example here (thinking is dropped from history), and only the second is too long."""
+    chat = [*THOUGHT[:3], says("four " * 30)]
+    lengths = [len(example) for example in Text(families("qwen3")).chat(chat)]
+    assert len(lengths) == 2 and lengths[0] < 60 < lengths[1]
+    dropped = Text(families("qwen3"), length=60, too_long="drop").chat(chat)
+    assert dropped == [] and dropped.dropped == (f"too long: {lengths[1]} tokens, length is 60",)
+    with pytest.raises(TooLong) as caught:
+        Text(families("qwen3"), length=20).chat(chat)
+    assert caught.value.num_tokens == lengths[1]
+
+
 def test_split_is_refused_for_a_chat():
     with pytest.raises(TooLong, match="a conversation cut apart loses its question"):
         Text(MINI, length=8, too_long="split").chat([user("a" * 20), says("b")])

@@ -32,7 +32,7 @@ REASONING = ("train", "mask", "drop")
 
 
 class Encoded(list[Example]):
-    """The Examples of one row. `dropped` says, for each one left out, why."""
+    """The Examples of one row: all of it, or none and the reason in `dropped`."""
 
     def __init__(self, examples: Iterable[Example] = (), dropped: Iterable[str] = ()) -> None:
         super().__init__(examples)
@@ -110,24 +110,17 @@ class Text:
         [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
             -> ids <|user|> hi <|end|> <|assistant|> yo <|end|>, weights 0 0 0 0 1 1
         """
-        encoded = Encoded()
-        for group in self._groups(self._answers(_Chat(self, messages, tools))):
-            example = _example(group)
-            if self._room(example):
-                encoded.append(example)
-                continue
-            num = len(example) + self.virtual
-            if self.too_long == "drop":
-                encoded.dropped += (f"too long: {num} tokens, length is {self.length}",)
-            elif self.too_long == "trim_prompt":
-                encoded.extend(_example([self._trimmed(answer)]) for answer in group)
-            elif self.too_long == "split":
-                raise TooLong(
-                    num, self.limit, "too_long: split cuts raw text; a conversation cut apart loses its question."
-                )
-            else:
-                raise TooLong(num, self.limit)
-        return encoded
+        groups = self._groups(self._answers(_Chat(self, messages, tools)))
+        examples = [_example(group) for group in groups]
+        if all(map(self._room, examples)):
+            return Encoded(examples)
+        num = max(map(len, examples)) + self.virtual
+        if self.too_long == "drop":  # the row as a whole: half a conversation would be counted by nobody
+            return Encoded(dropped=[f"too long: {num} tokens, length is {self.length}"])
+        if self.too_long == "trim_prompt":
+            return Encoded(example for group, whole in zip(groups, examples) for example in self._fitting(group, whole))
+        split = "too_long: split cuts raw text; a conversation cut apart loses its question."
+        raise TooLong(num, self.limit, split if self.too_long == "split" else "")
 
     def raw(self, text: str) -> Example:
         """A document: its tokens and the end-of-text token, all trained on; BOS in front if the model is used to it."""
@@ -298,6 +291,10 @@ class Text:
             else:
                 groups.append([answer])
         return groups[::-1]
+
+    def _fitting(self, group: list[_Answer], whole: Example) -> list[Example]:
+        """The Example if it fits; else one for each of its answers, with as much of the prompt's end as fits."""
+        return [whole] if self._room(whole) else [_example([self._trimmed(answer)]) for answer in group]
 
     def _trimmed(self, answer: _Answer) -> _Answer:
         """The end of the prompt and the whole answer."""
