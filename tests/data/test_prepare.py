@@ -167,3 +167,14 @@ def test_memory_stays_flat(tmp_path):
     peak(10)
     # 16 bytes a row for the card and the index of rows, up to twice that while arrays grow; the newest hashes of dedup
     assert peak(2_200) - peak(200) < 2_000 * (32 + 100) + 300_000
+
+
+def test_a_hub_data_set_brings_its_own_splits(hub, tmp_path):
+    settings = {"name": hub, "config": "ynat", "columns": {"text": "title"}, "test": 0}
+    prepared = prepare(tmp_path / "run", **settings)
+    assert [row["text"] for row in prepared.train] == ["train 하나", "train 둘"]
+    assert [row["text"] for row in prepared.dev] == ["validation 하나", "validation 둘"]
+    assert set(prepared.counts["by_origin"]) == {"some/topics/ynat/train", "some/topics/ynat/validation"}
+    assert prepare(tmp_path / "run", **settings).reused
+    prepared = prepare(tmp_path / "other", **{**settings, "dev": 1})  # asked for: drawn from train
+    assert (len(prepared.train), len(prepared.dev)) == (1, 1)

@@ -98,7 +98,10 @@ def _text(project: Any, root: Any) -> tuple[Any, str]:
         tokenizer = byte_tokenizer()
         name = "pico (bytes)" if name == "pico" else "bytes, for the files of mini are not here"
     else:
-        from tunesmith.model.load import find, read_tokenizer  # imports torch: only where a tokenizer must be found or converted
+        from tunesmith.model.load import (  # imports torch: only where a tokenizer must be found or converted
+            find,
+            read_tokenizer,
+        )
 
         tokenizer = read_tokenizer(find(str(here) if here.is_dir() else name))
     return Text(tokenizer, length=project.length, reasoning=project.reasoning), name

@@ -12,6 +12,7 @@ the whole file unreadable (another encoding, a quote that never closes) is raise
 import csv
 import datetime
 import decimal
+import io
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from tunesmith.core.errors import DataError, SettingError
 from tunesmith.core.names import unknown
@@ -480,12 +481,12 @@ def column_names(path: Path, cells: list[str], number: int) -> list[str]:
 def _parquet(path: Path) -> Iterator[tuple[int, Record]]:
     parquet = _needs("pyarrow.parquet", path)
     try:
-        file = parquet.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            for record in batch.to_pylist():
-                number += 1
-                yield number, {name: plain(value) for name, value in record.items()}
+        with _unpacked(path) as file:
+            number = 0
+            for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, {name: plain(value) for name, value in record.items()}
     except (OSError, ValueError) as error:  # pyarrow's own errors are both
         raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", fix="Copy or download it again.") from None
 
@@ -494,9 +495,11 @@ def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | N
     openpyxl = _needs("openpyxl", path)
     import zipfile
 
+    file = _unpacked(path)  # a file, not its path: openpyxl goes by the ending of a path
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+        file.close()
         raise DataError(f"{path} cannot be read as XLSX: {_first_line(error)}", fix="Save it again as .xlsx.") from None
     try:
         if sheet is not None and sheet not in book.sheetnames:
@@ -532,6 +535,7 @@ def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | N
             yield number, _row_of_cells(columns, cells)
     finally:
         book.close()
+        file.close()
 
 
 def _row_of_cells(columns: list[str], cells: list[str]) -> Record:
@@ -574,6 +578,18 @@ def plain(value: Any) -> Any:
     if type(value).__name__ in ("NaTType", "NAType"):
         return None
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    """The open file, or what a gzip file holds: tables are read from their end, which gzip cannot do."""
+    file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if not packed:
+        return file
+    file.close()
+    with opened(path) as unpacked:
+        return io.BytesIO(unpacked.read())
 
 
 def _needs(module: str, path: Path) -> Any:

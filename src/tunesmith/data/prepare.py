@@ -298,6 +298,9 @@ def _hash(reading: Reading) -> list[str]:
         if source.path is not None:
             hashes.append(f"{source.name} {hash_file(source.path)}")
             continue
+        if source.fingerprint is not None:
+            hashes.append(f"{source.name} {source.fingerprint}")
+            continue
         digest = hashlib.sha256()
         for number, record in source.records({}):
             digest.update(json.dumps([number, record], ensure_ascii=True, default=str).encode())

@@ -17,6 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,15 @@ class Counts:
 
 @dataclass
 class Source:
-    """One file (or hub split, or Python object): the name its rows' origins begin with, and what was recognised."""
+    """One file (or hub split, or Python object): the name its rows' origins begin with, and what was recognised.
+
+    fingerprint   tells this content from other content, where that is known without reading it all
+    """
 
     name: str
     records: Callable[[dict[str, Any]], Iterator[tuple[int | None, Record]]]
     path: Path | None = None
+    fingerprint: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     shape: Shape | None = None
 
@@ -427,15 +432,30 @@ def hub_splits(name: str, config: str | None) -> list[str]:
 
 
 def _hub_dataset(name: str, config: str | None, split: str | None) -> Any:
+    loaded = _loaded(name, config)
+    if split is None:
+        return loaded
+    if split not in loaded:
+        close = nearest(split, loaded)
+        told = name + (f" ({config})" if config else "")
+        raise DataError(
+            f"The hub's data set {told} has no split {split}. Splits: {', '.join(loaded)}.",
+            fix=f"Say which: data.split: {close[0] if close else next(iter(loaded))}",
+        )
+    return loaded[split]
+
+
+@lru_cache(maxsize=1)  # the rows lie in a memory-mapped file; what is kept is the opened file
+def _loaded(name: str, config: str | None) -> Any:
     try:
         import datasets
     except ImportError:
         raise DataError(
             f"The hub's data set {name} needs the package datasets, which is not installed.", fix='pip install "tunesmith[data]"'
         ) from None
-    told = f"{name}" + (f" ({config})" if config else "") + (f", split {split}" if split else "")
+    told = name + (f" ({config})" if config else "")
     try:
-        loaded = datasets.load_dataset(name, config)
+        return datasets.load_dataset(name, config)
     except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no such config, needs a script
         lines = [part for part in str(error).splitlines() if part.strip()]
         raise DataError(
@@ -443,15 +463,6 @@ def _hub_dataset(name: str, config: str | None, split: str | None) -> Any:
             wanted="A data set of the Hugging Face hub, or one in its cache when offline.",
             fix="\n".join(lines[1:3]) or f"Look at https://huggingface.co/datasets/{name} for its name, configs and splits.",
         ) from None
-    if split is None:
-        return loaded
-    if split not in loaded:
-        close = nearest(split, loaded)
-        raise DataError(
-            f"The hub's data set {told} does not exist. Splits: {', '.join(loaded)}.",
-            fix=f"Say which: data.split: {close[0] if close else next(iter(loaded))}",
-        )
-    return loaded[split]
 
 
 def _dataset_source(dataset: Any, name: str) -> Source:
@@ -470,7 +481,7 @@ def _dataset_source(dataset: Any, name: str) -> Source:
                     made[column] = word(made[column])
             yield number, made
 
-    return Source(name, rows)
+    return Source(name, rows, fingerprint=getattr(dataset, "_fingerprint", None))
 
 
 # --- one row

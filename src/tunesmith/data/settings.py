@@ -71,7 +71,7 @@ class DataSettings:
     """A column whose values get equal shares in all splits."""
 
     steps: tuple[Any, ...] = ()
-    """Data steps in their order, such as [dedup, {length: {most: 500}}]."""
+    """Data steps in their order, such as [dedup, {filter: {most: 500}}]."""
 
     seed: int | None = None
     """Decides the split. Null = the project's seed."""
@@ -79,8 +79,14 @@ class DataSettings:
     header: bool | None = None
     """Does the first line of a CSV or TSV name the columns? Null = recognised, and shown."""
 
+    delimiter: str | None = None
+    """What stands between the cells of a CSV or TSV. Null = recognised, and shown."""
+
+    sheet: str | None = None
+    """The sheet of an XLSX file. Null = the only one with rows."""
+
     encoding: str | None = None
-    """Encoding of text files, such as cp949. Null = UTF-8."""
+    """Encoding of text files, such as cp949; repair puts text right that was encoded twice. Null = UTF-8."""
 
     weight: str | None = None
     """A column with the weight of each row in training."""

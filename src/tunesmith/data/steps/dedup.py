@@ -3,6 +3,8 @@
     steps: [dedup]                       # whole rows: the same question with another answer stays
     steps: [{dedup: {part: prompt}}]     # the first answer to each question stays
 
+앞의 행과 같은 말을 하는 행을 뺍니다. 띄어쓰기와 대소문자만 다른 것도 같은 것으로 봅니다. part: prompt 이면 질문이 같은 행을 뺍니다.
+
 Memory: 8 bytes a row (64-bit hashes; among a million rows two different ones share a hash with odds of 1 to 37 million).
 """
 

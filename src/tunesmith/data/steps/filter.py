@@ -3,6 +3,8 @@
     steps: [{filter: {least: 10, most: 2000}}]                      # characters of prompt and answer together
     steps: [{filter: {languages: [korean], part: answer}}]
     steps: [{filter: {without: "https?://"}}]
+
+길이, 언어, 정규식으로 행을 거릅니다. 빠진 행은 이유와 함께 data/dropped.jsonl 에 남습니다.
 """
 
 import re

@@ -3,6 +3,8 @@
     steps: [normalize]                           # line ends, white space at the ends, control characters
     steps: [{normalize: {spaces: true, html: true, wide: true}}]
 
+글을 다듬습니다: 줄바꿈, 앞뒤 공백, 제어 문자, HTML 표기, 전각 문자. 자모가 풀어진 한글(NFD)은 읽을 때 이미 합쳐집니다.
+
 Text is in Unicode NFC already: reading does that. Nothing is dropped, unless no text is left.
 """
 
