@@ -9,6 +9,7 @@ Nothing heavy is imported here: a verb imports what it needs when it is called.
 
 import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -37,7 +38,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"tunesmith.api.{name}"), name)
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted([*globals(), *_functions()])
 
 

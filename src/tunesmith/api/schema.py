@@ -35,7 +35,7 @@ def _section(cls: Any, where: str) -> dict[str, Any]:
             schema = _section(section, dotted)
             bare = getattr(section, "bare", "")
             if bare:
-                schema = {"anyOf": [schema["properties"][bare], schema]}
+                schema = {"anyOf": [_properties(schema)[bare], schema]}
         elif hints[field.name] is Any:
             schema = {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]}  # data.path
         else:

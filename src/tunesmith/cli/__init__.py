@@ -8,6 +8,10 @@ Exit codes: 0 done, 1 our bug (traceback), 2 something we can explain, 130 stopp
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunesmith.core.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _explained(error: Exception) -> Exception | None:
+def _explained(error: Exception) -> "UserError | None":
     """Out of memory and a full disk, wherever they happen: nobody's bug."""
     from tunesmith.core.errors import SpaceError
     from tunesmith.core.files import explain_os_error

@@ -39,7 +39,7 @@ def fill(cls: type[T], raw: Any, where: str = "") -> T:
     if isinstance(raw, cls):
         return raw
     raw = as_section(cls, raw, where)
-    hints = _hints(cls)
+    hints = _hints(cast(Any, cls))
     known = [field for field in dataclasses.fields(cast(Any, cls)) if field.init]
     names = [field.name for field in known]
     for key in raw:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tunesmith.core import source
 from tunesmith.core.errors import ProjectError, SettingError
@@ -123,14 +123,14 @@ class Shelf:
     def load(self, name: str) -> type:
         """Import an item's class."""
         item = self.item(name)
-        loaded = getattr(import_module(item.module), item.class_name)
+        loaded: Any = getattr(import_module(item.module), item.class_name)
         if not is_dataclass(loaded):
             raise ProjectError(
                 f"{item.class_name} in {item.path} is no dataclass.",
                 wanted="Items are frozen dataclasses: their fields are their settings.",
                 fix="Put @dataclass(frozen=True) above the class.",
             )
-        return loaded
+        return cast(type, loaded)
 
     def spec(self, spec: Any, where: str = "") -> tuple[str, dict[str, Any]]:
         """A spec as name and settings, both checked against the source of the item, which is not run.
@@ -140,7 +140,7 @@ class Shelf:
         """
         spec = settle(spec) if isinstance(spec, Typed) else spec
         if isinstance(spec, str):
-            name, raw = spec, {}
+            name, raw = spec, cast(Any, {})
         elif isinstance(spec, Mapping) and len(spec) == 1:
             ((name, raw),) = spec.items()
         else:
