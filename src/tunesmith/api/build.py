@@ -124,6 +124,11 @@ def resolve_model(name: str, root: Path) -> str:
 def check_shape(objective: Any, prepared: Any, project: Project) -> None:
     """Refuse rows that the method cannot learn from, in words."""
     wanted, found = getattr(objective, "shape", "chat"), prepared.kind
+    if wanted == "chat" and found == "text+label":
+        raise DataError(
+            "the rows are texts with labels; this method learns from conversations",
+            fix="Say what is asked and answered, over your columns:  data.prompt='{{ text }}' data.answer='{{ label }}'",
+        )
     if wanted == "chat" and found == "text":
         raise DataError(
             "the rows are raw text; this method learns from conversations (instruction and answer, question and answer, messages)",
