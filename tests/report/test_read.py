@@ -50,7 +50,7 @@ def test_the_worst_rows_are_wrong_and_the_surest_come_first(tmp_path):
     made.dump_lines(tmp_path / "evals/test.jsonl", rows)
     (evaluation,) = read_run(tmp_path).evaluations
     assert [row["prompt"] for row in evaluation.worst] == [str(k) for k in range(1, 20, 2)]
-    assert (evaluation.num_rows, evaluation.tokens_per_answer, evaluation.seconds_per_answer) == (40, 10, 0.5)
+    assert (evaluation.num_rows, evaluation.tokens_written, evaluation.seconds_per_answer) == (40, 10, 0.5)
 
 
 def test_of_a_score_that_should_be_low_the_highest_are_worst(tmp_path):

@@ -118,6 +118,28 @@ def test_the_panel_is_judged_by_a_test_not_by_overlap():
     assert panel_of({"panel": [row(1.4, 1.8, 0.05, better="lower")]})[0]["outcome"] == "worse"
 
 
+def test_a_panel_that_declares_its_margin():
+    sides = {"before": {"value": 1.4}, "after": {"value": 1.42}, "better": "lower", "variant": "full"}
+    rows = [
+        {**sides, "task": t, "outcome": o, "kept": k}
+        for t, o, k in (("a", "worse", True), ("b", "worse", False), ("c", "not_told_apart", True))
+    ]
+    assert [row["outcome"] for row in panel_of({"panel": rows})] == ["worse_within", "worse", "kept"]
+    text = dict(comparison_verdict({"variants": BOTH, "panel": rows}, say, "en").points)["What got worse"]
+    assert text == "On 3 other tasks: b (full) got worse. A little worse, within the margin: a (full)."
+
+
+def test_the_best_must_beat_the_strongest_that_needs_no_training():
+    three = [*BOTH, variant("picked", "retrieval", 0.33)]
+    found = [test("picked", "tuned", 0.01), test("prompt", "tuned", 0.04)]
+    verdict = comparison_verdict({"metric": METRIC, "variants": three, "tests": found}, say, "en")
+    assert verdict.headline == "Nothing tried here is proved better than picked (33.0%)."
+    found[0] = test("picked", "tuned", 0.01, half=0.005)
+    verdict = comparison_verdict({"metric": METRIC, "variants": three, "tests": found}, say, "en")
+    assert verdict.headline == "tuned gets 34.0% of the test rows right. prompt got 30.0%."
+    assert "against picked, the best without training" in dict(verdict.points)["How it is proved"]
+
+
 def run_of(folder: Path, events: list[dict]):
     made.dump_lines(folder / "events.jsonl", events)
     return read_run(folder)

@@ -72,6 +72,13 @@ LABELS: dict[str, tuple[str, str]] = {
         "None of {n} other tasks is proved worse. A small loss may still hide in the intervals.",
         "다른 과제 {n}개 가운데 나빠졌다고 증명된 것은 없습니다. 작은 하락은 신뢰구간 안에 있을 수 있습니다.",
     ),
+    "worse_within": ("a little worse, within the margin", "조금 나쁨, 허용 한도 안"),
+    "kept": ("not worse", "나빠지지 않음"),
+    "worse_within_list": ("A little worse, within the margin: {list}.", "허용 한도 안에서 조금 나빠진 것: {list}."),
+    "strongest": ("{name}, the best without training", "훈련 없이 가장 나은 {name}"),
+    "valid": ("valid format {share}", "형식 맞음 {share}"),
+    "tokens_read": ("Tokens read", "읽는 토큰"),
+    "tokens_written": ("Tokens written", "쓰는 토큰"),
     "worse_unknown": (
         "No other task was measured, so what else changed is not known.",
         "다른 과제는 재지 않아, 그 밖에 무엇이 달라졌는지 알 수 없습니다.",

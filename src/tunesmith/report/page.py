@@ -11,12 +11,13 @@ report.json, what a comparison shows (everything but `variants` may be missing; 
      "model": {"name": "mini", "parameters": 8123456},
      "baseline": "name of a variant",                     without it: the first of kind prompt
      "variants": [{"name", "kind": prompt | examples | retrieval | lora | full | features | other,
-                   "score", "low", "high", "n", "tokens_per_answer", "seconds_per_answer",
-                   "trainable": weights trained, "minutes": of training, "note"}],
+                   "score", "low", "high", "n", "prompt_tokens_per_answer", "tokens_per_answer",
+                   "seconds_per_answer", "trainable": weights trained, "minutes": of training,
+                   "valid": share of answers in the format asked for, "note"}],
      "tests": [{"a", "b", "difference": score of b - score of a, "low", "high", "p", "n", "test": "McNemar",
                 "verdict": "better" | "worse" | "not told apart", or the sentence of stats.words}],
      "panel": [{"task", "metric", "variant", "unit", "better", "before": {"value", "low", "high", "n"}, "after": {...},
-                "low", "high": paired interval of after - before, "verdict"}],
+                "low", "high": paired interval of after - before, "outcome", "kept": inside a margin?}],
      "worst_rows": [{"prompt", "expected", "answer", "origin"}],
      "runs": {"LoRA": "lora", "Full tuning": "full"},     folders of runs, relative to report.json: their events give
                                                           the curves, their memory.json the memory; the first data
@@ -165,7 +166,7 @@ def render_run(run: Run, *, lang: str | None = None) -> str:
         *_section(say, "confusion", sections.confusion(run.evaluations, say)),
         *_section(say, "panel", sections.panel({"panel": _run_panel(run)}, say)),
         *_section(say, "samples", sections.samples(run, say)),
-        *_section(say, "settings", settings["hyper"], draw="values"),
+        *_section(say, "settings", settings["hyper"], draw="chosen"),
         *_section(say, "weights", sections.weights(run, say)),
         *_section(say, "batch", sections.batch(run, say, lang), draw="facts"),
         *_section(say, "memory", memory, help=_memory_help(memory)),
@@ -301,5 +302,5 @@ def _run_of(folder: Path, events: list[Any]) -> Run:
     empty: dict[str, Any] = {}
     return Run(
         folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={},
-        dropped={}, evaluations=[], memory=empty, parameters=None, explanation=None, rows=[], missing=[],
+        dropped={}, evaluations=[], memory=empty, parameters=None, chosen=empty, explanation=None, rows=[], missing=[],
     )  # fmt: skip

@@ -5,8 +5,8 @@
 
 Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl,
 data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json,
-parameters.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample, stopped,
-error and end; others are skipped.
+parameters.json, chosen.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample,
+stopped, error and end; others are skipped.
 """
 
 import heapq
@@ -33,8 +33,14 @@ class Evaluation:
     summary: Mapping[str, Any]
     worst: list[dict[str, Any]] = field(default_factory=list)
     num_rows: int = 0
-    tokens_per_answer: float | None = None
+    tokens_read: float | None = None
+    tokens_written: float | None = None
     seconds_per_answer: float | None = None
+
+    @property
+    def is_panel(self) -> bool:
+        """Is it of the other-task panel, not of the task itself?"""
+        return "panel_hash" in self.summary or "panel" in self.summary
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Run:
     evaluations: list[Evaluation]
     memory: Mapping[str, Any]
     parameters: Any
+    chosen: Mapping[str, Any]
     explanation: Any
     rows: list[dict[str, Any]]
     missing: list[str]
@@ -114,6 +121,7 @@ def read_run(folder: str | Path) -> Run:
         evaluations=list(read_evaluations(folder / "evals", missing)),
         memory=as_dict(read_json(folder / "memory.json", missing)),
         parameters=read_json(folder / "parameters.json", missing),
+        chosen=as_dict(read_json(folder / "chosen.json", missing)),
         explanation=read_json(folder / "explanation.json", missing),
         rows=rows,
         missing=missing,
@@ -133,7 +141,7 @@ def glance(folder: Path) -> dict[str, Any]:
     for path in sorted((folder / "evals").glob("*.json")):
         found = as_dict(read_json(path, problems))
         metric = main_metric(found)
-        if metric is not None and (score is None or path.stem == "test"):
+        if metric is not None and "panel_hash" not in found and (score is None or path.stem == "test"):
             value = summaries(found)[metric]
             score = {
                 "evaluation": path.stem,
@@ -302,42 +310,46 @@ def lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
 
 def read_evaluations(folder: Path, problems: list[str]) -> Iterator[Evaluation]:
     """Every evals/NAME.json, with what the rows beside it say."""
-    names = sorted(
-        {path.stem for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and path.name[0] != "."}
+    found = [path for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and path.name[0] != "."]
+    evaluations = [_read_evaluation(folder, name, problems) for name in sorted({path.stem for path in found})]
+    yield from sorted(evaluations, key=lambda each: (each.is_panel, each.name != "test", each.name != "dev"))
+
+
+def _read_evaluation(folder: Path, name: str, problems: list[str]) -> Evaluation:
+    summary = as_dict(read_json(folder / f"{name}.json", problems))
+    metric = main_metric(summary)
+    better = as_dict(summaries(summary).get(metric or "")).get("better", "higher")
+    total = 0
+    sums: dict[str, list[float]] = {"prompt_tokens": [], "tokens": [], "seconds": []}
+    worst: list[tuple[tuple[float, float], int, dict[str, Any]]] = []
+    for row in lines(folder / f"{name}.jsonl", problems):
+        total += 1
+        for key, values in sums.items():
+            if finite(row.get(key)):
+                values.append(row[key])
+        value = row_value(row, metric)
+        if value is None or (value >= 1 and better != "lower"):
+            continue
+        bad = -value if better != "lower" else value
+        heapq.heappush(worst, ((bad, confidence(row)), -total, row))
+        if len(worst) > WORST:
+            heapq.heappop(worst)
+    means = {key: sum(values) / len(values) if values else None for key, values in sums.items()}
+    per_answer = as_dict(summary.get("cost")).get("seconds_per_answer")  # of a batch: the cost, not the wait
+    return Evaluation(
+        name,
+        summary,
+        [row for _, _, row in sorted(worst, key=lambda item: item[:2], reverse=True)],
+        total,
+        means["prompt_tokens"],
+        means["tokens"],
+        per_answer if finite(per_answer) else means["seconds"],
     )
-    for name in names:
-        summary = as_dict(read_json(folder / f"{name}.json", problems))
-        metric = main_metric(summary)
-        better = as_dict(summaries(summary).get(metric or "")).get("better", "higher")
-        total, tokens, times = 0, [0.0, 0], [0.0, 0]
-        worst: list[tuple[tuple[float, float], int, dict[str, Any]]] = []
-        for row in lines(folder / f"{name}.jsonl", problems):
-            total += 1
-            for key, sums in (("tokens", tokens), ("seconds", times)):
-                value = row.get(key)
-                if finite(value):
-                    sums[0] += value
-                    sums[1] += 1
-            value = row_value(row, metric)
-            if value is None or (value >= 1 and better != "lower"):
-                continue
-            bad = -value if better != "lower" else value
-            heapq.heappush(worst, ((bad, confidence(row)), -total, row))
-            if len(worst) > WORST:
-                heapq.heappop(worst)
-        yield Evaluation(
-            name,
-            summary,
-            [row for _, _, row in sorted(worst, key=lambda item: item[:2], reverse=True)],
-            total,
-            tokens[0] / tokens[1] if tokens[1] else None,
-            times[0] / times[1] if times[1] else None,
-        )
 
 
 def summaries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The metrics of an evaluation: {"exact_match": {"value", "n", "low", "high", "better"}}."""
-    inner = evaluation.get("metrics") or evaluation.get("summaries") or evaluation
+    inner = evaluation.get("metrics") or evaluation
     if not isinstance(inner, Mapping):
         return {}
     return {str(k): dict(v) for k, v in inner.items() if isinstance(v, Mapping) and "value" in v}
@@ -350,7 +362,7 @@ def main_metric(evaluation: Mapping[str, Any]) -> str | None:
 
 def row_value(row: Mapping[str, Any], metric: str | None) -> float | None:
     """A row's value of a metric, as a number where it is one (True is 1)."""
-    values = next((row[key] for key in ("metrics", "values", "scores") if isinstance(row.get(key), Mapping)), row)
+    values = as_dict(row.get("metrics")) or row
     value = values.get(metric or "")
     if isinstance(value, bool):
         return float(value)

@@ -79,7 +79,7 @@ def ladder(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
     for v in variants:
         show = {"name": v["name"], "score": show_score(v["score"], share), "low": show_score(v.get("low"), share)}
         show |= {"high": show_score(v.get("high"), share), "n": formats.count(v.get("n"))}
-        color = KIND_COLORS.get(v["kind"], "c5")
+        color = color_of(v)
         rows.append(
             {
                 "name": v["name"],
@@ -89,7 +89,7 @@ def ladder(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
                 "interval": _interval_text(v.get("low"), v.get("high"), lambda x: show_score(x, share), say),
                 "n": say("num_rows", n=show["n"]) if finite(v.get("n")) else "",
                 "best": best is not None and v["name"] == best["name"] and len(variants) > 1,
-                "note": str(v.get("note") or ""),
+                "note": " · ".join(text for text in (str(v.get("note") or ""), _valid(v, say)) if text),
                 "picture": svg.interval(
                     [(v["score"], v.get("low"), v.get("high"), color, True)], marks, title=say("dot_says", **show)
                 ),
@@ -98,6 +98,10 @@ def ladder(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
     tick = _tick_percent if share else formats.compact
     scale = svg.axis(marks, tick, say("scale", low=tick(marks[0]), high=tick(marks[-1])))
     return {"rows": rows, "axis": scale, "metric": metric_name(report)}
+
+
+def _valid(variant: Mapping[str, Any], say: Say) -> str:
+    return say("valid", share=formats.percent(variant["valid"])) if finite(variant.get("valid")) else ""
 
 
 def tests(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | None:
@@ -148,46 +152,47 @@ def tests(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | No
 
 
 def cost(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | None:
-    """Tokens and seconds per answer, weights trained and training time of each variant."""
+    """Tokens and seconds per answer, weights trained and training time of each variant; columns nobody has are left out."""
     variants = variants_of(report)
-    keys = ("tokens_per_answer", "seconds_per_answer", "trainable", "minutes")
-    if not any(finite(v.get(key)) for v in variants for key in keys):
+    shown: dict[str, Callable[[Any], str]] = {
+        "prompt_tokens_per_answer": _mean_tokens,
+        "tokens_per_answer": _mean_tokens,
+        "seconds_per_answer": lambda value: formats.seconds(value, lang),
+        "trainable": lambda value: formats.parameters(value) if value else say("none_trained"),
+        "minutes": lambda value: formats.seconds(60 * value, lang) if value else say("none_trained"),
+    }
+    keys = [key for key in shown if any(finite(v.get(key)) for v in variants)]
+    if not keys:
         return None
-    most = {key: max([v[key] for v in variants if finite(v.get(key))], default=0) for key in keys[:2]}
+    if "prompt_tokens_per_answer" not in keys:  # then the tokens are all there are: not only the written ones
+        titles = {"tokens_per_answer": say("tokens_per_answer")}
+    else:
+        titles = {"prompt_tokens_per_answer": say("tokens_read"), "tokens_per_answer": say("tokens_written")}
+    titles |= {"seconds_per_answer": say("seconds_per_answer"), "trainable": say("trained_weights")}
+    titles |= {"minutes": say("training_time")}
     rows = []
     for v in variants:
-        tokens, took = v.get("tokens_per_answer"), v.get("seconds_per_answer")
-        color = KIND_COLORS.get(v["kind"], "c5")
-        tokens_text, time_text = (
-            formats.compact(
-                round(tokens, 1) if finite(tokens) and tokens < 100 else round(tokens) if finite(tokens) else None
-            ),
-            formats.seconds(took, lang),
-        )
-        rows.append(
-            {
-                "name": v["name"],
-                "tokens": tokens_text,
-                "tokens_bar": svg.bar(tokens / most["tokens_per_answer"], title=tokens_text, color=color)
-                if finite(tokens) and most["tokens_per_answer"] > 0
-                else "",
-                "seconds": time_text,
-                "seconds_bar": svg.bar(took / most["seconds_per_answer"], title=time_text, color=color)
-                if finite(took) and most["seconds_per_answer"] > 0
-                else "",
-                "trainable": formats.parameters(v["trainable"])
-                if v.get("trainable")
-                else say("none_trained")
-                if v.get("trainable") == 0
-                else formats.NOTHING,
-                "minutes": formats.seconds(60 * v["minutes"], lang)
-                if finite(v.get("minutes")) and v["minutes"] > 0
-                else say("none_trained")
-                if v.get("trainable") == 0
-                else formats.NOTHING,
-            }
-        )
-    return {"rows": rows}
+        cells = []
+        for key in keys:
+            value = v.get(key)
+            if key == "minutes" and value is None and v.get("trainable") == 0:
+                value = 0
+            text = shown[key](value) if finite(value) else formats.NOTHING
+            most = max(other[key] for other in variants if finite(other.get(key)))
+            barred = key in ("prompt_tokens_per_answer", "tokens_per_answer", "seconds_per_answer") and most > 0
+            picture = svg.bar(value / most, title=text, color=color_of(v)) if barred and finite(value) else ""
+            cells.append({"title": titles[key], "text": text, "bar": picture})
+        rows.append({"name": v["name"], "cells": cells})
+    return {"titles": [titles[key] for key in keys], "rows": rows}
+
+
+def _mean_tokens(value: float) -> str:
+    return formats.compact(round(value, 1) if value < 100 else round(value))
+
+
+def color_of(variant: Mapping[str, Any]) -> str:
+    """The colour of a variant, by its kind."""
+    return KIND_COLORS.get(str(variant.get("kind")), "c6")
 
 
 def panel(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
@@ -216,7 +221,7 @@ def panel(report: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
             rows = []
             for row in part:
                 before, after = row["before"], row["after"]
-                color = {"better": "good", "worse": "bad", "not_told_apart": "c0"}[row["outcome"]]
+                color = {"better": "good", "worse": "bad"}.get(row["outcome"], "c0")
                 texts = [show_score(side["value"], share) for side in (before, after)]
                 name = row["task"]
                 n = next((side["n"] for side in (after, before) if finite(side.get("n"))), row.get("n"))
@@ -252,7 +257,7 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
     """Every metric of every evaluation of a run; shares on one scale, the others as figures."""
     rows: list[dict[str, Any]] = []
     for evaluation in evaluations:
-        for metric, found in summaries(evaluation.summary).items():
+        for metric, found in {} if evaluation.is_panel else summaries(evaluation.summary).items():
             value, low, high = found.get("value"), found.get("low"), found.get("high")
             share = found.get("better", "higher") == "higher" and all(
                 0 <= x <= 1 for x in (value, low, high) if finite(x)
@@ -308,13 +313,12 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
         "speeds": [
             {
                 "name": e.name,
-                "tokens": formats.compact(round(e.tokens_per_answer, 1))
-                if e.tokens_per_answer is not None
-                else formats.NOTHING,
+                "read": _mean_tokens(e.tokens_read) if e.tokens_read is not None else formats.NOTHING,
+                "written": _mean_tokens(e.tokens_written) if e.tokens_written is not None else formats.NOTHING,
                 "seconds": formats.seconds(e.seconds_per_answer, lang),
             }
             for e in evaluations
-            if e.tokens_per_answer is not None or e.seconds_per_answer is not None
+            if not e.is_panel and (e.tokens_written is not None or e.seconds_per_answer is not None)
         ],
     }
 
@@ -851,11 +855,24 @@ HYPER = ("train", "method", "adapter", "precision", "length", "too_long", "reaso
 
 
 def settings(run: Run) -> dict[str, Any] | None:
-    """Hyperparameters (the manifest's, else what of the project file steers training), and all other values."""
-    given = as_dict(run.manifest.get("hyperparameters"))
-    project = dict(run.project)
-    hyper = flatten(given) if given else flatten({key: project[key] for key in HYPER if key in project})
-    rest = flatten(project) if given else flatten({key: value for key, value in project.items() if key not in HYPER})
+    """Hyperparameters as (name, value, why), and all other values as (name, value).
+
+    The hyperparameters are the manifest's, else what of the project file steers training; values that nobody gave and the
+    reasons for them come from chosen.json.
+    """
+    given, project = as_dict(run.manifest.get("hyperparameters")), dict(run.project)
+    if not given:
+        given = {key: project[key] for key in HYPER if key in project}
+    why = as_dict(run.chosen.get("why"))
+    pairs = {name.removeprefix("train."): value for name, value in flatten(given)}
+    for name, value in run.chosen.items():
+        if name != "why" and pairs.get(name, formats.NOTHING) == formats.NOTHING:
+            pairs[name] = _plain(value)
+    hyper = [
+        (name, value, str(why[name]) if name in why and why[name] != f"train.{name}" else "")
+        for name, value in pairs.items()
+    ]
+    rest = flatten({key: value for key, value in project.items() if key not in HYPER})
     return {"hyper": hyper, "rest": rest} if hyper or rest else None
 
 
@@ -1061,6 +1078,8 @@ def samples(run: Run, say: Say) -> list[dict[str, Any]] | None:
 def figures(explanation: Any, lang: str) -> list[tuple[str, str]] | None:
     """The method's own words about its figures: {name: text} or {name: {"en", "ko"}} or [{"name", "text"}]."""
     pairs: list[tuple[str, str]] = []
+    if isinstance(explanation, Mapping) and isinstance(explanation.get("figures"), Mapping):
+        explanation = explanation["figures"]
     if isinstance(explanation, Mapping):
         for name, text in explanation.items():
             if isinstance(text, Mapping):

@@ -150,6 +150,20 @@ def pair_test(tests: Sequence[Paired], a: str, b: str) -> Paired | None:
     return None
 
 
+def rival_of(
+    report: Mapping[str, Any], base: dict[str, Any], best: dict[str, Any], tests: Sequence[Paired]
+) -> tuple[dict[str, Any], Paired | None]:
+    """What the best has to beat, and the test of it: the best variant without training where such a test was made, else the base."""
+    sign = -1 if as_dict(report.get("metric")).get("better") == "lower" else 1
+    others = [v for v in variants_of(report) if finite(v.get("score")) and v["name"] != best["name"]]
+    untrained = [v for v in others if v["kind"] in UNTRAINED or v["name"] == base["name"]]
+    for variant in sorted(untrained, key=lambda v: -sign * v["score"]):
+        test = pair_test(tests, variant["name"], best["name"])
+        if test is not None:
+            return variant, test
+    return base, None
+
+
 def comparison_verdict(report: Mapping[str, Any], say: Say, lang: str) -> Verdict:
     """The verdict over a report.json."""
     share, base, best = is_share(report), baseline_of(report), best_of(report)
@@ -161,19 +175,20 @@ def comparison_verdict(report: Mapping[str, Any], say: Say, lang: str) -> Verdic
     if base["name"] == best["name"] and len(variants_of(report)) == 1:
         return Verdict(say("one_variant", **shown), ())
     tests = paired_tests(report)
-    proof = pair_test(tests, base["name"], best["name"])
+    rival, proof = rival_of(report, base, best, tests)
     fixed = proof is not None and proof.outcome == "better"
     if fixed:
         headline = say("fixed_right" if metric in RIGHT and share else "fixed_score", **shown)
     elif proof is None and base["name"] != best["name"]:
         headline = say("untested", **shown)
     else:
-        headline = say("nothing_better", **shown)
+        against = {"base": rival["name"], "base_score": show_score(rival["score"], share)}
+        headline = say("nothing_better", **{**shown, **against})
     points = [_failed(report, base, best, fixed, share, say)]
     if fixed:
         points.append(_fixed(report, best, tests, share, lang, say))
     if base["name"] != best["name"]:
-        points.append(_proof(base, proof, share, lang, say))
+        points.append(_proof(base, rival, proof, share, lang, say))
     points.append(_worse(report, say))
     return Verdict(headline, tuple(points), "good" if fixed else "plain")
 
@@ -221,7 +236,7 @@ def _fixed(
     return say("what_fixed"), " ".join(text)
 
 
-def _proof(base: dict, proof: Paired | None, share: bool, lang: str, say: Say) -> tuple[str, str]:
+def _proof(base: dict, rival: dict, proof: Paired | None, share: bool, lang: str, say: Say) -> tuple[str, str]:
     if proof is None:
         return say("how_proved"), say("proof_none", base=base["name"])
     return say("how_proved"), say(
@@ -229,7 +244,7 @@ def _proof(base: dict, proof: Paired | None, share: bool, lang: str, say: Say) -
         test=proof.test or say("paired_test"),
         n=formats.count(proof.n if proof.n is not None else base.get("n")),
         difference=show_difference(proof.difference, share, lang),
-        base=base["name"],
+        base=rival["name"] if rival["name"] == base["name"] else say("strongest", name=rival["name"]),
         low=difference_figure(proof.low, share),
         high=difference_figure(proof.high, share),
         p=formats.p_value(proof.p),
@@ -237,9 +252,11 @@ def _proof(base: dict, proof: Paired | None, share: bool, lang: str, say: Say) -
 
 
 def panel_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The other tasks, each with its outcome: worse | better | not_told_apart by its paired interval, else its
-    verdict, else
-    a test of the two values with their intervals."""
+    """The other tasks, each with its outcome: worse | worse_within | better | kept | not_told_apart.
+
+    By what the panel says itself, else its paired interval, else a test of the two values with their intervals. With
+    "kept" (is the whole interval inside a margin declared before?) a small loss and a proof of no loss have names too.
+    """
     found = []
     for row in report.get("panel") or []:
         if not isinstance(row, Mapping):
@@ -247,32 +264,46 @@ def panel_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         before, after = as_dict(row.get("before")), as_dict(row.get("after"))
         if not (finite(before.get("value")) and finite(after.get("value"))):
             continue
-        lower = row.get("better") == "lower"
-        words = str(row.get("verdict") or "").lower()
-        difference = after["value"] - before["value"]
-        if finite(row.get("low")) and finite(row.get("high")):  # paired interval of after - before
-            apart = row["low"] > 0 or row["high"] < 0
-        elif words:
-            apart = "not told apart" not in words
-        elif all(finite(side.get(key)) for side in (before, after) for key in ("low", "high")):
-            # not paired, so wider than need be; overlapping intervals alone would not be a test
-            error = math.hypot(before["high"] - before["low"], after["high"] - after["low"]) / 2
-            apart = abs(difference) > error
-        else:
-            apart = False
-        good = (difference < 0) if lower else (difference > 0)
-        outcome = "not_told_apart" if not apart or not difference else "better" if good else "worse"
+        outcome = row.get("outcome")
+        if outcome not in ("better", "worse", "not_told_apart"):
+            outcome = _outcome_of(row, before, after)
+        if row.get("kept") is True:
+            outcome = {"worse": "worse_within", "not_told_apart": "kept"}.get(outcome, outcome)
         found.append({**row, "task": str(row.get("task", "?")), "before": before, "after": after, "outcome": outcome})
     return found
+
+
+def _outcome_of(row: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    difference = after["value"] - before["value"]
+    if finite(row.get("low")) and finite(row.get("high")):  # paired interval of after - before
+        apart = row["low"] > 0 or row["high"] < 0
+    elif all(finite(side.get(key)) for side in (before, after) for key in ("low", "high")):
+        # not paired, so wider than need be; overlapping intervals alone would not be a test
+        error = math.hypot(before["high"] - before["low"], after["high"] - after["low"]) / 2
+        apart = abs(difference) > error
+    else:
+        apart = False
+    if not apart or not difference:
+        return "not_told_apart"
+    return "better" if (difference < 0) == (row.get("better") == "lower") else "worse"
 
 
 def _worse(report: Mapping[str, Any], say: Say) -> tuple[str, str]:
     panel = panel_of(report)
     if not panel:
         return say("what_worse"), say("worse_unknown")
-    worse = list(dict.fromkeys(row["task"] for row in panel if row["outcome"] == "worse"))
+
+    def named(outcome: str) -> str:
+        rows = [row for row in panel if row["outcome"] == outcome]
+        return ", ".join(
+            dict.fromkeys(row["task"] + (f" ({row['variant']})" if row.get("variant") else "") for row in rows)
+        )
+
     n = formats.count(len({row["task"] for row in panel}))
-    return say("what_worse"), say("worse_list", n=n, list=", ".join(worse)) if worse else say("worse_none", n=n)
+    text = say("worse_list", n=n, list=named("worse")) if named("worse") else say("worse_none", n=n)
+    if named("worse_within"):
+        text += " " + say("worse_within_list", list=named("worse_within"))
+    return say("what_worse"), text
 
 
 def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
