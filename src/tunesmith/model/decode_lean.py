@@ -4,8 +4,8 @@
     decoder = LeanDecoder(net, prefix=[5, 6], longest_prompt=20)
     logits = decoder.join([[7, 8], [9]]);  logits = decoder.step(tokens)
 
-It walks over the model's own modules and reads their weights; nothing is copied but, in small models, the projections that
-read the same input, laid next to each other once. A projection that is not a plain Linear (an adapted one) is called as it
+It walks over the model's own modules and reads their weights; in small fp32 models on a CPU it lays them out a second time
+for each call, in an order that is faster to read. A projection that is not a plain Linear (an adapted one) is called as it
 is. That the parts mean here what they mean in Llama is proved by the caller, by comparing logits (generate.open_decoder).
 
 Cache: (layers, rows, keys then values, columns, head_dim), all rows write the same column in a step, and a row that joins
@@ -13,6 +13,7 @@ late is put so that its prompt ends at that column; what lies left of a row's st
 once, (layers, 2, kv_heads, prefix, head_dim); a query meets prefix and own part in one softmax.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-_FUSE_BELOW = 512 << 20  # bytes of projections that may be copied next to each other
+_COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
+_WORTH_COPYING = 24  # steps after which that pays
 _ROOM = 128  # columns the cache grows by, at least
 _READ_AT_ONCE = 8192  # tokens of prompts read in one pass
 
@@ -30,15 +32,12 @@ Apply = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class _Layer:
-    """What one decoder layer does, as functions from (tokens, features) to (tokens, features)."""
+    """What one decoder layer does, as functions of tensors (tokens, features)."""
 
-    norm_in: Apply
-    qkv: Apply
+    qkv: Apply  # hidden -> queries, keys and values side by side
     norm_q: Apply | None
     norm_k: Apply | None
-    out: Apply
-    norm_mid: Apply
-    mlp: Apply
+    rest: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (hidden, attended) -> hidden
 
 
 def why_not(net: nn.Module, *, longest: int) -> str:
@@ -75,7 +74,10 @@ def why_not(net: nn.Module, *, longest: int) -> str:
 class LeanDecoder:
     """A Decoder (see decode_whole). `longest_prompt`: tokens of the longest prompt that will join, prefix not counted."""
 
-    def __init__(self, net: nn.Module, prefix: Sequence[int] = (), *, longest_prompt: int) -> None:
+    def __init__(
+        self, net: nn.Module, prefix: Sequence[int] = (), *, longest_prompt: int, num_steps: int = 1 << 20
+    ) -> None:
+        """`num_steps`: about how many steps there will be; for few of them weights are not rearranged."""
         body: Any = net.model
         self.net, self.body, self.room = net, body, longest_prompt
         attention = body.layers[0].self_attn
@@ -86,14 +88,16 @@ class LeanDecoder:
         self.num_q = self.kv_heads * self.group
         weight = body.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
-        bytes_fused = sum(
-            p.numel() * p.element_size()
-            for n, p in body.layers.named_parameters()
-            if "o_proj" not in n and "down" not in n
-        )
-        self.layers = [_read_layer(layer, bytes_fused <= _FUSE_BELOW) for layer in body.layers]
-        self.norm, self.head = _norm(body.norm), _linear(net.lm_head)
-        self.cos = self.sin = torch.empty(0)
+        store = _store(net) if num_steps >= _WORTH_COPYING else None
+        self.layers = [_read_layer(layer, store, number) for number, layer in enumerate(body.layers)]
+        self.head = _normed(
+            body.norm, [net.lm_head], None, "head"
+        )  # wide: laying it out anew takes longer than it saves
+        embed = body.embed_tokens
+        self.embed: Apply = (lambda ids: F.embedding(ids, weight)) if _plain(embed, nn.Embedding) else embed
+        kinds = [0] * (self.num_q + self.kv_heads) + [1] * self.kv_heads
+        self.kinds = torch.tensor([*kinds, *(kind + 2 for kind in kinds)], device=self.device)
+        self.turns = torch.empty(0)
         self._tables(256)
         self.num_rows, self.column = 0, longest_prompt  # the next token is written to this column
         self.starts: list[int] = []  # first column of each row
@@ -158,7 +162,7 @@ class LeanDecoder:
         self.position += 1
         self.longest += 1
         self.column += 1
-        return self.head(self.norm(hidden))
+        return self.head(hidden)
 
     def keep(self, rows: Sequence[int]) -> None:
         """See Decoder.keep. Only rows whose number changes are moved."""
@@ -182,22 +186,16 @@ class LeanDecoder:
 
         attend(layer, qkv) gets queries, keys and values (tokens, heads, head_dim), rotated, and gives back (tokens, ...).
         """
-        hidden = self.body.embed_tokens(ids)
-        cos, sin = self.cos[positions], self.sin[positions]  # (tokens, 2, head_dim): for queries and keys, for values
-        shape = (self.num_q + self.kv_heads, self.kv_heads)
-        tokens, heads, half = len(ids), sum(shape), self.head_dim // 2
-        cos, sin = (
-            torch.cat([t[:, :1].expand(-1, shape[0], -1), t[:, 1:].expand(-1, shape[1], -1)], 1) for t in (cos, sin)
-        )
-        num_q, num_qk = self.num_q, shape[0]
+        hidden = self.embed(ids)
+        heads, num_q, half = len(self.kinds) // 2, self.num_q, self.head_dim // 2
+        cos, sin = self.turns[positions].index_select(1, self.kinds).split(heads, 1)  # (tokens, heads, head_dim)
         for number, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.norm_in(hidden)).view(tokens, heads, self.head_dim)
+            qkv = layer.qkv(hidden).view(-1, heads, self.head_dim)
             if layer.norm_q is not None and layer.norm_k is not None:
-                parts = qkv.split((num_q, num_qk - num_q, heads - num_qk), 1)
-                qkv = torch.cat([layer.norm_q(parts[0]), layer.norm_k(parts[1]), parts[2]], 1)
+                q, k, v = qkv.split((num_q, self.kv_heads, self.kv_heads), 1)
+                qkv = torch.cat([layer.norm_q(q), layer.norm_k(k), v], 1)
             qkv = torch.addcmul(qkv * cos, qkv.roll(half, -1), sin)
-            hidden = hidden + layer.out(attend(number, qkv).reshape(tokens, -1))
-            hidden = hidden + layer.mlp(layer.norm_mid(hidden))
+            hidden = layer.rest(hidden, attend(number, qkv).reshape(len(ids), -1))
         return hidden
 
     def _read(self, prompts: Sequence[tuple[int, ...]], slots: dict[tuple[int, ...], list[int]]) -> torch.Tensor:
@@ -236,7 +234,7 @@ class LeanDecoder:
 
         hidden = self._walk(ids, positions, attend)
         ends = torch.tensor([len(prompt) for prompt in prompts], device=self.device).cumsum(0) - 1
-        return self.head(self.norm(hidden[ends]))
+        return self.head(hidden[ends])
 
     def _read_prefix(self, prefix: list[int]) -> None:
         length = len(prefix)
@@ -288,16 +286,17 @@ class LeanDecoder:
         self._measure()
 
     def _tables(self, positions: int) -> None:
-        """Rotary tables for so many positions: (positions, 2, head_dim), index 1 is the identity that values get."""
-        if positions <= len(self.cos):
+        """Rotary tables for so many positions: (positions, 4, head_dim).
+
+        0 and 2 are cosine and signed sine for queries and keys, 1 and 3 turn by nothing, for values.
+        """
+        if positions <= len(self.turns):
             return
-        size = max(positions, 2 * len(self.cos))
-        like = torch.empty(1, **self._like)
-        cos, sin = self.body.rotary_emb(like, torch.arange(size, device=self.device)[None])
+        size = max(positions, 2 * len(self.turns))
+        cos, sin = self.body.rotary_emb(torch.empty(1, **self._like), torch.arange(size, device=self.device)[None])
         half = self.head_dim // 2
         signed = torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
-        self.cos = torch.stack([cos[0], torch.ones_like(cos[0])], 1)
-        self.sin = torch.stack([signed, torch.zeros_like(signed)], 1)
+        self.turns = torch.stack([cos[0], torch.ones_like(signed), signed, torch.zeros_like(signed)], 1)
 
 
 def _attend_both(
@@ -345,27 +344,87 @@ def _portions(prompts: list[tuple[int, ...]], limit: int) -> list[list[tuple[int
 # -- modules into functions -------------------------------------------------------------------------------------
 
 
-def _read_layer(layer: Any, fuse: bool) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    act: Apply = (
-        F.silu if isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" else mlp.act_fn
-    )
-    gate_up, down = _linears([mlp.gate_proj, mlp.up_proj], fuse), _linear(mlp.down_proj)
+# A place for rearranged weights, kept with the network: the first touch of fresh memory costs more than the copy.
+_stores: "weakref.WeakKeyDictionary[nn.Module, dict[str, torch.Tensor]]" = weakref.WeakKeyDictionary()
 
-    def feed_forward(x: torch.Tensor) -> torch.Tensor:
-        gate, up = gate_up(x).chunk(2, -1)
-        return down(act(gate) * up)
+
+def _store(net: nn.Module) -> dict[str, torch.Tensor] | None:
+    """Where to lay out weights anew; None where that brings nothing or takes too much memory."""
+    weights = list(net.parameters())
+    small = sum(weight.numel() * weight.element_size() for weight in weights) <= _COPY_BELOW
+    if not small or any(weight.dtype != torch.float32 or weight.device.type != "cpu" for weight in weights):
+        return None
+    return _stores.setdefault(net, {})
+
+
+def _read_layer(layer: Any, store: dict[str, torch.Tensor] | None, number: int) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    act: Apply = mlp.act_fn
+    if isinstance(act, nn.SiLU) or type(act).__name__ == "SiLUActivation":
+        act = F.silu
+    qkv = _normed(layer.input_layernorm, [attention.q_proj, attention.k_proj, attention.v_proj], store, f"qkv{number}")
+    gate_up = _normed(layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj], store, f"gate_up{number}")
+    out, down = _added(attention.o_proj, store, f"out{number}"), _added(mlp.down_proj, store, f"down{number}")
+
+    def rest(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        hidden = out(hidden, attended)
+        gate, up = gate_up(hidden).chunk(2, -1)
+        return down(hidden, act(gate) * up)
 
     norm_q, norm_k = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
     return _Layer(
-        norm_in=_norm(layer.input_layernorm),
-        qkv=_linears([attention.q_proj, attention.k_proj, attention.v_proj], fuse),
+        qkv=qkv,
         norm_q=None if norm_q is None else _norm(norm_q),
         norm_k=None if norm_k is None else _norm(norm_k),
-        out=_linear(attention.o_proj),
-        norm_mid=_norm(layer.post_attention_layernorm),
-        mlp=feed_forward,
+        rest=rest,
     )
+
+
+def _normed(norm: Any, modules: list[Any], store: dict[str, torch.Tensor] | None, name: str) -> Apply:
+    """Norm, then projections of it side by side: (tokens, in) -> (tokens, sum of out).
+
+    With a store the weights are laid next to each other, (in, out) in memory, which a product with few rows reads faster,
+    and the norm's gain and its division by sqrt(features) are multiplied into them.
+    """
+    if store is None or not _plain_norm(norm) or not all(_plain(module, nn.Linear) for module in modules):
+        normed, parts = _norm(norm), [_linear(module) for module in modules]
+        if len(parts) == 1:
+            return lambda x: parts[0](normed(x))
+
+        def apart(x: torch.Tensor) -> torch.Tensor:
+            x = normed(x)
+            return torch.cat([part(x) for part in parts], -1)
+
+        return apart
+    features = modules[0].in_features
+    weight = _transposed([module.weight for module in modules], store, name)
+    weight.mul_((norm.weight * features**0.5)[:, None])
+    floor = torch.tensor((features * norm.variance_epsilon) ** 0.5)
+    # x / sqrt(mean(x^2) + eps) = sqrt(features) * x / hypot(|x|, sqrt(features * eps))
+    if all(module.bias is None for module in modules):
+        return lambda x: (x / torch.hypot(torch.linalg.vector_norm(x, 2, -1, True), floor)).mm(weight)
+    bias = torch.cat([torch.zeros(m.out_features) if m.bias is None else m.bias for m in modules])
+    return lambda x: torch.addmm(bias, x / torch.hypot(torch.linalg.vector_norm(x, 2, -1, True), floor), weight)
+
+
+def _added(
+    module: Any, store: dict[str, torch.Tensor] | None, name: str
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """(hidden, x) -> hidden + module(x)."""
+    if store is None or not _plain(module, nn.Linear) or module.bias is not None:
+        apply = _linear(module)
+        return lambda hidden, x: hidden + apply(x)
+    weight = _transposed([module.weight], store, name)
+    return lambda hidden, x: torch.addmm(hidden, x, weight)
+
+
+def _transposed(weights: list[torch.Tensor], store: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """Weights (out, in) side by side as (in, sum of out), in the store's memory."""
+    together = weights[0] if len(weights) == 1 else torch.cat(weights)
+    place = store.get(name)
+    if place is None or place.shape != together.shape[::-1]:
+        place = store[name] = torch.empty(together.shape[1], together.shape[0])
+    return place.copy_(together.t())
 
 
 def _linear(module: nn.Module) -> Apply:
@@ -375,25 +434,17 @@ def _linear(module: nn.Module) -> Apply:
     return lambda x: F.linear(x, weight, bias)
 
 
-def _linears(modules: list[Any], fuse: bool) -> Apply:
-    """Several projections of one input, their outputs side by side."""
-    plain = all(_plain(module, nn.Linear) for module in modules)
-    biased = [module.bias is not None for module in modules] if plain else []
-    if not plain or not fuse or any(biased) != all(biased):
-        parts = [_linear(module) for module in modules]
-        return lambda x: torch.cat([part(x) for part in parts], -1)
-    weight = torch.cat([module.weight for module in modules])
-    bias = torch.cat([module.bias for module in modules]) if all(biased) else None
-    return lambda x: F.linear(x, weight, bias)
-
-
 def _norm(module: Any) -> Apply:
     """Root-mean-square norm as one call; anything else is called as it is."""
-    if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon") or _hooked(module):
+    if not _plain_norm(module):
         return module
     weight, eps = module.weight, module.variance_epsilon
     shape = tuple(weight.shape)
     return lambda x: F.rms_norm(x, shape, weight, eps)
+
+
+def _plain_norm(module: Any) -> bool:
+    return type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon") and not _hooked(module)
 
 
 def _plain(module: nn.Module, kind: type) -> bool:

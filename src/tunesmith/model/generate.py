@@ -119,7 +119,8 @@ def generate(
     try:
         with torch.inference_mode():
             longest = len(prompts[queue[0]])
-            decoder = open_decoder(net, list(prompts[0][:shared]), longest, longest + max_tokens, path)
+            steps = max_tokens * -(-len(prompts) // batch)
+            decoder = open_decoder(net, list(prompts[0][:shared]), longest, longest + max_tokens, steps, path)
             device = next(net.parameters()).device
             logits = torch.empty(0)
             while queue or rows:
@@ -149,6 +150,7 @@ def generate(
                 if counts is not None:
                     counts.scatter_add_(1, tokens[:, None], torch.ones_like(tokens, dtype=counts.dtype)[:, None])
                 staying: list[int] = []
+                # one transfer, as a GPU wants it
                 chosen, own, drawn = torch.stack([tokens.double(), logprobs.double(), sampled.double()]).tolist()
                 for number, row in enumerate(rows):
                     if math.isnan(own[number]):
@@ -182,15 +184,18 @@ def generate(
     return [answer for answer in answers if answer is not None]
 
 
-def open_decoder(net: nn.Module, prefix: list[int], longest_prompt: int, longest: int, path: str = "auto") -> Decoder:
+def open_decoder(
+    net: nn.Module, prefix: list[int], longest_prompt: int, longest: int, steps: int, path: str = "auto"
+) -> Decoder:
     """The fastest decoder that agrees with the model's own forward on a few tokens; proved once for each network.
 
-    prefix is read once for all rows; longest_prompt counts it; longest is the longest text there will be.
+    prefix is read once for all rows; longest_prompt counts it; longest is the longest text there will be; steps says
+    about how many steps it will take.
     """
     own = longest_prompt - len(prefix)
     if path == "auto":
         path = proved_path(net, longest)
-    return _build(path, net, prefix, own)
+    return _build(path, net, prefix, own, steps)
 
 
 def proved_path(net: nn.Module, longest: int) -> str:
@@ -214,9 +219,9 @@ def context_length(net: nn.Module) -> int | None:
     return None
 
 
-def _build(path: str, net: nn.Module, prefix: list[int], longest_prompt: int) -> Decoder:
+def _build(path: str, net: nn.Module, prefix: list[int], longest_prompt: int, steps: int) -> Decoder:
     if path == "lean":
-        return LeanDecoder(net, prefix, longest_prompt=longest_prompt)
+        return LeanDecoder(net, prefix, longest_prompt=longest_prompt, num_steps=steps)
     if path == "whole":
         return WholeDecoder(net, prefix)
     return GeneralDecoder(net, prefix, merge=path == "merged")
@@ -240,7 +245,7 @@ def _agrees(path: str, net: nn.Module) -> bool:
 
     wanted = play(WholeDecoder(net, ids[:3]))
     try:
-        found = play(_build(path, net, ids[:3], 6))
+        found = play(_build(path, net, ids[:3], 6, 1 << 20))
     except (RuntimeError, TypeError, AttributeError, ValueError, NotImplementedError, LookupError, AssertionError):
         return False  # this network's parts or cache are not what the path takes them for: the next path is tried
     if found.shape != wanted.shape:
