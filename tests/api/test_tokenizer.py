@@ -34,6 +34,15 @@ def test_chats_are_read_message_by_message_and_small_corpora_say_what_was_measur
     assert result["texts"] == 2 and result["measured_on"].startswith("the training texts")
 
 
+def test_rows_that_cannot_be_used(tmp_path):
+    good = [json.dumps({"text": f"카드 {i}가 아직 오지 않았어요."}, ensure_ascii=False) for i in range(30)]
+    (tmp_path / "news.jsonl").write_text("\n".join([*good, '{"text": 3}', "{"]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"2 of 32 rows cannot be used[\s\S]*bad_rows=drop"):
+        tokenizer(str(tmp_path / "news.jsonl"), vocab=300, out=str(tmp_path / "made"))
+    result = tokenizer(str(tmp_path / "news.jsonl"), vocab=300, out=str(tmp_path / "made"), bad_rows="drop")
+    assert (result["texts"], result["rows_dropped"]) == (30, 2) and "2 rows could not be used" in result.text
+
+
 def test_mistakes(corpus, tmp_path):
     with pytest.raises(DataError, match="No corpus is given"):
         tokenizer()

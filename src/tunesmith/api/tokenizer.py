@@ -15,19 +15,24 @@ def tokenizer(
     vocab: int = 8000,
     out: str = "tokenizer",
     text: str | None = None,
+    encoding: str | None = None,
+    bad_rows: Literal["error", "drop"] = "error",
 ) -> Result:
     """Train a tokenizer on a corpus and show how well it fits Korean and English.
 
-    corpus  files or folders of text: .txt, .jsonl (.gz), .csv, ... ; of chats, every message is read
-    kind    bpe or unigram (on bytes: any text round-trips), or wordpiece (as in BERT, with unknown letters)
-    vocab   number of tokens, 32 control tokens included
-    out     folder to write; transformers' AutoTokenizer reads it too
-    text    the column that holds the text, where it has another name
+    corpus    files or folders of text: .txt, .jsonl (.gz), .csv, ... ; of chats, every message is read
+    kind      bpe or unigram (on bytes: any text round-trips), or wordpiece (as in BERT, with unknown letters)
+    vocab     number of tokens, 32 control tokens included
+    out       folder to write; transformers' AutoTokenizer reads it too
+    text      the column that holds the text, where it has another name
+    encoding  of the files (cp949, ...); repair puts right what was encoded twice
+    bad_rows  error, or drop to go on without rows that cannot be used
 
     One text in twenty is kept out of training and measured: tokens per word, bytes per token.
 
     Example: tunesmith tokenizer news.jsonl.gz blogs/ kind=bpe vocab=8000 out=my-tokenizer
     """
+    import re
     from pathlib import Path
 
     from tunesmith.core.errors import DataError, SettingError
@@ -41,9 +46,13 @@ def tokenizer(
     if (folder / "tokenizer.json").exists():
         raise SettingError(f"{folder} already holds a tokenizer.", fix="Choose another folder: out=...")
     columns = {"text": text} if text else None
-    reading = read(list(corpus), columns=columns, need_answer=False)
+    reading = read(list(corpus), columns=columns, need_answer=False, encoding=encoding, bad_rows=bad_rows)
     split = _Split(_texts(reading))
-    made = train_tokenizer(split, kind=kind, vocab=vocab)
+    try:
+        made = train_tokenizer(split, kind=kind, vocab=vocab)
+    except DataError as error:  # of the reader, whose advice is written for a project file
+        here = re.sub(r"data\.(\w+): (\w[\w-]*)", r"\1=\2", error.fix)
+        raise DataError(error.found, wanted=error.wanted, fix=here) from None
     made.save(folder)
     measured_on = "texts not trained on" if split.held_out else "the training texts (too few to keep some out)"
     facts = survey(made, split.held_out or split.first)
@@ -52,6 +61,7 @@ def tokenizer(
         "vocab": made.vocab_size,
         "out": str(folder),
         "texts": split.num_texts,
+        "rows_dropped": reading.counts.num_dropped,
         "characters": split.num_characters,
         "measured_on": measured_on,
         "measured": facts,
@@ -93,6 +103,7 @@ def _told(result: dict[str, Any]) -> str:
     corpus = f"{result['texts']:,} texts ({result['characters']:,} characters)"
     lines = [
         f"{result['kind']} tokenizer of {result['vocab']:,} tokens, from {corpus}: {result['out']}",
+        *([f"{result['rows_dropped']:,} rows could not be used and were left out."] if result["rows_dropped"] else []),
         "",
         f"Measured on {facts['texts']:,} {result['measured_on']}:",
     ]
