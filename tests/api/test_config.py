@@ -115,6 +115,7 @@ def test_own_files_are_checked_but_not_run(folder: Path, mine: str):
 def test_every_setting_has_a_sentence_and_a_place():
     for name, field in catalogue().items():
         assert field.doc.endswith((".", ".)")), f"{name}: {field.doc!r}"
+        assert field.korean.endswith("."), f"{name} is not explained in Korean"
         text = setting_file(name).read_text(encoding="utf-8").splitlines()[field.line - 1]
         assert text.strip().startswith(f"{name.rpartition('.')[2]}:")
     assert Project().train.epochs is None

@@ -39,6 +39,13 @@ def test_what_is_given_is_set_in_it(folder: Path):
     assert resolve("b.yaml")[0].seed == 3
 
 
+def test_in_korean(folder: Path):
+    tunesmith.new(lang="ko")
+    text = Path("tunesmith.yaml").read_text(encoding="utf-8")
+    assert "학습률의 최고값" in text and "Learning rate" not in text
+    assert resolve()[0].lang == "ko"
+
+
 def test_mistakes_write_nothing(folder: Path):
     with pytest.raises(SettingError, match="train.lr"):
         tunesmith.new(lrr=1)

@@ -24,7 +24,10 @@ class MyMetric:
 
     ratio: float = 0.5
     """Of what,
-    in words."""
+    in words.
+
+    무엇의
+    비율인지."""
 
     names: tuple[str, ...] = field(default_factory=tuple)
     must: int
@@ -56,6 +59,7 @@ def test_an_item_is_described_without_being_run(tmp_path: Path):
         ("names", "tuple[str, ...]", "field(default_factory=tuple)", ""),
         ("must", "int", "", ""),
     ]
+    assert fields[0].korean == "무엇의 비율인지."
     assert fields[0].value() == 0.5
     assert fields[1].value() is fields[2].value() is source.MISSING
 

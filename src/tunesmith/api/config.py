@@ -34,52 +34,84 @@ class Project:
     short: ClassVar[Mapping[str, str]] = {"steps": "train", "split": "eval"}  # what these words mean without a section
 
     model: str = "mini"
-    """The base: mini or pico (they come with Tunesmith), a folder, a run, or a name on the Hugging Face hub."""
+    """The base: mini or pico (they come with Tunesmith), a folder, a run, or a name on the Hugging Face hub.
+
+    바탕 모델: mini나 pico(함께 들어 있음), 폴더, 실행, 또는 Hugging Face 허브의 이름."""
 
     data: DataSettings = field(default_factory=DataSettings)
-    """The rows: a file, or a section with what their columns mean and how they are split."""
+    """The rows: a file, or a section with what their columns mean and how they are split.
+
+    행: 파일 하나, 또는 열의 뜻과 나누는 법을 적은 섹션."""
 
     method: Any = "sft"
-    """How the model learns from a row: a name, or a name with settings. `tunesmith list objectives` shows them."""
+    """How the model learns from a row: a name, or a name with settings. `tunesmith list objectives` shows them.
+
+    모델이 행에서 배우는 방법: 이름, 또는 설정이 딸린 이름."""
 
     adapter: Any = "lora"
-    """What is trained: a name, or a name with settings, as  lora: {rank: 16}. `tunesmith list adapters` shows them."""
+    """What is trained: a name, or a name with settings, as  lora: {rank: 16}. `tunesmith list adapters` shows them.
+
+    무엇을 학습하는지: 이름, 또는 lora: {rank: 16}처럼 설정이 딸린 이름."""
 
     metrics: tuple[Any, ...] = ()
-    """How answers are scored; `tunesmith list metrics` shows them."""
+    """How answers are scored; `tunesmith list metrics` shows them.
+
+    답을 채점하는 방법."""
 
     use: tuple[str, ...] = ()
-    """Files of your own, such as metrics/mine.py: the folder names the shelf. They lie in the project's folder."""
+    """Files of your own, such as metrics/mine.py: the folder names the shelf. They lie in the project's folder.
+
+    metrics/mine.py 같은 내 파일. 폴더 이름이 선반을 정하며, 프로젝트 폴더 안에 있어야 합니다."""
 
     seed: int = 0
-    """Start of all random numbers: equal seeds give equal runs on the same machine."""
+    """Start of all random numbers: equal seeds give equal runs on the same machine.
+
+    모든 난수의 시작. 같은 기계에서 시드가 같으면 실행도 같습니다."""
 
     length: int | None = None
-    """Most tokens of a training example. Null = the model's context."""
+    """Most tokens of a training example. Null = the model's context.
+
+    학습 예제의 최대 토큰 수. null이면 모델의 문맥 길이."""
 
     too_long: Literal["error", "drop", "split", "trim_prompt"] | None = None
-    """What happens to a row longer than that. Null = error, and split for raw text."""
+    """What happens to a row longer than that. Null = error, and split for raw text.
+
+    그보다 긴 행을 어떻게 하는지. null이면 error, 날 텍스트는 split."""
 
     reasoning: Literal["train", "mask", "drop"] = "train"
-    """Thinking in the assistant's messages: learned, kept but not learned, or removed."""
+    """Thinking in the assistant's messages: learned, kept but not learned, or removed.
+
+    답 속의 생각 부분: 배우거나(train), 남기되 배우지 않거나(mask), 지웁니다(drop)."""
 
     train: TrainSettings = field(default_factory=TrainSettings)
-    """The training loop."""
+    """The training loop.
+
+    학습 루프."""
 
     generate: GenerateSettings = field(default_factory=GenerateSettings)
-    """How answers are sampled."""
+    """How answers are sampled.
+
+    답을 만드는 방법."""
 
     eval: EvalSettings = field(default_factory=EvalSettings)
-    """What is scored."""
+    """What is scored.
+
+    무엇을 채점하는지."""
 
     log: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Loggers that also get the events; the run folder has them in any case."""
+    """Loggers that also get the events; the run folder has them in any case.
+
+    이벤트를 함께 받을 로거. 실행 폴더에는 어차피 남습니다."""
 
     lang: Literal["en", "ko"] = "en"
-    """Language of reports and explanations."""
+    """Language of reports and explanations.
+
+    보고서와 설명의 언어."""
 
     out: str | None = None
-    """Folder of the run. Null = runs/VERB-N."""
+    """Folder of the run. Null = runs/VERB-N.
+
+    실행 폴더. null이면 runs/동사-번호."""
 
     def __post_init__(self) -> None:
         at_least("length", self.length, 2)

@@ -32,7 +32,7 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
         return _overview()
     if name == "settings":
         fields = catalogue()
-        text = "\n".join(_setting_line(dotted, field) for dotted, field in fields.items())
+        text = "\n".join(_setting_line(dotted, field, lang) for dotted, field in fields.items())
         return Result(settings={dotted: _facts(field) for dotted, field in fields.items()}, text=text)
     parts: list[str] = []
     facts: dict[str, object] = {}
@@ -93,7 +93,7 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     if kind.startswith("setting "):
         full = kind.removeprefix("setting ")
         field = catalogue()[full]
-        lines = [f"{full}: a setting of the project", "", in_language(field.doc, lang), "", *_type_lines(field)]
+        lines = [f"{full}: a setting of the project", "", in_language(f"{field.doc}\n\n{field.korean}".strip(), lang), "", *_type_lines(field)]
         return "\n".join(lines), _facts(field)
     if kind == "verb":
         doc = source.function(path, name).doc
@@ -104,7 +104,7 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     lines = [f"{item.name}: one of the {kind}", "", in_language(doc, lang)]
     if fields:
         lines += ["", "Settings:"]
-        lines += [f"  {_setting_line(field.name, field)}" for field in fields]
+        lines += [f"  {_setting_line(field.name, field, lang)}" for field in fields]
     return "\n".join(lines), {"doc": doc, "origin": item.origin, "settings": {field.name: _facts(field) for field in fields}}
 
 
@@ -121,9 +121,10 @@ def in_language(doc: str, lang: str | None) -> str:
     return "\n\n".join(chosen or paragraphs)
 
 
-def _setting_line(name: str, field: "Field") -> str:
+def _setting_line(name: str, field: "Field", lang: str | None) -> str:
     default = f" = {field.default}" if field.default and not field.default.startswith("field(") else ""
-    return f"{name}: {_short(field.type)}{default}\n      {field.doc}" if field.doc else f"{name}: {_short(field.type)}{default}"
+    docs = in_language("\n\n".join(text for text in (field.doc, field.korean) if text), lang).split("\n\n")
+    return "\n      ".join([f"{name}: {_short(field.type)}{default}", *(text for text in docs if text)])
 
 
 def _type_lines(field: "Field") -> list[str]:
@@ -139,7 +140,7 @@ def _short(kind: str) -> str:
 
 
 def _facts(field: "Field") -> dict[str, object]:
-    return {"type": field.type, "default": field.default, "doc": field.doc}
+    return {"type": field.type, "default": field.default, "doc": field.doc, "korean": field.korean}
 
 
 def _overview() -> Result:

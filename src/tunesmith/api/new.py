@@ -4,6 +4,15 @@ from typing import Any
 
 from tunesmith.core.result import Result
 
+_HEAD = (
+    "# A Tunesmith project. A line with ## explains the one below it; a setting behind # stands at its default.",
+    "# What a word means:  tunesmith explain NAME        Is it right:  tunesmith check",
+)
+_HEAD_KO = (
+    "# Tunesmith 프로젝트입니다. ## 줄은 바로 아래 설정의 설명이고, # 뒤의 설정은 기본값입니다.",
+    "# 낱말의 뜻:  tunesmith explain 이름        맞는지 확인:  tunesmith check",
+)
+
 
 def new(file: str = "tunesmith.yaml", *, force: bool = False, **keys: Any) -> Result:
     """Write a project file in which every setting there is stands with its meaning, as a comment.
@@ -11,7 +20,7 @@ def new(file: str = "tunesmith.yaml", *, force: bool = False, **keys: Any) -> Re
     file    where to write it
     force   write over a file that is there
 
-    What is given as name=value is set in it; it is checked as `tunesmith check` does.
+    What is given as name=value is set in it; it is checked as `tunesmith check` does. With lang=ko the comments are Korean.
 
     Example: tunesmith new data=questions.jsonl metrics=[exact_match]
     """
@@ -41,11 +50,8 @@ def project_text(**keys: Any) -> str:
 
     given = settle(place(Project, _unfolded(keys)))
     given = {"model": "mini", "data": {"path": "questions.jsonl"}, "method": "sft", "adapter": "lora", **given}
-    lines = [
-        "# A Tunesmith project. Lines with # are comments: settings at their defaults, to be changed as needed.",
-        "# What a word means:  tunesmith explain NAME        Is it right:  tunesmith check",
-        "",
-    ]
+    head = _HEAD_KO if given.get("lang") == "ko" else _HEAD
+    lines = [*head, ""]
     inner: dict[str, list[str]] = {}
     for dotted in catalogue():
         section, _, name = dotted.partition(".")
@@ -54,25 +60,30 @@ def project_text(**keys: Any) -> str:
     for name, field in catalogue().items():
         if "." in name:
             continue
-        lines += _comment(field.doc)
+        lines += _comment(_doc(field, given))
         if name in inner:
-            lines += _section(name, inner[name], given.get(name, {}))
+            lines += _section(name, inner[name], given)
         else:
             lines += _line(name, field, given, "")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(name: str, settings: list[str], given: dict[str, Any]) -> list[str]:
+def _section(name: str, settings: list[str], project: dict[str, Any]) -> list[str]:
     from tunesmith.api.config import catalogue
 
+    given = project.get(name, {})
     head = f"{name}:" if given else f"# {name}:"
     lines = [head]
     for setting in settings:
         field = catalogue()[f"{name}.{setting}"]
-        lines += _comment(field.doc, "  ")
+        lines += _comment(_doc(field, project), "  ")
         lines += _line(setting, field, given, "  ")
     return lines
+
+
+def _doc(field: Any, project: dict[str, Any]) -> str:
+    return field.korean if project.get("lang") == "ko" and field.korean else field.doc
 
 
 def _line(name: str, field: Any, given: dict[str, Any], indent: str) -> list[str]:
@@ -96,9 +107,10 @@ def _flow(value: Any) -> str:
 
 
 def _comment(doc: str, indent: str = "") -> list[str]:
+    import re
     import textwrap
 
-    return [f"{indent}## {line}" for line in textwrap.wrap(doc, 110)]
+    return [f"{indent}## {line}" for line in textwrap.wrap(doc, 60 if re.search("[가-힣]", doc) else 110)]
 
 
 def _unfolded(keys: dict[str, Any]) -> dict[str, Any]:

@@ -16,17 +16,22 @@ from typing import Any
 from tunesmith.core.errors import ProjectError
 
 MISSING = object()
+_HANGUL = re.compile("[가-힣]")
 
 
 @dataclass(frozen=True)
 class Field:
-    """A setting as its source says it: name, type and default as text ("" = none: it is required), doc, line."""
+    """A setting as its source says it: name, type and default as text ("" = none: it is required), doc, line.
+
+    `doc` is the English part of the text under it, `korean` the Korean part ("" = there is none).
+    """
 
     name: str
     type: str
     default: str
     doc: str
     line: int
+    korean: str = ""
 
     def value(self) -> Any:
         """The default as a value, or MISSING where there is none or it is not a plain literal."""
@@ -92,11 +97,13 @@ def fields(path: Path, name: str) -> list[Field]:
         kind = ast.unparse(statement.annotation)
         if "ClassVar" in kind or statement.target.id.startswith("_"):
             continue
-        doc = ""
+        doc = korean = ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-            doc = " ".join(after.value.value.split())
+            paragraphs = [" ".join(text.split()) for text in after.value.value.split("\n\n")]
+            doc = " ".join(text for text in paragraphs if not _HANGUL.search(text))
+            korean = " ".join(text for text in paragraphs if _HANGUL.search(text))
         default = "" if statement.value is None else ast.unparse(statement.value)
-        found.append(Field(statement.target.id, kind, default, doc, statement.lineno))
+        found.append(Field(statement.target.id, kind, default, doc, statement.lineno, korean))
     return found
 
 

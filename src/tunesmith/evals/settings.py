@@ -17,18 +17,28 @@ class EvalSettings:
     """What is scored, and under which name the scores are kept."""
 
     split: Literal["dev", "test", "train"] = "test"
-    """Which rows are scored. Each reading of the test split is counted and shown in the report."""
+    """Which rows are scored. Each reading of the test split is counted and shown in the report.
+
+    채점할 행. 테스트 분할을 읽을 때마다 횟수가 기록되고 보고서에 나옵니다."""
 
     rows: int | None = None
-    """Score only so many rows, drawn from the seed and stratified like the split. Null = all."""
+    """Score only so many rows, drawn from the seed and stratified like the split. Null = all.
+
+    이만큼의 행만 채점합니다. 시드로 뽑고 층화합니다. null이면 전부."""
 
     panel: bool = False
-    """Also score the fixed panel of other tasks, to see what the model forgot."""
+    """Also score the fixed panel of other tasks, to see what the model forgot.
+
+    다른 과제로 된 고정 묶음도 채점해 모델이 무엇을 잊었는지 봅니다."""
 
     name: str | None = None
-    """Name of the files evals/NAME.json and .jsonl. Null = the split's name."""
+    """Name of the files evals/NAME.json and .jsonl. Null = the split's name.
+
+    evals/이름.json과 .jsonl의 이름. null이면 분할의 이름."""
 
     def __post_init__(self) -> None:
         at_least("eval.rows", self.rows, 1)
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
-            raise SettingError(f'eval.name is "{self.name}".', wanted="A plain file name without / at its start or inside.")
+            raise SettingError(
+                f'eval.name is "{self.name}".', wanted="A plain file name without / at its start or inside."
+            )

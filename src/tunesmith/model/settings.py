@@ -16,28 +16,44 @@ class GenerateSettings:
     """How answers are sampled. The defaults are greedy and repeatable."""
 
     max_tokens: int = 128
-    """Longest answer in tokens. Prompt and answer together must fit the model's context."""
+    """Longest answer in tokens. Prompt and answer together must fit the model's context.
+
+    답의 최대 토큰 수. 프롬프트와 답을 합해 모델의 문맥 길이 안에 들어야 합니다."""
 
     temperature: float = 0.0
-    """0 = always the likeliest token, repeatable; 1 = as the model's probabilities say; higher = more varied."""
+    """0 = always the likeliest token, repeatable; 1 = as the model's probabilities say; higher = more varied.
+
+    0이면 항상 가장 그럴듯한 토큰으로 매번 같고, 1이면 모델의 확률대로, 높을수록 다양합니다."""
 
     top_p: float = 1.0
-    """Sample only from the smallest set of tokens whose probabilities add up to this (Holtzman et al. 2020)."""
+    """Sample only from the smallest set of tokens whose probabilities add up to this (Holtzman et al. 2020).
+
+    확률의 합이 이 값이 되는 가장 작은 토큰 집합에서만 뽑습니다."""
 
     stop: tuple[str, ...] = ()
-    """Texts that end an answer, also when they span several tokens; they are not part of it."""
+    """Texts that end an answer, also when they span several tokens; they are not part of it.
+
+    답을 끝내는 문자열. 여러 토큰에 걸쳐 있어도 찾으며, 답에는 들어가지 않습니다."""
 
     frequency_penalty: float = 0.0
-    """Taken from a token's logit once for each time it is already in the answer."""
+    """Taken from a token's logit once for each time it is already in the answer.
+
+    답에 이미 나온 횟수만큼 그 토큰의 로짓에서 뺍니다."""
 
     presence_penalty: float = 0.0
-    """Taken from a token's logit once when it is already in the answer, however often."""
+    """Taken from a token's logit once when it is already in the answer, however often.
+
+    답에 이미 나온 토큰이면 횟수와 상관없이 로짓에서 한 번 뺍니다."""
 
     seed: int | None = None
-    """Start of the random numbers; each answer has its own from it. Null = the project's seed."""
+    """Start of the random numbers; each answer has its own from it. Null = the project's seed.
+
+    난수의 시작. 답마다 여기서 만든 자기 난수를 씁니다. null이면 프로젝트의 seed."""
 
     batch: int = 32
-    """Most answers generated at the same time; it never changes them."""
+    """Most answers generated at the same time; it never changes them.
+
+    동시에 만드는 답의 최대 수. 답은 바뀌지 않습니다."""
 
     def __post_init__(self) -> None:
         at_least("generate.max_tokens", self.max_tokens, 1)

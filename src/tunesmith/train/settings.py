@@ -17,88 +17,144 @@ class TrainSettings:
     """How long, in what steps, with which optimiser, and what is kept."""
 
     epochs: float | None = None
-    """How often each row is seen; a fraction is allowed. Null = 3, unless steps or minutes say how long."""
+    """How often each row is seen; a fraction is allowed. Null = 3, unless steps or minutes say how long.
+
+    각 행을 몇 번 보는지. 소수도 됩니다. null이면 3이고, steps나 minutes를 주면 그것을 따릅니다."""
 
     steps: int | None = None
-    """How many optimiser steps; ends earlier than epochs when both are given."""
+    """How many optimiser steps; ends earlier than epochs when both are given.
+
+    옵티마이저 갱신 횟수. epochs와 함께 주면 먼저 닿는 쪽에서 끝납니다."""
 
     minutes: float | None = None
-    """Time budget: the number of steps is fitted into it after the first ones are timed, and the schedule with it."""
+    """Time budget: the number of steps is fitted into it after the first ones are timed, and the schedule with it.
+
+    시간 예산(분). 처음 몇 스텝을 재어 전체 스텝 수와 학습률 일정을 그 안에 맞춥니다."""
 
     batch_size: int = 16
-    """Units (rows, or pairs for methods that compare) per optimiser step, over all devices together."""
+    """Units (rows, or pairs for methods that compare) per optimiser step, over all devices together.
+
+    갱신 한 번에 쓰는 단위(행, 비교 방법에서는 쌍)의 수. 모든 장치를 합한 값입니다."""
 
     pass_tokens: int | None = None
-    """Most tokens in one forward pass. It bounds memory only and never changes the result. Null = fitted to the machine."""
+    """Most tokens in one forward pass. It bounds memory only and never changes the result. Null = fitted to the machine.
+
+    순전파 한 번의 최대 토큰 수. 메모리만 제한하고 결과는 바꾸지 않습니다. null이면 기계에 맞춥니다."""
 
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
-    """What turns gradients into updates. AdamW: Loshchilov & Hutter 2019; muon: Jordan 2024, AdamW for what is no matrix."""
+    """What turns gradients into updates. AdamW: Loshchilov & Hutter 2019; muon: Jordan 2024, AdamW for what is no matrix.
+
+    기울기를 갱신으로 바꾸는 방법."""
 
     lr: float | None = None
-    """Learning rate at its peak. Null = a sane one for the adapter and the optimiser, which is printed."""
+    """Learning rate at its peak. Null = a sane one for the adapter and the optimiser, which is printed.
+
+    학습률의 최고값. null이면 어댑터와 옵티마이저에 맞는 값을 골라 보여 줍니다."""
 
     momentum: float = 0.9
-    """Momentum of sgd and muon; the others do not read it."""
+    """Momentum of sgd and muon; the others do not read it.
+
+    sgd와 muon의 모멘텀. 다른 옵티마이저는 읽지 않습니다."""
 
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of Adam's averages of the gradient and of its square."""
+    """Decay of Adam's averages of the gradient and of its square.
+
+    Adam이 기울기와 그 제곱의 평균을 얼마나 오래 기억하는지."""
 
     eps: float = 1e-8
-    """Adam's constant against division by 0."""
+    """Adam's constant against division by 0.
+
+    Adam에서 0으로 나누는 것을 막는 상수."""
 
     weight_decay: float = 0.0
-    """Decoupled weight decay: each step takes lr x this of every matrix away. Biases, norms and embeddings keep theirs."""
+    """Decoupled weight decay: each step takes lr x this of every matrix away. Biases, norms and embeddings keep theirs.
+
+    분리된 가중치 감쇠. 스텝마다 행렬에서 lr x 이 값의 비율을 뺍니다. 편향, 정규화, 임베딩은 그대로 둡니다."""
 
     l1: float = 0.0
-    """L1 penalty: pulls weights to exact zeros."""
+    """L1 penalty: pulls weights to exact zeros.
+
+    L1 벌점. 가중치를 정확히 0으로 당깁니다."""
 
     l2: float = 0.0
-    """L2 penalty added to the gradient; under Adam this is not the same as weight_decay."""
+    """L2 penalty added to the gradient; under Adam this is not the same as weight_decay.
+
+    기울기에 더하는 L2 벌점. Adam에서는 weight_decay와 같지 않습니다."""
 
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls from its peak to min_lr over the run."""
+    """How the learning rate falls from its peak to min_lr over the run.
+
+    학습률이 최고값에서 min_lr까지 내려가는 모양."""
 
     warmup: float = 0.05
-    """Rise of the learning rate at the start: a share of all steps when below 1, otherwise a number of steps."""
+    """Rise of the learning rate at the start: a share of all steps when below 1, otherwise a number of steps.
+
+    처음에 학습률을 올리는 구간. 1보다 작으면 전체 스텝의 비율, 아니면 스텝 수입니다."""
 
     min_lr: float = 0.0
-    """Where the schedule ends, as a share of lr."""
+    """Where the schedule ends, as a share of lr.
+
+    일정이 끝날 때의 학습률. lr에 대한 비율입니다."""
 
     clip: float | None = 1.0
-    """Largest norm of a step's gradient; a longer one is shortened to it. Null = never."""
+    """Largest norm of a step's gradient; a longer one is shortened to it. Null = never.
+
+    한 스텝 기울기의 최대 노름. 더 길면 그 길이로 줄입니다. null이면 줄이지 않습니다."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the forward and backward pass. bf16 is mixed: master weights and optimiser state stay fp32."""
+    """Number format of the forward and backward pass. bf16 is mixed: master weights and optimiser state stay fp32.
+
+    순전파와 역전파의 수 형식. bf16은 혼합 정밀도로, 마스터 가중치와 옵티마이저 상태는 fp32로 남습니다."""
 
     checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time, equal gradients."""
+    """Recompute activations in the backward pass: less memory, about a third more time, equal gradients.
+
+    역전파 때 활성값을 다시 계산합니다. 메모리는 줄고 시간은 3분의 1쯤 늘며 기울기는 같습니다."""
 
     eval_every: int | Literal["epoch"] | None = "epoch"
-    """Evaluate on the dev split every so many steps, or after each epoch. Null = only at the end."""
+    """Evaluate on the dev split every so many steps, or after each epoch. Null = only at the end.
+
+    몇 스텝마다 또는 에폭마다 dev로 평가합니다. null이면 끝에서만 합니다."""
 
     eval_batch: int = 32
-    """Rows per forward pass of an evaluation; it never changes the result."""
+    """Rows per forward pass of an evaluation; it never changes the result.
+
+    평가할 때 한 번에 넣는 행의 수. 결과는 바뀌지 않습니다."""
 
     early_stopping: int | None = None
-    """Stop after so many evaluations in a row without a better dev loss. Null = never."""
+    """Stop after so many evaluations in a row without a better dev loss. Null = never.
+
+    dev 손실이 이만큼의 평가 동안 나아지지 않으면 멈춥니다. null이면 멈추지 않습니다."""
 
     keep: int = 1
-    """Checkpoints kept of the last ones; the best by dev is always kept beside them."""
+    """Checkpoints kept of the last ones; the best by dev is always kept beside them.
+
+    남겨 둘 최근 체크포인트의 수. dev에서 가장 좋은 것은 항상 따로 남습니다."""
 
     save_every: int | None = None
-    """Write a checkpoint every so many steps. Null = at each evaluation."""
+    """Write a checkpoint every so many steps. Null = at each evaluation.
+
+    몇 스텝마다 체크포인트를 쓰는지. null이면 평가할 때마다 씁니다."""
 
     sample: int = 3
-    """Answers to dev prompts written at each evaluation, to read along. 0 = none."""
+    """Answers to dev prompts written at each evaluation, to read along. 0 = none.
+
+    평가할 때마다 dev 질문에 답을 몇 개 만들어 보여 주는지. 0이면 만들지 않습니다."""
 
     order: Literal["shuffle", "file"] = "shuffle"
-    """Order of rows: shuffled anew for each epoch from the seed, or as they stand in the file."""
+    """Order of rows: shuffled anew for each epoch from the seed, or as they stand in the file.
+
+    행의 순서. 에폭마다 시드로 섞거나, 파일에 있는 순서대로 씁니다."""
 
     pause_file: str | None = None
-    """While a file of this name exists, training waits (the machine is needed for something else)."""
+    """While a file of this name exists, training waits (the machine is needed for something else).
+
+    이 이름의 파일이 있는 동안 학습이 기다립니다(기계를 다른 일에 써야 할 때)."""
 
     threads: int | None = None
-    """CPU threads. Null = all cores. Equal figures on another run need an equal number."""
+    """CPU threads. Null = all cores. Equal figures on another run need an equal number.
+
+    CPU 스레드 수. null이면 모든 코어. 다음 실행에서 같은 수치를 얻으려면 같은 수여야 합니다."""
 
     def __post_init__(self) -> None:
         above("train.epochs", self.epochs, 0)
