@@ -47,3 +47,32 @@ def test_no_such_run_names_the_nearest(tmp_path, monkeypatch):
     assert "train-1" in str(error.value)
     with pytest.raises(ProjectError, match="is no run folder"):
         report(".")
+
+
+def test_rows_are_shown_as_they_were_trained_on(tmp_path):
+    import numpy as np
+
+    from tunesmith.api.report import describe_data
+    from tunesmith.data.cache import UnitCache
+    from tunesmith.text.example import Example, Unit
+    from tunesmith.text.tokenizer import byte_tokenizer
+
+    folder = make(tmp_path / "run")
+    tokenizer = byte_tokenizer()
+    tokenizer.save(folder / "adapter")
+    prompt, answer = tokenizer.encode("카드가 왔나요?"), tokenizer.encode('{"의도": "배송"}')
+    weights = [0.0] * len(prompt) + [1.0] * len(answer)
+    UnitCache.write(folder / "data/cache/train", [Unit((Example.of(prompt + answer, weights),), origin="q.csv:2")] * 5)
+    describe_data(folder)
+    (first, *_) = shown = json.loads((folder / "data/examples.json").read_text(encoding="utf-8"))
+    assert len(shown) == 3 and first["origin"] == "q.csv:2"
+    assert [(s["text"], s["trained_on"]) for s in first["segments"]] == [
+        ("카드가 왔나요?", False),
+        ('{"의도": "배송"}', True),
+    ]
+    lengths = json.loads((folder / "data/lengths.json").read_text(encoding="utf-8"))
+    assert lengths["longest"] == len(prompt + answer) and np.sum(lengths["counts"]) == 5
+    text = Path(report(str(folder))["report"]).read_text(encoding="utf-8")
+    assert "<mark>{&#34;의도&#34;: &#34;배송&#34;}</mark>" in text
+    describe_data(tmp_path)  # no run: nothing is written
+    assert not (tmp_path / "data").exists()

@@ -261,7 +261,8 @@ class Demo:
         self.say(f"  accuracy {score['value']:.1%} (95 % {score['low']:.1%} to {score['high']:.1%}), valid JSON {valid['value']:.1%}")
         return {
             "name": NAMES[kind][self.lang], "kind": KINDS[kind], "score": score["value"], "low": score["low"], "high": score["high"],
-            "n": score["n"], "valid": valid["value"], "tokens_per_answer": made["cost"]["tokens_per_answer"],
+            "n": score["n"], "valid": valid["value"],
+            "prompt_tokens_per_answer": made["cost"]["prompt_tokens_per_answer"], "tokens_per_answer": made["cost"]["tokens_per_answer"],
             "seconds_per_answer": made["cost"]["seconds_per_answer"], **more,
         }  # fmt: skip
 

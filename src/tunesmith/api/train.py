@@ -59,6 +59,7 @@ def start(project: Any, filled: dict[str, Any], root: Path, path: Path, *, paren
 
 def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     """Train assembled parts to the end and write what the other stages read."""
+    from tunesmith.api.report import describe_data
     from tunesmith.train.loggers import loggers
     from tunesmith.train.progress import Progress
     from tunesmith.train.run import fit
@@ -78,6 +79,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
         return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
     where = save_result(parts)
+    describe_data(folder.path)
     facts = {
         "run": str(folder.path), "status": "finished", "result": str(where), "result_hash": hash_result(where), "steps": outcome.steps,
         "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,

@@ -832,6 +832,8 @@ def _example(raw: Any) -> dict[str, Any]:
 
 def flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
     """A nested project as (dotted name, value as text): {"train": {"lr": 1e-4}} -> [("train.lr", "1e-4")]."""
+    if isinstance(value, Mapping) and name and list(value.values()) == [{}]:  # an item without settings: {"sft": {}}
+        return [(name, str(next(iter(value))))]
     if isinstance(value, Mapping) and value:
         return [pair for key, inner in value.items() for pair in flatten(inner, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):

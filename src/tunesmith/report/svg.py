@@ -41,8 +41,8 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     if not (finite(low) and finite(high)):
         return [0.0, 1.0]
     if high - low < 1e-12 * max(abs(high), abs(low), 1e-300):
-        spread = abs(low) * 0.1 or 1.0
-        low, high = low - spread, high + spread
+        spread = abs(low) * 0.1
+        low, high = (low - spread, high + spread) if spread else (0.0, 1.0)
     raw = (high - low) / max(wanted, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999999)
