@@ -68,9 +68,11 @@ if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of
     from tunesmith.api.build import build as build
     from tunesmith.api.chat import chat as chat
     from tunesmith.api.check import check as check
+    from tunesmith.api.compare import compare as compare
     from tunesmith.api.data import data as data
     from tunesmith.api.demo import demo as demo
     from tunesmith.api.eject import eject as eject
+    from tunesmith.api.eval import eval as eval
     from tunesmith.api.explain import explain as explain
     from tunesmith.api.list import list as list
     from tunesmith.api.load import load as load

@@ -11,7 +11,7 @@ import torch
 
 from tunesmith.core.errors import DataError
 from tunesmith.evals.likelihood import likelihoods
-from tunesmith.evals.panel import CHOICE_MARGIN, FOLDER, TEXT_MARGIN, compare_panels, items, measure_panel
+from tunesmith.evals.panel import CHOICE_MARGIN, FOLDER, TEXT_MARGIN, compare_panels, items, run_panel
 from tunesmith.evals.perplexity import perplexity
 from tunesmith.metrics._korean import levels
 from tunesmith.model.load import load
@@ -19,7 +19,7 @@ from tunesmith.model.load import load
 
 @pytest.fixture(scope="module")
 def before(pico, tmp_path_factory):
-    return measure_panel(pico, tmp_path_factory.mktemp("before"), "panel-before")
+    return run_panel(pico, tmp_path_factory.mktemp("before"))
 
 
 def test_what_it_holds():
@@ -67,12 +67,12 @@ def test_measures_bits_per_byte_and_the_likelier_continuation(pico, before):
 
 def test_the_same_model_is_shown_to_be_no_worse(before, tmp_path):
     changes = compare_panels(before, before, folder=tmp_path)
-    assert [change.outcome for change in changes] == ["not_told_apart"] * 4 and all(
-        change.difference == 0 for change in changes
+    assert [change["outcome"] for change in changes] == ["not_told_apart"] * 4 and all(
+        change["difference"] == 0 for change in changes
     )
-    assert changes[0].kept and changes[0].verdict.startswith("after is not worse than before by more than")
-    assert changes[0].margin == pytest.approx(TEXT_MARGIN * before.summary["metrics"]["English text"]["value"])
-    assert changes[2].margin == CHOICE_MARGIN
+    assert changes[0]["kept"] and changes[0]["verdict"].startswith("after is not worse than before by more than")
+    assert changes[0]["margin"] == pytest.approx(TEXT_MARGIN * before.summary["metrics"]["English text"]["value"])
+    assert changes[2]["margin"] == CHOICE_MARGIN
     told = json.loads((tmp_path / "panel.json").read_text())["panel"]
     assert told[0]["before"]["value"] == told[0]["after"]["value"] and told[2]["unit"] == "share"
 
@@ -81,10 +81,10 @@ def test_a_damaged_model_is_found_and_a_trained_one_too(before, tmp_path):
     damaged = load("pico", seed=0)
     with torch.no_grad():
         damaged.net.get_input_embeddings().weight.mul_(40)
-    changes = compare_panels(before, measure_panel(damaged, tmp_path, "panel-after"))
+    changes = compare_panels(before, run_panel(damaged))
     for change in changes[:2]:
-        assert change.outcome == "worse" and not change.kept and change.p < 0.001
-        assert change.low > 0 and "after is worse than before by more than" in change.verdict
+        assert change["outcome"] == "worse" and not change["kept"] and change["p"] < 0.001
+        assert change["low"] > 0 and "after is worse than before by more than" in change["verdict"]
 
     trained = load("pico", seed=0)
     words = [torch.tensor([trained.tokenizer.encode(row["text"])]) for row in items("text") if row["language"] == "ko"]
@@ -93,8 +93,13 @@ def test_a_damaged_model_is_found_and_a_trained_one_too(before, tmp_path):
         optimizer.zero_grad()
         trained.net(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-    korean = compare_panels(before, measure_panel(trained, tmp_path, "panel-trained"), lang="ko")[1]
-    assert korean.outcome == "better" and korean.kept and korean.task == "한국어 글" and "좋음" in korean.told_apart
+    korean = compare_panels(before, run_panel(trained), lang="ko")[1]
+    assert (
+        korean["outcome"] == "better"
+        and korean["kept"]
+        and korean["task"] == "한국어 글"
+        and "좋음" in korean["told_apart"]
+    )
 
 
 def test_other_versions_and_other_evaluations_are_refused(before, tmp_path):

@@ -119,7 +119,6 @@ def same_rows(a: Evaluation, b: Evaluation) -> tuple[list[Mapping[str, Any]], li
 def _outcome(
     name: str, a: Evaluation, b: Evaluation, rows_a: Sequence[Any], rows_b: Sequence[Any], resamples: int, seed: int
 ) -> Paired:
-    values_a, values_b = values_of(rows_a, name), values_of(rows_b, name)
     specs = [each.summary["metrics"][name].get("spec") for each in (a, b)]
     if specs[0] != specs[1]:
         raise DataError(
@@ -127,9 +126,14 @@ def _outcome(
             wanted=f"{specs[0]}, found {specs[1]}.",
             fix="Evaluate again with the same metrics: the answers are kept.",
         )
-    metric = shelf("metrics").make(specs[0]) if specs[0] else None
-    if hasattr(metric, "over_counts"):
-        return paired_statistic(metric.over_counts([*values_a, *values_b]), len(rows_a), resamples=resamples, seed=seed)
+    if not a.summary["metrics"][name].get("mean_of_rows", True):
+        if not specs[0]:
+            raise DataError(
+                f"{name} is no mean of its rows, and on no shelf to be made again.", fix="Name its file in `use`."
+            )
+        over_counts = shelf("metrics").make(specs[0]).over_counts
+        values = [*values_of(rows_a, name), *values_of(rows_b, name)]
+        return paired_statistic(over_counts(values), len(rows_a), resamples=resamples, seed=seed)
     numbers_a, numbers_b = (np.array([row["metrics"][name] for row in rows]) for rows in (rows_a, rows_b))
     clusters = [row.get("cluster") for row in rows_a]
     if None not in clusters:

@@ -1,7 +1,7 @@
 """The two files of an evaluation: evals/NAME.jsonl, one line a row, and evals/NAME.json, the summaries.
 
     line     {"id", "origin", "prompt", "answer", "prediction", "metrics": {name: number}, "details": {name: dict}, "tokens", "seconds", ...}
-    summary  {"format": 1, "name", "n", "rows_hash", "metrics": {name: {"value", "n", "low", "high", "better", "extra", "spec"}}, ...}
+    summary  {"format": 1, "name", "n", "rows_hash", "metrics": {name: {"value", "n", "low", "high", "better", "extra", "spec", "mean_of_rows"}}, ...}
 
 A line's "metrics" are the per-row numbers; "details" what a metric says beyond its number (the two classes, the reason, n-gram counts).
 """
@@ -103,7 +103,7 @@ def summarise(
                 low, high = max(low, 0.0), min(high, 1.0)
             extra = {**summary.extra, **robust.extra}
             summary = Summary(summary.value, summary.n, low, high, summary.better, extra)
-        found[name] = {**summary.as_dict(), "spec": spec_of(metric)}
+        found[name] = {**summary.as_dict(), "spec": spec_of(metric), "mean_of_rows": not hasattr(metric, "over_counts")}
     return found
 
 

@@ -1,8 +1,7 @@
 """A fixed panel of other tasks: did the model forget its general language while it was tuned?
 
-    before = measure_panel(base, folder, "panel-before")        # seconds for a model of some millions of parameters
-    after = measure_panel(tuned, folder, "panel-after")
-    compare_panels(before, after)[0].verdict
+    before, after = run_panel(base), run_panel(tuned)        # seconds for a model of some millions of parameters
+    compare_panels(before, after)[0]["verdict"]
     -> "after is not worse than before by more than 0.040 bits per byte (difference +0.002, 95 % -0.003 to 0.007), n = 20"
 
 Four tasks, the same for every run and every version: bits per byte on 20 short English and 20 Korean texts, and 56 + 56 pairs of
@@ -16,7 +15,6 @@ bits per byte before, 5 points of the pairs). "Not told apart" alone would be no
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,36 +53,6 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class TaskChange:
-    """One task of the panel before and after: scores, paired difference, and both verdicts in words.
-
-    outcome  worse | better | not_told_apart, by the paired test;  kept  the whole interval lies within the margin
-    """
-
-    task: str
-    name: str
-    metric: str
-    better: str
-    unit: str
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
-    margin: float
-    outcome: str
-    kept: bool
-    verdict: str
-    told_apart: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, as the report reads them."""
-        return asdict(self)
-
-
 @cache
 def items(kind: str) -> tuple[dict[str, str], ...]:
     """The panel's "text" or "choices", as they lie in panel_data/."""
@@ -92,25 +60,21 @@ def items(kind: str) -> tuple[dict[str, str], ...]:
     return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def measure_panel(model: Any, folder: str | Path, name: str, *, facts: Mapping[str, Any] | None = None) -> Evaluation:
-    """Measure a model on the panel; writes folder/name.json and .jsonl like any evaluation and returns it."""
+def run_panel(model: Any, folder: str | Path | None = None, name: str = "panel-scores") -> Evaluation:
+    """Measure a model on the panel. With a folder also written there as name.json and name.jsonl, like any evaluation."""
     lines = [*_texts(model), *_choices(model)]
-    summaries = {}
-    for task in TASKS:
-        some = [line for line in lines if line["task"] == task]
-        summaries[NAMES["en"][task]] = _summary(task, some).as_dict()
-    write_evaluation(
-        Path(folder),
-        name,
-        lines,
-        {
-            "metrics": summaries,
-            "panel_hash": hash_json([items("text"), items("choices")]),
-            "model": {"name": str(getattr(model, "name", ""))},
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **(facts or {}),
-        },
-    )
+    summaries = {
+        NAMES["en"][task]: _summary(task, [line for line in lines if line["task"] == task]).as_dict() for task in TASKS
+    }
+    summary = {
+        "metrics": summaries,
+        "panel_hash": hash_json([items("text"), items("choices")]),
+        "model": {"name": str(getattr(model, "name", ""))},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if folder is None:
+        return Evaluation(Path(name), {"name": name, "n": len(lines), **summary}, lines)
+    write_evaluation(Path(folder), name, lines, summary)
     return read_evaluation(Path(folder) / name)
 
 
@@ -191,14 +155,18 @@ def compare_panels(
     lang: Lang = "en",
     text_margin: float = TEXT_MARGIN,
     choice_margin: float = CHOICE_MARGIN,
-) -> list[TaskChange]:
+) -> list[dict[str, Any]]:
     """The four tasks before and after, paired; with `folder` also written there as panel.json, where the report looks.
+
+    Each is {"task", "metric", "better", "unit", "before", "after": {"value", "low", "high", "n"}, "difference", "low", "high", "p", "n",
+    "margin", "outcome": worse | better | not_told_apart, "kept": whether the whole interval lies within the margin, "verdict": of
+    non-inferiority, "told_apart": of the test, in words}.
 
     Raises DataError when one of the two is no panel, or of another version of it.
     """
     for each in (before, after):
         if "panel_hash" not in each.summary:
-            raise DataError(f"{each.path} is no panel.", wanted="An evaluation that measure_panel wrote.")
+            raise DataError(f"{each.path} is no panel.", wanted="What run_panel measured.")
     if before.summary["panel_hash"] != after.summary["panel_hash"]:
         raise DataError(
             "The two panels are of different versions: their items are not the same.",
@@ -216,7 +184,7 @@ def compare_panels(
                 "format": 1,
                 "before": str(before.path),
                 "after": str(after.path),
-                "panel": [each.as_dict() for each in changes],
+                "panel": changes,
             },
         )
     return changes
@@ -224,7 +192,7 @@ def compare_panels(
 
 def _change(
     task: str, before: Evaluation, after: Evaluation, names: tuple[str, str], lang: Lang, margin: float
-) -> TaskChange:
+) -> dict[str, Any]:
     lines = [[line for line in each.rows if line["task"] == task] for each in (before, after)]
     is_text = task.startswith("text")
     summaries = [each.summary["metrics"][NAMES["en"][task]] for each in (before, after)]
@@ -241,22 +209,22 @@ def _change(
     good = (outcome.difference < 0) == is_text
     better: Any = "lower" if is_text else "higher"
     unit = "bits per byte" if is_text else "points"
-    return TaskChange(
-        task=NAMES[lang][task],
-        name=task,
-        metric="bits per byte" if is_text else "right choice",
-        better=better,
-        unit="number" if is_text else "share",
-        before={key: summaries[0][key] for key in ("value", "low", "high", "n")},
-        after={key: summaries[1][key] for key in ("value", "low", "high", "n")},
-        difference=outcome.difference,
-        low=outcome.low,
-        high=outcome.high,
-        p=outcome.p,
-        n=outcome.n,
-        margin=margin,
-        outcome="not_told_apart" if not apart else "better" if good else "worse",
-        kept=worst > -margin,
-        verdict=no_worse(outcome, margin=margin, a=names[0], b=names[1], better=better, unit=unit, lang=lang),
-        told_apart=verdict(outcome, a=names[0], b=names[1], better=better, unit=unit, lang=lang),
-    )
+    return {
+        "task": NAMES[lang][task],
+        "name": task,
+        "metric": "bits per byte" if is_text else "right choice",
+        "better": better,
+        "unit": "number" if is_text else "share",
+        "before": {key: summaries[0][key] for key in ("value", "low", "high", "n")},
+        "after": {key: summaries[1][key] for key in ("value", "low", "high", "n")},
+        "difference": outcome.difference,
+        "low": outcome.low,
+        "high": outcome.high,
+        "p": outcome.p,
+        "n": outcome.n,
+        "margin": margin,
+        "outcome": "not_told_apart" if not apart else "better" if good else "worse",
+        "kept": worst > -margin,
+        "verdict": no_worse(outcome, margin=margin, a=names[0], b=names[1], better=better, unit=unit, lang=lang),
+        "told_apart": verdict(outcome, a=names[0], b=names[1], better=better, unit=unit, lang=lang),
+    }

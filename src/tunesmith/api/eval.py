@@ -1,0 +1,262 @@
+"""tunesmith eval: score a run, or a model that is not tuned yet, on held-out rows."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.result import Result
+
+
+def eval(config: str | None = None, *, fresh: bool = False, quiet: bool = False, **keys: Any) -> Result:
+    """Let a model answer held-out rows and score the answers with the project's metrics.
+
+    config   the folder of a run; or a project file (default: tunesmith.yaml), whose model is asked as it is, untuned
+    fresh    ask all rows again; otherwise answers of the same model to the same prompts and settings are kept
+    quiet    no progress on stderr
+
+    Writes evals/NAME.jsonl, a line a row, and evals/NAME.json, each score with n and a 95 % interval. Stopped and started again it goes
+    on where it was. For a run the keys may set eval, generate, metrics, use and lang. Of raw text, bits per byte are measured.
+
+    Example: tunesmith eval runs/train-1 eval.rows=500
+    """
+    from tunesmith.core.runs import RunFolder
+
+    folder, project, filled, root = _open(config, keys)
+    if folder is None:
+        from tunesmith.core.files import free_path
+
+        folder = RunFolder.create(
+            Path(project.out or free_path("runs", "eval")), project=filled, verb="eval", root=str(root.resolve())
+        )
+    return _evaluate(folder, project, root, fresh=fresh, quiet=quiet)
+
+
+def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], Path]:
+    """(run folder or None, project, filled, root): of an existing run its own project under the keys, else the project's."""
+    from tunesmith.api.config import resolve
+    from tunesmith.core.errors import ProjectError
+    from tunesmith.core.runs import RunFolder
+
+    if config is None or not (Path(config) / "manifest.json").is_file():
+        return None, *resolve(config, **keys)
+    folder = RunFolder.open(config)
+    allowed = ("eval", "generate", "metrics", "use", "lang")
+    project, filled, root = resolve(
+        str(folder.file("project.yaml")),
+        root=Path.cwd() if "use" in keys else Path(folder.manifest().get("root") or "."),
+        **keys,
+    )
+    _, own, _ = resolve(str(folder.file("project.yaml")), root=root, **({"use": keys["use"]} if "use" in keys else {}))
+    changed = [name for name in filled if name not in allowed and filled[name] != own[name]]
+    if changed:
+        raise ProjectError(
+            f"{', '.join(changed)} cannot be changed for a run that is there: it was made with other values.",
+            wanted=f"Keys of {', '.join(allowed)}.",
+            fix="To score another model on these rows, evaluate a project file with model=... and out=... .",
+        )
+    return folder, project, filled, root
+
+
+def _evaluate(folder: Any, project: Any, root: Path, *, fresh: bool, quiet: bool) -> Result:
+    from tunesmith.adapters.store import merge, open_run
+    from tunesmith.api.build import resolve_model
+    from tunesmith.evals.panel import compare_panels, run_panel
+    from tunesmith.model.load import load
+
+    prepared = _prepared(folder, project, root)
+    metrics = _metrics(project, prepared.kind)
+    base = resolve_model(project.model, root)
+    tuned = folder.manifest().get("verb") != "eval"
+    model = merge(open_run(str(folder.path))) if tuned else open_run(base)
+    rows, reads = _rows(folder, prepared, project)
+    name, evals = project.eval.name or project.eval.split, folder.path / "evals"
+    facts = {
+        "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
+        "use": list(project.use), "root": str(root.resolve()),
+    }  # fmt: skip
+    started = time.perf_counter()
+    if prepared.kind == "text":
+        summary = _perplexity(model, rows, evals, name, facts)
+    else:
+        from tunesmith.evals.run import evaluate
+        from tunesmith.text.encode import Text
+
+        ask = project.generate
+        summary = evaluate(
+            model, Text(model.tokenizer, reasoning=project.reasoning), rows, metrics, folder=evals, name=name,
+            max_tokens=ask.max_tokens, temperature=ask.temperature, top_p=ask.top_p, stop=ask.stop,
+            frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty, seed=ask.seed or 0, batch=ask.batch,
+            fresh=fresh, shown=None if quiet else _Shown(), facts=facts,
+        )  # fmt: skip
+    panel: list[dict[str, Any]] = []
+    if project.eval.panel:
+        after = run_panel(model, evals)
+        if tuned:
+            before = run_panel(load(base, seed=project.seed), evals, "panel-before")
+            panel = compare_panels(before, after, folder=evals, lang=project.lang)
+    seconds = time.perf_counter() - started
+    fields = {**summary, "run": str(folder.path), "file": str(evals / f"{name}.json"), "seconds": round(seconds, 2)}
+    if panel:
+        fields["panel"] = panel
+    return Result(fields, text=_told(fields, panel, project.lang))
+
+
+def _prepared(folder: Any, project: Any, root: Path) -> Any:
+    """The rows of the run: those it was made with, or, for an untuned model, prepared now as training would."""
+    from dataclasses import fields
+
+    from tunesmith.core.errors import DataError
+    from tunesmith.data.prepare import Prepared, prepare
+
+    if folder.file("data/card.json").is_file():
+        return Prepared(folder.path, folder.read_json("data/card.json"), True)
+    data = project.data
+    if data.path is None and data.name is None:
+        raise DataError(
+            "No data is given to score on.",
+            fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
+        )
+    settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
+    return prepare(folder.path, seed=data.seed, root=root, **settings)
+
+
+def _metrics(project: Any, kind: str) -> dict[str, Any]:
+    """The project's metrics by name, the second of a kind as `format-2`; exact_match when none is named."""
+    from tunesmith.core.errors import SettingError
+    from tunesmith.core.shelf import shelf
+
+    if kind == "text":
+        return {}
+    found: dict[str, Any] = {}
+    for place, spec in enumerate(project.metrics or ("exact_match",)):
+        name, _ = shelf("metrics").spec(spec, f"metrics[{place}]")
+        metric = shelf("metrics").make(spec, f"metrics[{place}]")
+        if needs := getattr(metric, "needs", ()):
+            raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
+        number = sum(other.partition("-")[0] == name for other in found)
+        found[f"{name}-{number + 1}" if number else name] = metric
+    return found
+
+
+def _rows(folder: Any, prepared: Any, project: Any) -> tuple[list[Any], int]:
+    """The rows to score, and how often the test rows have been read by now (0 for other splits)."""
+    from tunesmith.core.errors import ProjectError
+    from tunesmith.data.prepare import open_test
+    from tunesmith.ladder.rungs import stratified_sample
+
+    split, number, reads = project.eval.split, project.eval.rows, 0
+    if split == "test":
+        rows = list(open_test(folder.path, by="eval"))
+        reads = len(folder.manifest()["test_reads"])
+    else:
+        rows = list(getattr(prepared, split))
+    if not rows:
+        raise ProjectError(
+            f"{folder.path} has no {split} rows.",
+            fix=f"Hold some out (data.{split}=0.1), or score another split: eval.split=test",
+        )
+    if number is None or number >= len(rows):
+        return rows, reads
+    if prepared.kind != "text":
+        return list(stratified_sample(rows, number, seed=project.seed)), reads
+    import random
+
+    return [rows[i] for i in sorted(random.Random(project.seed).sample(range(len(rows)), number))], reads
+
+
+def _perplexity(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Bits per byte of raw text, written like any evaluation: a line a text."""
+    from tunesmith.core.errors import DataError
+    from tunesmith.evals.files import write_evaluation
+    from tunesmith.evals.perplexity import perplexity
+    from tunesmith.evals.run import fingerprint
+
+    usable = [
+        row for row in rows if len(model.tokenizer.encode(row["text"])) > 1
+    ]  # one token alone is predicted from nothing
+    if not usable:
+        raise DataError("The rows are empty texts.", wanted="Texts of two tokens or more.")
+    found = perplexity(model, (row["text"] for row in usable))
+    lines = [
+        {
+            "id": row.get("id"), "origin": row.get("origin"), "prompt": "", "answer": row["text"], "prediction": "",
+            "metrics": {"bits_per_byte": float(nats / size / 0.6931471805599453)}, "nats": float(nats), "bytes": int(size),
+        }
+        for row, (nats, size) in zip(usable, found.texts)
+    ]  # fmt: skip
+    summary = found.summary().as_dict()
+    return write_evaluation(
+        evals,
+        name,
+        lines,
+        {
+            "metrics": {"bits_per_byte": {**summary, "spec": None}},
+            "model": {"name": str(model.name), "hash": fingerprint(model.net)},
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts,
+        },
+    )
+
+
+class _Shown:
+    """Progress on stderr: a line every few seconds, or one that renews itself on a terminal."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.monotonic()
+
+    def __call__(self, done: int, whole: int) -> None:
+        now, live = time.monotonic(), sys.stderr.isatty()
+        if done < whole and now - self.last < (0.2 if live else 10):
+            return
+        self.last = now
+        left = (now - self.started) / done * (whole - done)
+        text = f"{done:,} of {whole:,} rows answered, {left:.0f} s left"
+        print(
+            f"\r{text}\033[K" if live else text,
+            end="\n" if not live or done == whole else "",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str:
+    from tunesmith.stats.summary import Summary
+    from tunesmith.stats.words import score
+
+    korean = lang == "ko"
+    lines = []
+    width = max(len(name) for name in fields["metrics"])
+    for name, found in fields["metrics"].items():
+        summary = Summary.of_dict({key: found[key] for key in ("value", "n", "low", "high", "better", "extra")})
+        share = summary.better == "higher" and 0 <= summary.low and summary.high <= 1
+        lines.append(f"{name:<{width}}  {score(summary, percent=share, lang='ko' if korean else 'en')}")
+        if "perplexity" in summary.extra:
+            lines.append(
+                f"{'perplexity':<{width}}  {summary.extra['perplexity']:.2f} ({summary.extra['tokens']:,} tokens)"
+            )
+    cost = fields.get("cost")
+    if cost and cost.get("seconds_per_answer") is not None:
+        tokens, seconds = cost["tokens_per_answer"], cost["seconds_per_answer"]
+        lines.append(
+            f"답변 하나에 평균 {tokens:.1f} 토큰, {seconds:.3f}초"
+            if korean
+            else f"An answer takes {tokens:.1f} tokens and {seconds:.3f} s."
+        )
+    if cut := fields.get("finish", {}).get("length"):
+        lines.append(
+            f"{cut}개 답변이 generate.max_tokens에서 잘렸습니다."
+            if korean
+            else f"{cut} answers were cut off at generate.max_tokens."
+        )
+    for change in panel:
+        lines.append(f"{change['task']}: {change['verdict']}")
+    if fields["split"] == "test":
+        reads = fields["test_reads"]
+        lines.append(
+            f"시험 데이터를 {reads}번 읽었습니다. 선택은 dev로 하세요."
+            if korean
+            else f"The test rows have been read {reads} time{'s' if reads > 1 else ''}. Choose on dev; report on test."
+        )
+    lines.append(("행별 기록: " if korean else "Row by row: ") + fields["file"].removesuffix("n") + "nl")
+    return "\n".join(lines)
