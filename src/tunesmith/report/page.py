@@ -37,7 +37,8 @@ from typing import Any
 from tunesmith import __version__
 from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.files import write_whole
-from tunesmith.report import formats, sections
+from tunesmith.report import card, compared, facts, formats, learned
+from tunesmith.report.curves import curves
 from tunesmith.report.formats import finite
 from tunesmith.report.labels import LANGUAGES, speaker
 from tunesmith.report.read import Evaluation, Run, as_dict, read_json, read_run, read_yaml, word_of
@@ -157,22 +158,22 @@ def render_run(run: Run, *, lang: str | None = None) -> str:
     lang = choose_language(lang, run.project.get("lang"))
     say = speaker(lang)
     worst = next((e.worst for e in run.evaluations if e.worst), [])
-    memory = sections.memory({"": run.memory}, say)
-    settings = sections.settings(run) or {"hyper": [], "rest": []}
+    memory = learned.memory({"": run.memory}, say)
+    settings = facts.settings(run) or {"hyper": [], "rest": []}
     parts = [
-        *_section(say, "scores", sections.scores(run.evaluations, say, lang)),
-        *_section(say, "curves", sections.curves({run.name: run}, say, lang)),
-        *_section(say, "worst", sections.worst(worst, say)),
-        *_section(say, "confusion", sections.confusion(run.evaluations, say)),
-        *_section(say, "panel", sections.panel({"panel": _run_panel(run)}, say)),
-        *_section(say, "samples", sections.samples(run, say)),
+        *_section(say, "scores", compared.scores(run.evaluations, say, lang)),
+        *_section(say, "curves", curves({run.name: run}, say)),
+        *_section(say, "worst", compared.worst(worst, say)),
+        *_section(say, "confusion", compared.confusion(run.evaluations, say)),
+        *_section(say, "panel", compared.panel({"panel": _run_panel(run)}, say)),
+        *_section(say, "samples", learned.samples(run, say)),
         *_section(say, "settings", settings["hyper"], draw="chosen"),
-        *_section(say, "weights", sections.weights(run, say)),
-        *_section(say, "batch", sections.batch(run, say, lang), draw="facts"),
+        *_section(say, "weights", facts.weights(run, say)),
+        *_section(say, "batch", learned.batch(run, say, lang), draw="facts"),
         *_section(say, "memory", memory, help=_memory_help(memory)),
-        *_section(say, "data", sections.data(run, say)),
-        *_section(say, "row_losses", sections.row_losses(run, say)),
-        *_section(say, "figures", sections.figures(run.explanation, lang), draw="pairs_list"),
+        *_section(say, "data", card.data(run, say)),
+        *_section(say, "row_losses", learned.row_losses(run, say)),
+        *_section(say, "figures", facts.figures(run.explanation, lang), draw="pairs_list"),
         *_section(say, "choices", settings["rest"], draw="folded_values"),
         *_section(say, "manifest", _manifest(run.manifest, say), draw="pairs_list"),
     ]
@@ -205,8 +206,8 @@ def _run_panel(run: Run) -> Any:
 
 
 def _manifest(found: Mapping[str, Any], say: Say, budget: Any = None) -> list[tuple[str, str]] | None:
-    rows = sections.manifest(found, say) or []
-    reads = sections.test_reads(found, say)
+    rows = facts.manifest(found, say) or []
+    reads = facts.test_reads(found, say)
     first = [(say("test_reads"), reads)] if reads else []
     if budget:
         first.insert(0, (say("budget"), str(budget)))
@@ -247,7 +248,7 @@ def render_comparison(folder: Path, *, lang: str | None = None) -> str:
     memories = {str(k): as_dict(v) for k, v in as_dict(report.get("memory")).items()} or {
         k: dict(run.memory) for k, run in runs.items()
     }
-    if sections.memory_parts(as_dict(report.get("memory"))):  # one memory.json, not one per run
+    if learned.memory_parts(as_dict(report.get("memory"))):  # one memory.json, not one per run
         memories = {"": as_dict(report["memory"])}
     data_run = next((run for run in runs.values() if run.card), None)
     if report.get("data_card"):
@@ -256,17 +257,17 @@ def render_comparison(folder: Path, *, lang: str | None = None) -> str:
     if report.get("confusion"):
         evaluations = [Evaluation("", {"": {"value": None, "confusion": report["confusion"]}})]
     rows = report.get("worst_rows") or next((e.worst for e in evaluations if e.worst), [])
-    memory = sections.memory(memories, say)
+    memory = learned.memory(memories, say)
     parts = [
-        *_section(say, "ladder", sections.ladder(report, say)),
-        *_section(say, "tests", sections.tests(report, say, lang)),
-        *_section(say, "cost", sections.cost(report, say, lang)),
-        *_section(say, "panel", sections.panel(report, say)),
-        *_section(say, "worst", sections.worst([row for row in rows if isinstance(row, Mapping)], say)),
-        *_section(say, "confusion", sections.confusion(evaluations, say)),
-        *_section(say, "curves", sections.curves(told or runs, say, lang)),
+        *_section(say, "ladder", compared.ladder(report, say)),
+        *_section(say, "tests", compared.tests(report, say, lang)),
+        *_section(say, "cost", compared.cost(report, say, lang)),
+        *_section(say, "panel", compared.panel(report, say)),
+        *_section(say, "worst", compared.worst([row for row in rows if isinstance(row, Mapping)], say)),
+        *_section(say, "confusion", compared.confusion(evaluations, say)),
+        *_section(say, "curves", curves(told or runs, say) if told or runs else None),
         *_section(say, "memory", memory, help=_memory_help(memory)),
-        *_section(say, "data", sections.data(data_run, say) if data_run else None),
+        *_section(say, "data", card.data(data_run, say) if data_run else None),
         *_section(
             say, "manifest", _manifest(as_dict(report.get("manifest")), say, report.get("budget")), draw="pairs_list"
         ),

@@ -374,3 +374,16 @@ def confidence(row: Mapping[str, Any]) -> float:
     first."""
     value = next((row[key] for key in ("logprob", "confidence") if finite(row.get(key))), None)
     return float(value) if value is not None else -1e9
+
+
+def text_of(row: Mapping[str, Any], *names: str) -> str:
+    """The first of some columns that a row has, as text: a string, the words of messages, else its str; "" without one."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list) and all(isinstance(m, Mapping) for m in value):
+            return "\n".join(str(m.get("content", "")) for m in value)
+        if value is not None:
+            return str(value)
+    return ""

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunesmith.report import formats, sections
+from tunesmith.report import compared, formats, learned
 from tunesmith.report.formats import finite
 from tunesmith.report.labels import speaker
 from tunesmith.report.page import choose_language, read_report
@@ -110,7 +110,7 @@ def interval_bar(value: float, low: float | None, high: float | None, start: flo
 
 
 def _ladder(report: dict, say: Say) -> str:
-    found = sections.ladder(report, say)
+    found = compared.ladder(report, say)
     if not found:
         return ""
     variants = [v for v in report["variants"] if isinstance(v, dict) and finite(v.get("score"))]
@@ -131,7 +131,7 @@ def _ladder(report: dict, say: Say) -> str:
 
 
 def _tests(report: dict, say: Say, lang: str) -> str:
-    found = sections.tests(report, say, lang)
+    found = compared.tests(report, say, lang)
     if not found:
         return ""
     marks = {t: mark for t, mark in zip(("better", "worse", "not_told_apart"), "+-=")}
@@ -144,7 +144,7 @@ def _tests(report: dict, say: Say, lang: str) -> str:
 
 
 def _scores(run: Run, say: Say, lang: str) -> str:
-    found = sections.scores(run.evaluations, say, lang)
+    found = compared.scores(run.evaluations, say, lang)
     if not found:
         return ""
     rows = [[row["kind"], row["name"], row["score"], row["interval"], row["n"]] for row in found["rows"]]
@@ -164,7 +164,7 @@ def _curves(run: Run, say: Say) -> str:
 
 
 def _batch(run: Run, say: Say, lang: str) -> str:
-    facts = sections.batch(run, say, lang)
+    facts = learned.batch(run, say, lang)
     if not facts:
         return ""
     rows = [[fact["name"], " ".join(text for text in (fact["text"], fact["advice"]) if text)] for fact in facts]

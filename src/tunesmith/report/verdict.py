@@ -153,7 +153,7 @@ def pair_test(tests: Sequence[Paired], a: str, b: str) -> Paired | None:
 def rival_of(
     report: Mapping[str, Any], base: dict[str, Any], best: dict[str, Any], tests: Sequence[Paired]
 ) -> tuple[dict[str, Any], Paired | None]:
-    """What the best has to beat, and the test of it: the best variant without training where such a test was made, else the base."""
+    """What the best has to beat, and the test of it: the best without training where such a test was made, else the base."""
     sign = -1 if as_dict(report.get("metric")).get("better") == "lower" else 1
     others = [v for v in variants_of(report) if finite(v.get("score")) and v["name"] != best["name"]]
     untrained = [v for v in others if v["kind"] in UNTRAINED or v["name"] == base["name"]]
