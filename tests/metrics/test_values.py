@@ -21,7 +21,7 @@ def test_every_metric_is_on_the_shelf_with_its_settings_explained():
     assert [name for name in NAMES if name not in shelf("metrics").names()] == []
     for name in NAMES:
         item = shelf("metrics").item(name)
-        assert all(field.doc for field in item.settings()), name
+        assert all(field.doc and field.korean for field in item.settings()), name
         assert dataclasses.is_dataclass(shelf("metrics").load(name)) and item.doc.startswith(f"{name}: ")
 
 

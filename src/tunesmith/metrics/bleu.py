@@ -28,9 +28,13 @@ class Bleu:
     """Corpus BLEU with exponential smoothing (Papineni et al. 2002, as sacreBLEU computes it), bootstrap interval."""
 
     tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
-    """sacreBLEU's tokeniser; two BLEUs with different ones cannot be compared."""
+    """sacreBLEU's tokeniser; two BLEUs with different ones cannot be compared.
+
+    sacreBLEU의 토크나이저. 서로 다른 것으로 잰 BLEU는 비교할 수 없습니다. 한국어는 char나 ko-mecab이 좋습니다."""
     lowercase: bool = False
-    """Upper and lower case count as the same."""
+    """Upper and lower case count as the same.
+
+    대문자와 소문자를 같은 것으로 봅니다."""
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Fail before anything is generated when sacrebleu is missing or a row has no answer."""

@@ -21,9 +21,13 @@ class Chrf:
     """Corpus chrF (Popović 2015), bootstrap interval. Equals sacreBLEU's chrF2 with its defaults."""
 
     order: int = 6
-    """Longest n-gram, in characters without white space."""
+    """Longest n-gram, in characters without white space.
+
+    가장 긴 글자 n-그램의 길이(빈칸은 빼고 셈)."""
     beta: float = 2.0
-    """How much more recall weighs than precision."""
+    """How much more recall weighs than precision.
+
+    재현율을 정밀도보다 얼마나 더 중요하게 볼지."""
 
     def score(self, prediction: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row's own chrF (only to look at) and the counts the corpus score is made of; the best of several references."""

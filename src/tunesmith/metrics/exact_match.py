@@ -17,9 +17,13 @@ class ExactMatch:
     """Share of answers equal to a reference, after Unicode NFC and with white space trimmed."""
 
     ignore_case: bool = False
-    """Upper and lower case count as the same."""
+    """Upper and lower case count as the same.
+
+    대문자와 소문자를 같은 것으로 봅니다."""
     ignore_punctuation: bool = False
-    """Punctuation is taken out of both before comparing."""
+    """Punctuation is taken out of both before comparing.
+
+    비교하기 전에 양쪽에서 문장 부호를 뺍니다."""
 
     def score(self, prediction: str, row: Mapping[str, Any]) -> float:
         """1.0 or 0.0; with several references, whether any of them is met."""

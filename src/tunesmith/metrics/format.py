@@ -32,23 +32,41 @@ class Format:
     """Share of answers that pass all rules given; how many failed each rule is in `extra`."""
 
     regex: str = ""
-    """The whole answer matches this regular expression (`.` matches newlines)."""
+    """The whole answer matches this regular expression (`.` matches newlines).
+
+    답 전체가 이 정규식에 맞아야 합니다(`.`은 줄바꿈에도 맞음)."""
     json: bool = False
-    """The answer is JSON."""
+    """The answer is JSON.
+
+    답이 JSON이어야 합니다."""
     schema: dict[str, Any] | None = None
-    """The answer is JSON that fits this JSON Schema."""
+    """The answer is JSON that fits this JSON Schema.
+
+    답이 이 JSON Schema에 맞는 JSON이어야 합니다."""
     min_length: int = 0
-    """At least so many `unit`."""
+    """At least so many `unit`.
+
+    `unit`으로 세어 적어도 이만큼."""
     max_length: int = 0
-    """At most so many `unit`; 0 means no limit."""
+    """At most so many `unit`; 0 means no limit.
+
+    `unit`으로 세어 많아야 이만큼. 0이면 제한 없음."""
     unit: Literal["characters", "words", "sentences", "lines"] = "characters"
-    """What length counts."""
+    """What length counts.
+
+    길이를 무엇으로 셀지."""
     language: Literal["", "ko", "en", "ja", "zh"] = ""
-    """The script most letters belong to: Hangul, Latin, kana or Chinese characters."""
+    """The script most letters belong to: Hangul, Latin, kana or Chinese characters.
+
+    글자 대부분이 속해야 하는 문자: 한글, 로마자, 가나, 한자."""
     share: float = 0.5
-    """How large the part of letters in that script must be."""
+    """How large the part of letters in that script must be.
+
+    그 문자의 글자가 차지해야 하는 몫."""
     speech: Literal["", "hapsyo", "haeyo", "banmal"] = ""
-    """Korean speech level of every sentence: 합쇼체, 해요체 or 반말."""
+    """Korean speech level of every sentence: formal (hapsyo), polite (haeyo) or plain (banmal).
+
+    모든 문장의 한국어 말투: 합쇼체, 해요체 또는 반말."""
 
     def __post_init__(self) -> None:
         rules = (

@@ -19,9 +19,13 @@ class JsonField:
     """Share of answers whose named fields all equal the reference's; each field's own share is in `extra`."""
 
     fields: tuple[str, ...] = ()
-    """Dotted names of the fields to compare; empty means all top-level fields of the reference, and no others."""
+    """Dotted names of the fields to compare; empty means all top-level fields of the reference, and no others.
+
+    비교할 필드의 이름(점으로 이어 씀). 비우면 기준 답의 맨 위 필드 모두이며, 그 밖의 필드는 틀린 것으로 봅니다."""
     inside_text: bool = False
-    """Accept the first JSON object inside other text; otherwise the whole answer must be JSON."""
+    """Accept the first JSON object inside other text; otherwise the whole answer must be JSON.
+
+    다른 글 속에 든 첫 JSON 객체도 받아들입니다. 아니면 답 전체가 JSON이어야 합니다."""
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Refuse a row whose own answer is not JSON or lacks a field."""

@@ -25,11 +25,17 @@ class MacroF1:
     """
 
     field: str = ""
-    """Compare this field of a JSON answer (dotted: `order.status`); empty compares the whole answer."""
+    """Compare this field of a JSON answer (dotted: `order.status`); empty compares the whole answer.
+
+    JSON 답의 이 필드를 비교합니다(점으로 이어 씀: `order.status`). 비우면 답 전체를 비교합니다."""
     inside_text: bool = False
-    """Accept the first JSON object inside other text; otherwise the whole answer must be JSON."""
+    """Accept the first JSON object inside other text; otherwise the whole answer must be JSON.
+
+    다른 글 속에 든 첫 JSON 객체도 받아들입니다. 아니면 답 전체가 JSON이어야 합니다."""
     ignore_case: bool = False
-    """Upper and lower case count as the same."""
+    """Upper and lower case count as the same.
+
+    대문자와 소문자를 같은 것으로 봅니다."""
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Refuse a row whose own answer has no such field, before anything is generated."""

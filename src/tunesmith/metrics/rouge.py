@@ -23,11 +23,17 @@ class Rouge:
     """Mean ROUGE F1 (Lin 2004), best over the references."""
 
     kind: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL"
-    """Words, pairs of words, longest common subsequence, or that one per line."""
+    """Words, pairs of words, longest common subsequence, or that one per line.
+
+    낱말, 낱말 쌍, 가장 긴 공통 부분 수열, 또는 그것을 줄마다 잰 것."""
     unit: Unit = "words"
-    """What is counted: words, or characters (Korean words carry their particles)."""
+    """What is counted: words, or characters (Korean words carry their particles).
+
+    낱말을 셀지 글자를 셀지(한국어 낱말에는 조사가 붙습니다)."""
     stem: bool = False
-    """English words are reduced to their stems first, as in many papers."""
+    """English words are reduced to their stems first, as in many papers.
+
+    많은 논문처럼 영어 낱말을 먼저 어간으로 줄입니다."""
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Fail before anything is generated when rouge-score is missing or a row has no answer."""

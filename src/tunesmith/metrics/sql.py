@@ -62,21 +62,37 @@ class Sql:
     """Share of answers whose query returns the reference's result; the reasons of the others are counted in `extra`."""
 
     database: str = ""
-    """SQLite file that all rows ask."""
+    """SQLite file that all rows ask.
+
+    모든 행이 질의하는 SQLite 파일."""
     schema: str = ""
-    """SQL script that builds the database in memory instead (CREATE TABLE ...; INSERT ...)."""
+    """SQL script that builds the database in memory instead (CREATE TABLE ...; INSERT ...).
+
+    대신 메모리에 데이터베이스를 만드는 SQL 스크립트(CREATE TABLE ...; INSERT ...)."""
     column: str = ""
-    """Column of the row that holds its own schema script or file name, as `read` says, for sets with many databases."""
+    """Column of the row that holds its own schema script or file name, as `read` says, for sets with many databases.
+
+    행마다 자기 데이터베이스가 있을 때, 그 스크립트나 파일 이름이 든 열(`read`가 정함)."""
     read: Literal["schema", "database"] = "schema"
-    """What that column holds."""
+    """What that column holds.
+
+    그 열에 무엇이 들어 있는지."""
     folder: str = "."
-    """Files named by rows must lie in this folder."""
+    """Files named by rows must lie in this folder.
+
+    행이 가리키는 파일은 이 폴더 안에 있어야 합니다."""
     seconds: float = 5.0
-    """Time limit of one query."""
+    """Time limit of one query.
+
+    질의 하나의 시간 제한(초)."""
     rows: int = 10_000
-    """A query that returns more rows than this has failed."""
+    """A query that returns more rows than this has failed.
+
+    이보다 많은 행을 돌려주는 질의는 실패로 봅니다."""
     fenced: bool = True
-    """Take the query out of a ```sql fence when the answer has one."""
+    """Take the query out of a ```sql fence when the answer has one.
+
+    답에 ```sql 울타리가 있으면 그 안의 질의를 꺼냅니다."""
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.database, self.schema, self.column))) != 1:

@@ -20,7 +20,9 @@ class TokenF1:
     """Harmonic mean of precision and recall of tokens, best over the references, averaged over rows (Rajpurkar et al. 2016)."""
 
     unit: Unit = "words"
-    """Tokens are words (SQuAD) or characters (KorQuAD: Korean words carry their particles)."""
+    """Tokens are words (SQuAD) or characters (KorQuAD: Korean words carry their particles).
+
+    낱말(SQuAD) 또는 글자(KorQuAD: 한국어 낱말에는 조사가 붙으므로)를 셉니다."""
 
     def score(self, prediction: str, row: Mapping[str, Any]) -> float:
         """0.0 to 1.0. Two empty texts are equal."""
