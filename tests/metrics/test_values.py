@@ -22,7 +22,7 @@ def test_every_metric_is_on_the_shelf_with_its_settings_explained():
     for name in NAMES:
         item = shelf("metrics").item(name)
         assert all(field.doc and field.korean for field in item.settings()), name
-        assert dataclasses.is_dataclass(shelf("metrics").load(name)) and item.doc.startswith(f"{name}: ")
+        assert dataclasses.is_dataclass(shelf("metrics").load(name)) and item.doc
 
 
 def test_a_metric_is_made_from_a_project_file():
