@@ -185,7 +185,8 @@ def encode(rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Call
         kept = [unit for unit in units if any(example.num_trained for example in unit.examples)]
         if len(kept) < len(units) or not units:
             reason = "too long" if not units else "nothing in it is trained on"
-            drop({"origin": row["origin"], "reason": reason, "detail": "", "by": "tokenise", "row": row})
+            detail = f"length is {text.length} tokens" if not units else ""
+            drop({"origin": row["origin"], "reason": reason, "detail": detail, "by": "tokenise", "row": row})
         lengths += [unit.num_tokens for unit in kept]
         if not over:
             yield from kept

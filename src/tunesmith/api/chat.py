@@ -47,8 +47,9 @@ def chat(
                 f"the conversation has {len(prompt)} tokens, the model reads {opened.context}", fix="Start a new one: /new"
             )
         return generate(
-            opened, [prompt], max_tokens=min(max_tokens, room), temperature=temperature, top_p=top_p, seeds=[seed + turn]
-        )[0]
+            opened, [prompt], max_tokens=min(max_tokens, room), temperature=temperature, top_p=top_p, seeds=[seed + turn],
+            eos_ids=text.stops,
+        )[0]  # fmt: skip
 
     if message is not None:
         made = answer([*start, {"role": "user", "content": message}], 0)

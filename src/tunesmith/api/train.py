@@ -159,7 +159,7 @@ def sampler(parts: Any) -> Any:
         room = parts.model.context - max(map(len, ids))
         if room < 1:
             return {}
-        answers = generate(parts.model, ids, max_tokens=min(64, room))
+        answers = generate(parts.model, ids, max_tokens=min(64, room), eos_ids=parts.text.stops)
         shown = [
             {"prompt": asked[-1]["content"], "expected": expected, "answer": answer.text}
             for (_, (asked, expected)), answer in zip(prompts, answers)

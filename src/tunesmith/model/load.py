@@ -19,6 +19,7 @@ from tunesmith.core.names import nearest
 from tunesmith.model import attention, embedded
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
+from tunesmith.model.save import quietly
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
@@ -46,7 +47,8 @@ class Model:
     def policy(self) -> Policy:
         """The door objectives use."""
         pad_id = self.tokenizer.pad if self.tokenizer.pad is not None else 0
-        return Policy(self.net, layout=self.proof.layout, pad_id=pad_id, exact_head=self.proof.exact_head)
+        proof = self.proof
+        return Policy(self.net, layout=proof.layout, pad_id=pad_id, exact_head=proof.exact_head, lean=proof.lean)
 
 
 def load(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", seed: int = 0) -> Model:
@@ -148,8 +150,9 @@ def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
             wanted="Weights as *.safetensors: other formats can run code when they are read.",
             fix="Convert them once with transformers: model.save_pretrained(folder, safe_serialization=True).",
         )
+    quietly()
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        AutoConfig.from_pretrained(source, trust_remote_code=False)
         settings: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
         try:
             net = AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention.NAME, **settings)
@@ -165,7 +168,6 @@ def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
                 f"the weights in {source} are damaged: {_first_line(error)}", fix="Fetch or save the model again."
             ) from error
         raise
-    del config
     return net.eval()
 
 

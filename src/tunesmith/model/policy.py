@@ -15,6 +15,7 @@ from torch import nn
 
 from tunesmith.model import attention
 from tunesmith.model.batch import Batch, pack, pad
+from tunesmith.model.lean import Lean
 from tunesmith.model.loss import Head, logprobs, over_logits, weighted_nll
 from tunesmith.text.example import Unit
 
@@ -23,11 +24,15 @@ class Policy:
     """A causal language model as objectives see it.
 
     layout  "packed" when the model was proved to keep documents apart, else "padded" (see model/prove.py)
+    lean  True when our own forward was proved to give the module's states (see model/lean.py)
     exact_head  False when the model's logits are not its head's: then the head module itself is called, chunk by chunk
     """
 
-    def __init__(self, net: nn.Module, *, layout: str = "packed", pad_id: int = 0, exact_head: bool = True) -> None:
+    def __init__(
+        self, net: nn.Module, *, layout: str = "packed", pad_id: int = 0, exact_head: bool = True, lean: bool = False
+    ) -> None:
         self.net = net
+        self.lean = Lean.of(net) if lean else None
         self.layout = layout
         self.pad_id = pad_id
         self.exact_head = exact_head
@@ -68,6 +73,8 @@ class Policy:
 
     def predicting(self, batch: Batch) -> torch.Tensor:
         """Hidden states that predict a trained-on token, (targets, dim)."""
+        if self.lean is not None and batch.segments is not None:
+            return self.lean.predicting(batch)
         return self.hidden(batch).index_select(0, batch.predictor)
 
     def nll(self, batch: Batch, coefficient: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

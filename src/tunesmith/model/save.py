@@ -23,18 +23,31 @@ def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | Non
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    state = {name: value.detach() for name, value in net.state_dict().items()}
+    state, held = {}, set()
+    for name, value in net.state_dict().items():
+        place = (value.data_ptr(), tuple(value.shape), value.stride())
+        if value.numel() == 0 or place not in held:  # tied weights lie at one place and are written once
+            state[name] = value.detach()
+            held.add(place)
     if dtype is not None:
         state = {k: v.to(DTYPES[dtype]) if v.is_floating_point() else v for k, v in state.items()}
     kept = net.config.dtype if hasattr(net.config, "dtype") else None
     net.config.dtype = next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)
     try:
+        quietly()
         net.save_pretrained(part, state_dict=state)
     finally:
         net.config.dtype = kept
     tokenizer.save(part)
     replace_folder(part, folder)
     return folder
+
+
+def quietly() -> None:
+    """Keep transformers from drawing progress bars over ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def replace_folder(part: Path, folder: Path) -> None:

@@ -58,14 +58,14 @@ def ranks() -> int:
 
 
 def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[list[int]]:
-    """Indices of the Units of each forward pass: in order when packed, alike in length when padded.
+    """Indices of the Units of each forward pass: filled in order when packed, by length when padded.
 
     A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit.
     """
-    if pass_tokens is None:
-        return [list(range(len(units)))]
     sizes = [unit.num_tokens for unit in units]
     longest = [max(len(example) for example in unit.examples) for unit in units]
+    if pass_tokens is None:
+        return [sorted(range(len(units)), key=lambda i: (longest[i], sizes[i]))]
     order = sorted(range(len(units)), key=lambda i: -longest[i]) if padded else list(range(len(units)))
     passes: list[list[int]] = []
     held = rows = top = 0
@@ -78,7 +78,8 @@ def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False)
         else:
             passes.append([i])
             held, rows, top = sizes[i], len(units[i].examples), longest[i]
-    return passes
+    # equal lengths side by side: attention computes such a run in one batch (see model/segments.py)
+    return [sorted(chosen, key=lambda i: (longest[i], sizes[i])) for chosen in passes]
 
 
 def backward(

@@ -1,0 +1,148 @@
+"""A lean training forward for the Llama family: the same numbers as transformers', with less done and less kept.
+
+    body = Lean.of(net)                # None when the architecture is another
+    states = body.predicting(batch)    # (targets, dim): hidden states of the tokens that predict something
+
+It reads the module's own parameters and calls its own projections, so adapted layers take effect. What it saves: one
+tensor a norm instead of five, no copies for rotary and attention layouts, documents of equal length in one batch, and the
+last layer's feed-forward only where a token is predicted. model/prove.py compares it with the module's forward at load.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from tunesmith.model.batch import Batch
+from tunesmith.model.segments import Segments, attend
+
+
+class Lean:
+    """The body of a Llama-like decoder (Llama, Mistral, Qwen2, Qwen3 without a sliding window)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.body = net.model
+        config = net.config
+        first = self.body.layers[0].self_attn
+        self.head_dim, self.scale = int(first.head_dim), float(first.scaling)
+        self.eps = float(getattr(config, "rms_norm_eps", 1e-6))
+        self.normed = hasattr(first, "q_norm")
+
+    @staticmethod
+    def of(net: nn.Module) -> "Lean | None":
+        """Look at the parts; anything unknown means None, and the module's own forward is used."""
+        config, body = net.config, getattr(net, "model", None)
+        parts = {"embed_tokens", "layers", "norm", "rotary_emb"}
+        if body is None or {name for name, _ in body.named_children()} != parts or not len(body.layers):
+            return None
+        if type(net).__name__ not in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"):
+            return None
+        if getattr(config, "attention_dropout", 0.0) or config.hidden_act not in ("silu", "swish"):
+            return None
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+            return None
+        return Lean(net)
+
+    def predicting(self, batch: Batch) -> torch.Tensor:
+        """(targets, dim): last hidden states of the predicting tokens of a packed batch."""
+        assert batch.segments is not None
+        segments = Segments(batch.segments)
+        x = self.body.embed_tokens(batch.ids)[0]
+        if x.device.type != "cpu":
+            raise ValueError("the lean forward is made for the CPU")
+        cos, sin = self.body.rotary_emb(x, batch.positions)
+        half = cos.shape[-1] // 2
+        cos, sin = cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
+        layers = list(self.body.layers)
+        recompute = self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
+        for number, layer in enumerate(layers):
+            chosen = batch.predictor if number == len(layers) - 1 else None
+            if recompute:
+                x = checkpoint(self._layer, layer, x, cos, sin, segments, chosen, use_reentrant=False)
+            else:
+                x = self._layer(layer, x, cos, sin, segments, chosen)
+        return norm(x, self.body.norm.weight, self.eps)
+
+    def _layer(self, layer: Any, x: torch.Tensor, cos, sin, segments: Segments, chosen: torch.Tensor | None) -> torch.Tensor:
+        attention, mlp = layer.self_attn, layer.mlp
+        y = norm(x, layer.input_layernorm.weight, self.eps)
+        q, k, v = (p(y).view(len(y), -1, self.head_dim) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+        if self.normed:
+            q, k = norm(q, attention.q_norm.weight, self.eps), norm(k, attention.k_norm.weight, self.eps)
+        mixed = attend(_Rotary.apply(q, cos, sin), _Rotary.apply(k, cos, sin), v, segments, self.scale)
+        mixed = mixed.view(len(y), -1)
+        if chosen is not None:  # nothing reads the other tokens after the last attention
+            mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
+        x = x + attention.o_proj(mixed)
+        y = norm(x, layer.post_attention_layernorm.weight, self.eps)
+        return x + mlp.down_proj(_Gated.apply(mlp.gate_proj(y), mlp.up_proj(y)))
+
+
+def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """RMSNorm over the last dimension (Zhang & Sennrich 2019), reduced in fp32; keeps its input and one number a row."""
+    return _Norm.apply(x, weight, eps)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, weight, eps):
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (wide * scale).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad):
+        x, weight, scale = ctx.saved_tensors
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        grad = grad if grad.dtype == wide.dtype else grad.to(wide.dtype)
+        hat = wide * scale
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = torch.einsum("nd,nd->d", grad.reshape(-1, grad.shape[-1]), hat.view(-1, hat.shape[-1])).to(weight.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, d_weight, None
+        through = grad * weight
+        mean = (through * hat).mean(-1, keepdim=True)
+        return through.addcmul_(hat, mean, value=-1).mul_(scale).to(x.dtype), d_weight, None
+
+
+class _Rotary(torch.autograd.Function):
+    """Rotate (tokens, heads, dim) by cos and sin (tokens, 1, dim / 2); backward rotates back and keeps nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad):
+        return _rotate(grad, *ctx.saved_tensors, -1), None, None
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: int) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    out = torch.empty_like(x)
+    one, two = out.chunk(2, dim=-1)
+    torch.mul(first, cos, out=one).addcmul_(second, sin, value=-sign)
+    torch.mul(second, cos, out=two).addcmul_(first, sin, value=sign)
+    return out
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); backward makes the sigmoid again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, gate, up):
+        ctx.save_for_backward(gate, up)
+        return torch.nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad):
+        gate, up = ctx.saved_tensors
+        d_up = torch.nn.functional.silu(gate).mul_(grad)
+        d_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return d_gate, d_up
