@@ -29,6 +29,19 @@ def _status(field: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
+def gemm_gflops(seconds: float = 0.5) -> float:
+    """Median speed of an fp32 1024-cube product: how quiet the machine was when a run began and ended."""
+    import torch
+
+    a = torch.ones(1024, 1024)
+    out, taken, end = a @ a, [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        torch.mm(a, a, out=out)
+        taken.append(time.perf_counter() - started)
+    return 2 * 1024**3 / float(np.median(taken)) / 1e9
+
+
 class Meter:
     """Clock and memory of one run."""
 

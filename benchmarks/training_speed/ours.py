@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.training_speed.cells import STEP_ROWS
-from benchmarks.training_speed.measure import Meter
+from benchmarks.training_speed.measure import Meter, gemm_gflops
 from benchmarks.training_speed.rows import answer_start, fingerprint, load
 
 
@@ -43,6 +43,7 @@ def main(spec_file: str, out_file: str) -> None:
         weights[: answer_start(row) if cell["answers"] else 1] = 0.0
         units.append(Unit((Example(np.array(row, dtype=np.int32), weights),)))
 
+    quiet = gemm_gflops()
     meter = Meter()
     torch.manual_seed(0)
     adapter.attach(model.net)
@@ -65,6 +66,7 @@ def main(spec_file: str, out_file: str) -> None:
     report = meter.report()
     report |= {
         "side": "ours",
+        "gemm_gflops": [quiet, gemm_gflops()],
         "rows": fingerprint(rows),
         "trainable": sum(p.numel() for p in optimizer.parameters),
         "pass_tokens": spec.get("pass_tokens"),

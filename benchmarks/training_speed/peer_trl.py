@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.training_speed.cells import STEP_ROWS
-from benchmarks.training_speed.measure import Meter
+from benchmarks.training_speed.measure import Meter, gemm_gflops
 from benchmarks.training_speed.rows import answer_start, fingerprint, load
 
 # name -> what it sets. {cut} is the cell's longest row.
@@ -94,6 +94,7 @@ def main(spec_file: str, out_file: str) -> None:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         config = trl.SFTConfig(output_dir=folder, **settings)
+        quiet = gemm_gflops()
         meter = Meter()
         trainer = trl.SFTTrainer(
             model=model,
@@ -112,6 +113,7 @@ def main(spec_file: str, out_file: str) -> None:
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     report |= {
         "side": "trl",
+        "gemm_gflops": [quiet, gemm_gflops()],
         "option": spec["option"],
         "dtype": spec["dtype"],
         "rows": fingerprint(rows),
