@@ -68,6 +68,14 @@ def test_a_run_is_scored_on_its_own_rows(run):
         tunesmith.eval(run, metrics=["exact_macth"], **QUIET)
 
 
+def test_the_likeliest_of_the_training_answers(run):
+    result = tunesmith.eval(run, likelihood=True, metrics=["exact_match", "accuracy"], **QUIET)
+    found = read_evaluation(f"{run}/evals/test-likelihood")
+    assert {row["prediction"] for row in found.rows} <= {"even", "odd"} and result["likelihood"]["labels"] == 2
+    assert all({row["prediction"], row["runner_up"]} == {"even", "odd"} for row in found.rows)
+    assert result["metrics"]["accuracy"]["value"] == result["metrics"]["exact_match"]["value"]
+
+
 def test_a_metric_of_ones_own_for_a_run(run, faq):
     (faq / "metrics").mkdir()
     (faq / "metrics" / "short.py").write_text(

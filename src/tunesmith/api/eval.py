@@ -7,13 +7,18 @@ from typing import Any
 
 from tunesmith.core.result import Result
 
+MOST_LABELS = 1000  # different answers among which one is chosen by likelihood
 
-def eval(config: str | None = None, *, fresh: bool = False, quiet: bool = False, **keys: Any) -> Result:
+
+def eval(
+    config: str | None = None, *, likelihood: bool = False, fresh: bool = False, quiet: bool = False, **keys: Any
+) -> Result:
     """Let a model answer held-out rows and score the answers with the project's metrics.
 
-    config   the folder of a run; or a project file (default: tunesmith.yaml), whose model is asked as it is, untuned
-    fresh    ask all rows again; otherwise answers of the same model to the same prompts and settings are kept
-    quiet    no progress on stderr
+    config      the folder of a run; or a project file (default: tunesmith.yaml), whose model is asked as it is, untuned
+    likelihood  the likeliest of the training rows' different answers counts as the answer (for classes); nothing is written
+    fresh       ask all rows again; otherwise answers of the same model to the same prompts and settings are kept
+    quiet       no progress on stderr
 
     Writes evals/NAME.jsonl, a line a row, and evals/NAME.json, each score with n and a 95 % interval. Stopped and started again it goes
     on where it was. For a run the keys may set eval, generate, metrics, use and lang. Of raw text, bits per byte are measured.
@@ -29,7 +34,7 @@ def eval(config: str | None = None, *, fresh: bool = False, quiet: bool = False,
         folder = RunFolder.create(
             Path(project.out or free_path("runs", "eval")), project=filled, verb="eval", root=str(root.resolve())
         )
-    return _evaluate(folder, project, root, fresh=fresh, quiet=quiet)
+    return _evaluate(folder, project, root, likelihood=likelihood, fresh=fresh, quiet=quiet)
 
 
 def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], Path]:
@@ -58,7 +63,7 @@ def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str,
     return folder, project, filled, root
 
 
-def _evaluate(folder: Any, project: Any, root: Path, *, fresh: bool, quiet: bool) -> Result:
+def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh: bool, quiet: bool) -> Result:
     from tunesmith.adapters.store import merge, open_run
     from tunesmith.api.build import resolve_model
     from tunesmith.evals.panel import compare_panels, run_panel
@@ -66,11 +71,13 @@ def _evaluate(folder: Any, project: Any, root: Path, *, fresh: bool, quiet: bool
 
     prepared = _prepared(folder, project, root)
     metrics = _metrics(project, prepared.kind)
+    labels = _labels(prepared) if likelihood else []
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
     model = merge(open_run(str(folder.path))) if tuned else open_run(base)
     rows, reads = _rows(folder, prepared, project)
-    name, evals = project.eval.name or project.eval.split, folder.path / "evals"
+    name = project.eval.name or project.eval.split + ("-likelihood" if likelihood else "")
+    evals, shown = folder.path / "evals", None if quiet else _Shown()
     facts = {
         "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
         "use": list(project.use), "root": str(root.resolve()),
@@ -79,16 +86,21 @@ def _evaluate(folder: Any, project: Any, root: Path, *, fresh: bool, quiet: bool
     if prepared.kind == "text":
         summary = _perplexity(model, rows, evals, name, facts)
     else:
+        from tunesmith.evals.likelihood import evaluate_likelihood
         from tunesmith.evals.run import evaluate
         from tunesmith.text.encode import Text
 
-        ask = project.generate
-        summary = evaluate(
-            model, Text(model.tokenizer, reasoning=project.reasoning), rows, metrics, folder=evals, name=name,
-            max_tokens=ask.max_tokens, temperature=ask.temperature, top_p=ask.top_p, stop=ask.stop,
-            frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty, seed=ask.seed or 0, batch=ask.batch,
-            fresh=fresh, shown=None if quiet else _Shown(), facts=facts,
-        )  # fmt: skip
+        text, ask = Text(model.tokenizer, reasoning=project.reasoning), project.generate
+        if likelihood:
+            summary = evaluate_likelihood(
+                model, text, rows, labels, metrics, folder=evals, name=name, shown=shown, facts=facts
+            )
+        else:
+            summary = evaluate(
+                model, text, rows, metrics, folder=evals, name=name, max_tokens=ask.max_tokens, temperature=ask.temperature,
+                top_p=ask.top_p, stop=ask.stop, frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty,
+                seed=ask.seed or 0, batch=ask.batch, fresh=fresh, shown=shown, facts=facts,
+            )  # fmt: skip
     panel: list[dict[str, Any]] = []
     if project.eval.panel:
         after = run_panel(model, evals)
@@ -136,6 +148,23 @@ def _metrics(project: Any, kind: str) -> dict[str, Any]:
             raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
         number = sum(other.partition("-")[0] == name for other in found)
         found[f"{name}-{number + 1}" if number else name] = metric
+    return found
+
+
+def _labels(prepared: Any) -> list[str]:
+    """The different answers of the training rows: what there is to choose from, without a look at the rows that are scored."""
+    from tunesmith.core.errors import DataError
+    from tunesmith.prompts.shots import answer_of
+
+    if prepared.kind == "text":
+        raise DataError("Raw text has no answers to choose from.", fix="Leave --likelihood out.")
+    found = sorted({answer_of(row) for row in prepared.train})
+    if not 2 <= len(found) <= MOST_LABELS:
+        raise DataError(
+            f"The training rows have {len(found):,} different answers.",
+            wanted=f"From 2 to {MOST_LABELS:,}, to choose one of them by likelihood.",
+            fix="For open answers leave --likelihood out.",
+        )
     return found
 
 
