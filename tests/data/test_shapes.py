@@ -51,6 +51,17 @@ def test_text_and_label():
     assert recognise(["text", "label"], where="a:1", shape="text").kind == "text"
 
 
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [({"text": " ", "label": 1}, "empty text"), ({"text": "a", "label": ""}, "empty label"), ({"text": "a", "label": [1]}, "wrong type"),
+     ({"text": "a"}, "missing field")],
+)  # fmt: skip
+def test_texts_and_labels_that_cannot_be_used(record, reason):
+    with pytest.raises(BadRow) as caught:
+        canonical(record, recognise(["text", "label"], where="a:1"))
+    assert caught.value.reason == reason
+
+
 def test_columns_that_are_not_used_are_kept():
     shape = recognise(["Q", "A", "label"], where="a:1")
     assert canonical({"Q": "q", "A": "a", "label": "0"}, shape)["columns"] == {"label": "0"}

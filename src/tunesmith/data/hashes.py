@@ -37,7 +37,7 @@ def content_hash(row: Row, part: str = "all", *, seed: int = 0) -> int:
                 content.append(json.dumps(message["tool_calls"], sort_keys=True, ensure_ascii=False))
         if part != "answer" and "tools" in row:
             content.append(json.dumps(row["tools"], sort_keys=True, ensure_ascii=False))
-    told = "\0".join(_folded(text) for text in content)
+    told = _folded(" \0 ".join(content))  # the zeros stand alone, so that white space at an end does not count
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8, key=str(seed).encode()).digest(), "little")
 
 

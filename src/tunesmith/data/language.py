@@ -6,7 +6,7 @@
 
 import re
 
-_MOST = 2000  # characters looked at: a count over all of a long document says no more
+_MOST = 1000  # characters looked at: a count over all of a long document says no more
 # Only words that its neighbours (German, French, Spanish, Italian, Dutch) do not write alike.
 _COMMON = re.compile(
     r"\b(the|of|and|to|is|are|it|you|she|they|my|your|that|this|for|with|what|how|why|who|where|when|which|have|has|does|"

@@ -50,7 +50,10 @@ class RowFile:
         return json.loads(self._bytes[self._starts[number] : self._starts[number + 1]])
 
     def __iter__(self) -> Iterator[Row]:
-        return (self[i] for i in range(len(self)))
+        # Not over the map: pages read once through it would stay counted as this process's memory.
+        with open(self.path, "rb") as file:
+            for text in file:
+                yield json.loads(text)
 
     def __reduce__(self) -> tuple[Callable[[str], "RowFile"], tuple[str]]:
         return RowFile, (str(self.path),)

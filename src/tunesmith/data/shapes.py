@@ -154,6 +154,8 @@ def canonical(
         row = _chat(record, shape, texts, value, need_answer, notes if notes is not None else Counter())
     else:
         row = {"text": texts["text"] if "text" in texts else _text(record, shape.columns["text"], value["text"])}
+        if not row["text"].strip():
+            raise BadRow("empty text", f"{shape.columns.get('text', 'data.text')}: empty")
         if shape.kind == "text+label":
             row["label"] = _label(record, shape.columns["label"], value["label"])
     if rest:
