@@ -6,6 +6,7 @@
 What a verb takes is read from its source (`core.source`); only the chosen verb is imported.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -171,7 +172,7 @@ def verb_help(function: source.Function) -> str:
     if options:
         width = max(len(text) for text, _ in options) + 2
         lines += ["", "Options:"]
-        lines += [f"{text:<{width}}{field.type or 'value'}, default {field.default}".rstrip() for text, field in options]
+        lines += [f"{text:<{width}}{_kind(field)}".rstrip() for text, field in options]
     if function.keys:
         lines += ["", "Any setting of the project can be given as name=value:  tunesmith explain settings"]
     return "\n".join(lines)
@@ -204,6 +205,16 @@ def _flag_text(field: source.Field) -> str:
     if field.type == "bool":
         return f"--no-{dashed}" if field.default == "True" else f"--{dashed}"
     return f"--{dashed} {field.name.upper()}"
+
+
+def _kind(field: source.Field) -> str:
+    """What a flag takes, when it takes something: "whole number, otherwise 3"."""
+    if field.type == "bool":
+        return ""
+    words = {"str": "text", "int": "whole number", "float": "number"}
+    kind = " or ".join(words.get(part, part) for part in field.type.split(" | ") if part != "None") or "value"
+    kind = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), kind)
+    return kind if field.default in ("", "None") else f"{kind}, otherwise {field.default}"
 
 
 def _converted(value: Any, hint: Any, name: str) -> Any:
