@@ -83,8 +83,8 @@ class LeanDecoder:
         attention = body.layers[0].self_attn
         self.head_dim = int(attention.head_dim)
         self.scale = float(getattr(attention, "scaling", self.head_dim**-0.5))
-        self.kv_heads = _width(attention.k_proj) // self.head_dim
-        self.group = _width(attention.q_proj) // self.head_dim // self.kv_heads  # query heads per key head
+        self.kv_heads = int(net.config.num_key_value_heads)
+        self.group = int(net.config.num_attention_heads) // self.kv_heads  # query heads per key head
         self.num_q = self.kv_heads * self.group
         weight = body.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
@@ -453,10 +453,6 @@ def _plain(module: nn.Module, kind: type) -> bool:
 
 def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
-
-
-def _width(module: Any) -> int:
-    return int(module.out_features)
 
 
 def _strange(module: nn.Module, parts: set[str], optional: frozenset[str] | set[str] = frozenset()) -> str:

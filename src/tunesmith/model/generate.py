@@ -72,7 +72,7 @@ def generate(
     model: Any,
     prompts: Sequence[Sequence[int]],
     *,
-    max_tokens: int,
+    max_tokens: int | Sequence[int],
     temperature: float = 0.0,
     top_p: float = 1.0,
     stop: str | Sequence[str] = (),
@@ -86,6 +86,7 @@ def generate(
 ) -> list[Answer]:
     """Answer each prompt (token ids, as Text.prompt gives them) with up to `max_tokens` tokens.
 
+    max_tokens   for all answers, or one number an answer; end tokens count
     model        anything with .net (a transformers causal LM) and .tokenizer (.decode(ids), .eos_ids)
     temperature  0 = always the likeliest token; else logits are divided by it
     top_p        draw from the smallest set of tokens that has this mass
@@ -102,7 +103,8 @@ def generate(
     """
     stops = [stop] if isinstance(stop, str) else list(stop)
     seeds = list(range(len(prompts))) if seeds is None else [int(seed) for seed in seeds]
-    _check(model, prompts, max_tokens, temperature, top_p, stops, seeds, batch, path)
+    limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+    _check(model, prompts, limits, temperature, top_p, stops, seeds, batch, path)
     if not prompts:
         return []
     net: nn.Module = model.net
@@ -119,8 +121,9 @@ def generate(
     try:
         with torch.inference_mode():
             longest = len(prompts[queue[0]])
-            steps = max_tokens * -(-len(prompts) // batch)
-            decoder = open_decoder(net, list(prompts[0][:shared]), longest, longest + max_tokens, steps, path)
+            steps = max(max(limits), sum(limits) // batch)
+            total = max(len(prompt) + limit for prompt, limit in zip(prompts, limits))
+            decoder = open_decoder(net, list(prompts[0][:shared]), longest, total, steps, path)
             device = next(net.parameters()).device
             logits = torch.empty(0)
             while queue or rows:
@@ -161,7 +164,7 @@ def generate(
                     row.ids.append(int(chosen[number]))
                     row.logprobs.append(own[number])
                     row.sampled.append(drawn[number])
-                    finish = _finish(row, ends, max_tokens)
+                    finish = _finish(row, ends, limits[row.index])
                     if not finish:
                         staying.append(number)
                         continue
@@ -256,7 +259,7 @@ def _agrees(path: str, net: nn.Module) -> bool:
 def _check(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    max_tokens: int,
+    limits: list[int],
     temperature: float,
     top_p: float,
     stops: list[str],
@@ -264,8 +267,10 @@ def _check(
     batch: int,
     path: str,
 ) -> None:
-    if max_tokens < 1 or batch < 1:
-        raise SettingError(f"max_tokens is {max_tokens}, batch is {batch}", wanted="Both are at least 1.")
+    if len(limits) != len(prompts):
+        raise SettingError(f"{len(limits)} max_tokens for {len(prompts)} prompts", wanted="One, or one a prompt.")
+    if min(limits, default=1) < 1 or batch < 1:
+        raise SettingError(f"max_tokens is {min(limits, default=1)}, batch is {batch}", wanted="Both are at least 1.")
     if not 0 <= temperature < math.inf:
         raise SettingError(f"temperature is {temperature}", wanted="0 (always the likeliest token) or more.")
     if not 0 < top_p <= 1:
@@ -277,7 +282,7 @@ def _check(
     if path not in ("auto", *PATHS):
         raise SettingError(f"path is {path!r}", wanted=f"One of auto, {', '.join(PATHS)}.")
     context = context_length(model.net)
-    for index, prompt in enumerate(prompts):
+    for index, (prompt, max_tokens) in enumerate(zip(prompts, limits)):
         if not len(prompt):
             raise SettingError(f"prompt {index} is empty", wanted="At least one token, such as BOS.")
         if context is not None and len(prompt) + max_tokens > context:
