@@ -87,6 +87,7 @@ def demo(
     rows      size of the frozen test set; default: 770 for banking77, 1,000 for nsmc
     model     the base that is asked and tuned
     out       folder of everything; default: runs/demo-TASK. Run again after a kill, it goes on.
+    seed      start of all random numbers: the split, the order of rows, new weights
 
     Example: tunesmith demo lang=ko
     """

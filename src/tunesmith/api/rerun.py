@@ -11,6 +11,7 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
 
     run   the folder of a finished run
     out   folder of the repetition; default: a new one beside it
+    quiet no progress on stderr
 
     On the same CPU with the same number of threads the weights are equal to the last bit.
 
