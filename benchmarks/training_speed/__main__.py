@@ -83,12 +83,15 @@ def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> 
     base = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": step_tokens, "lr": LR}
 
     if "num_rows" not in record:
-        short = bench.worker("ours", {**base, "num_rows": 12 * STEP_ROWS})
-        wanted = short["tokens_per_second"] * TARGET_SECONDS / step_tokens * STEP_ROWS
-        num = fixed_rows or min(rows.NUM_ROWS, max(20 * STEP_ROWS, round(wanted / STEP_ROWS) * STEP_ROWS))
+        num, why = fixed_rows, "as asked"
+        if num is None:
+            short = bench.worker("ours", {**base, "num_rows": 12 * STEP_ROWS})
+            wanted = short["tokens_per_second"] * TARGET_SECONDS / step_tokens
+            num = min(rows.NUM_ROWS, max(20, round(wanted)) * STEP_ROWS)
+            why = f"we make {short['tokens_per_second']:.0f} tokens/s in a short run"
         record |= {"num_rows": num, "rows": rows.fingerprint(rows.load(bench.work, cut=cell.cut, num=num))}
         bench.save()
-        say(cell, f"{num} rows (we make {short['tokens_per_second']:.0f} tokens/s in a short run)")
+        say(cell, f"{num} rows ({why})")
 
     if "limit" not in record:
         record["limit"] = bench.worker("limit", base)
