@@ -66,7 +66,14 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def text_of(path: Path, encoding: str) -> Iterator[IO[str]]:
     """A file as a stream of text, line ends untouched, no byte order mark. Bytes that are not text stay as surrogates."""
     with opened(path) as file:
-        yield io.TextIOWrapper(cast(IO[bytes], file), encoding=codec(encoding), errors="surrogateescape", newline="")
+        try:
+            yield io.TextIOWrapper(cast(IO[bytes], file), encoding=codec(encoding), errors="surrogateescape", newline="")
+        except UnicodeError as error:  # UTF-16 has errors that no escape can stand for
+            where = f" at byte {error.start:,} of a block" if isinstance(error, UnicodeDecodeError) else ""
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+            raise DataError(
+                f"{path} is not {encoding}: {reason}{where}.", fix="Leave data.encoding out to have the encoding named."
+            ) from None
 
 
 def codec(encoding: str) -> str:

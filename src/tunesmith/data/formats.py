@@ -16,9 +16,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -480,62 +480,67 @@ def column_names(path: Path, cells: list[str], number: int) -> list[str]:
 
 def _parquet(path: Path) -> Iterator[tuple[int, Record]]:
     parquet = _needs("pyarrow.parquet", path)
-    try:
-        with _unpacked(path) as file:
-            number = 0
+    with _unpacked(path) as file:
+
+        def found() -> Iterator[dict[str, Any]]:
             for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, {name: plain(value) for name, value in record.items()}
-    except (OSError, ValueError) as error:  # pyarrow's own errors are both
-        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", fix="Copy or download it again.") from None
+                yield from batch.to_pylist()
+
+        for number, record in enumerate(_guarded(found, path, "Parquet"), start=1):
+            yield number, {name: plain(value) for name, value in record.items()}
 
 
 def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | None) -> Iterator[tuple[int, Record]]:
     openpyxl = _needs("openpyxl", path)
-    import zipfile
+    with _unpacked(path) as file:  # a file, not its path: openpyxl goes by the ending of a path
 
-    file = _unpacked(path)  # a file, not its path: openpyxl goes by the ending of a path
-    try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
-        file.close()
-        raise DataError(f"{path} cannot be read as XLSX: {_first_line(error)}", fix="Save it again as .xlsx.") from None
-    try:
-        if sheet is not None and sheet not in book.sheetnames:
-            raise unknown("sheet", sheet, book.sheetnames)
-        if sheet is None:
-            filled = [name for name in book.sheetnames if any(any(row) for row in book[name].iter_rows(values_only=True))]
-            if len(filled) > 1:
-                raise DataError(
-                    f"{path} has {len(filled)} sheets with rows: {', '.join(filled)}.", fix=f"Say which: data.sheet: {filled[0]}"
-                )
-            if not filled:
-                raise DataError(f"{path} is empty.", wanted="At least one row.")
-            sheet = filled[0]
-        facts["sheet"] = sheet
+        def load() -> Iterator[Any]:
+            yield openpyxl.load_workbook(file, read_only=True, data_only=True)
 
-        def rows() -> Iterator[tuple[int, list[str]]]:
-            for number, values in enumerate(book[sheet].iter_rows(values_only=True), start=1):
-                cells = [_cell(value) for value in values]
+        (book,) = _guarded(load, path, "XLSX")
+
+        def rows(name: str) -> Iterator[tuple[int, list[str]]]:
+            sheet = book[name]
+            values = _guarded(lambda: sheet.iter_rows(values_only=True), path, "XLSX") if hasattr(sheet, "iter_rows") else []
+            for number, cells in enumerate(([_cell(value) for value in row] for row in values), start=1):
                 if any(cells):
                     yield number, cells
 
-        stream = rows()
+        if sheet is not None and sheet not in book.sheetnames:
+            raise unknown("sheet", sheet, book.sheetnames)
+        filled = [name for name in ([sheet] if sheet else book.sheetnames) if next(rows(name), None)]
+        if len(filled) > 1:
+            listed = ", ".join(filled)
+            raise DataError(f"{path} has {len(filled)} sheets with rows: {listed}.", fix=f"Say which: data.sheet: {filled[0]}")
+        if not filled:
+            raise DataError(f"{path} is empty.", wanted="At least one row.")
+        facts["sheet"] = filled[0]
+        stream = rows(filled[0])
         sample = list(islice(stream, _SAMPLE))
-        width = max(max(i + 1 for i, cell in enumerate(cells) if cell) for _, cells in sample)
+        width = max(i + 1 for _, cells in sample for i, cell in enumerate(cells) if cell)
         named = header if header is not None else is_header([cells[:width] for _, cells in sample])
         facts["header"] = named
-        first = sample[0]
-        columns = column_names(path, first[1][:width], first[0]) if named else [f"column_{i + 1}" for i in range(width)]
+        line, first = sample[0]
+        first = first[:width] + [""] * (width - len(first))
+        columns = column_names(path, first, line) if named else [f"column_{i + 1}" for i in range(width)]
         facts["columns"] = columns
-        for number, cells in sample[1 if named else 0 :]:
+        for number, cells in chain(sample[1 if named else 0 :], stream):
             yield number, _row_of_cells(columns, cells)
-        for number, cells in stream:
-            yield number, _row_of_cells(columns, cells)
-    finally:
-        book.close()
-        file.close()
+
+
+def _guarded(make: Callable[[], Iterator[Any]], path: Path, kind: str) -> Iterator[Any]:
+    """What a library reads from a file. A damaged file makes it raise whatever its parts raise (zlib, XML, KeyError, ...)."""
+    stream: Iterator[Any] | None = None
+    while True:
+        try:
+            stream = stream if stream is not None else make()
+            item = next(stream)
+        except StopIteration:
+            return
+        except Exception as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{path} cannot be read as {kind}: {said}", fix="Save it again, or download it again.") from error
+        yield item
 
 
 def _row_of_cells(columns: list[str], cells: list[str]) -> Record:
@@ -601,7 +606,3 @@ def _needs(module: str, path: Path) -> Any:
         raise DataError(
             f"{path} needs the package {module.split('.')[0]}, which is not installed.", fix='pip install "tunesmith[data]"'
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -149,7 +149,7 @@ class Reading:
             where = _origin(source.name, first)
             if any(bad_byte(name) is not None for name in columns):
                 self._refuse_encoding(source)
-            source.facts.setdefault("columns", columns)
+            source.facts["columns"] = printable(source.facts.get("columns", columns))
             source.shape = self._recognise(source, columns, where)
             others = {other.shape.kind: other.name for other in self.sources if other.shape}
             if len(others) > 1:
@@ -205,11 +205,12 @@ class Reading:
 
     def _drop(self, source: Source, origin: str, error: BadRow, record: Record) -> None:
         self.counts.drop(source.name, error.reason)
+        detail = printable(error.detail)
         if len(self.bad) < _SHOWN:
-            self.bad.append((origin, error.detail))
+            self.bad.append((origin, detail))
         if self._on_drop is not None:
             kept: Any = {"raw": record.raw} if isinstance(record, Broken) else record
-            self._on_drop({"origin": origin, "reason": error.reason, "detail": error.detail, "row": printable(kept)})
+            self._on_drop({"origin": origin, "reason": error.reason, "detail": detail, "row": printable(kept)})
 
     def _explained(self) -> DataError:
         number, total = self.counts.num_dropped, self.counts.rows_in.total()
