@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 class Full:
     """All parameters train."""
 
-    lr: ClassVar[float] = 2e-5  # of a model 4,096 wide; see train/defaults.py
+    lr: ClassVar[float] = 5e-5  # of a model 4,096 wide; see train/defaults.py
     file: ClassVar[str] = "model"
 
     def attach(self, net: Any, *, seed: int = 0) -> list[str]:

@@ -30,9 +30,20 @@ class Rung:
 
 
 def instructed(row: Row, instruction: str) -> list[dict[str, Any]]:
-    """The row's question under an instruction."""
-    question = question_of(row)
+    """The row's question under an instruction; a row may still end with its answer."""
+    question = asked(row)["messages"]
     return [{"role": "system", "content": instruction}, *question] if instruction else question
+
+
+def asked(row: Row) -> dict[str, Any]:
+    """The row as it is put to a model: without the answer that a test row ends with."""
+    answered = row["messages"][-1]["role"] == "assistant"
+    return {**row, "messages": question_of(row) if answered else [dict(message) for message in row["messages"]]}
+
+
+def said(row: Row) -> str:
+    """What the user said last: the query that examples are picked by."""
+    return next((str(m["content"]) for m in reversed(asked(row)["messages"]) if m["role"] == "user"), "")
 
 
 def plain(instruction: str) -> Rung:
@@ -58,7 +69,7 @@ def with_picked(text: Any, train: Sequence[Row], instruction: str, *, context: i
     index = Bm25(train, text=last_user)
 
     def ask(row: Row) -> list[dict[str, Any]]:
-        near = [hit.item for hit in pick(index, last_user(row), count)]
+        near = [hit.item for hit in pick(index, said(row), count)]
         question = instructed(row, instruction)
         try:
             shots = fit_picked(text, near, question, context=context, max_tokens=max_tokens, count=count).examples

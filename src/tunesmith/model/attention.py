@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from tunesmith.model.segments import Segments, attend
+
 NAME = "tunesmith"
 
 # transformers passes a four-dimensional mask through untouched: this one says "no mask is to be made, segments rule".
@@ -51,21 +53,30 @@ def segment_attention(
         return _softcapped(query, key, value, attention_mask, scaling, softcap, dropout), None
     if query.shape[0] != 1 or query.shape[2] != segments[-1]:
         raise ValueError(f"packed attention wants one row of {segments[-1]} tokens, got {tuple(query.shape)}")
-    grouped = query.shape[1] != key.shape[1]
-    outputs = []
-    for start, end in zip(segments, segments[1:]):
-        q, k, v = query[:, :, start:end], key[:, :, start:end], value[:, :, start:end]
-        banded = sliding_window is not None and end - start > sliding_window
-        if softcap is not None or banded:
-            mask = _causal(end - start, sliding_window if banded else None, query.device)
-            if softcap is not None:
-                outputs.append(_softcapped(q, k, v, mask, scaling, softcap, dropout))
-                continue
-            out = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scaling, enable_gqa=grouped)
-        else:
-            out = F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scaling, enable_gqa=grouped)
-        outputs.append(out.transpose(1, 2))
+    if (windows := getattr(segments, "windows", None)) is not None:
+        windows.append(sliding_window)  # model/prove.py looks on: is every window given to us?
+    bounds = Segments(segments)
+    banded = sliding_window is not None and max(size for _, _, size in bounds.runs) > sliding_window
+    if query.device.type == "cpu" and softcap is None and not banded and not dropout:
+        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        flat = (x[0].transpose(0, 1) for x in (query, key, value))
+        return attend(*flat, bounds, scale)[None], None
+    sizes = [end - start for start, end in zip(segments, segments[1:])]
+    # split, not slices: the backward pass of a slice fills a whole row with zeros for each document
+    parts = zip(*(x.split(sizes, dim=2) for x in (query, key, value)))
+    outputs = [_one(q, k, v, scaling, softcap, sliding_window, dropout) for q, k, v in parts]
     return torch.cat(outputs, dim=1), None
+
+
+def _one(q, k, v, scaling, softcap, window, dropout) -> torch.Tensor:
+    """Causal attention of one document, (1, heads, time, dim) -> (1, time, heads, dim)."""
+    time, grouped = q.shape[2], q.shape[1] != k.shape[1]
+    banded = window is not None and time > window
+    if softcap is not None:
+        return _softcapped(q, k, v, _causal(time, window if banded else None, q.device), scaling, softcap, dropout)
+    mask = _causal(time, window, q.device) if banded else None
+    out = F.scaled_dot_product_attention(q, k, v, mask, dropout, mask is None, scale=scaling, enable_gqa=grouped)
+    return out.transpose(1, 2)
 
 
 def _causal(time: int, window: int | None, device: torch.device) -> torch.Tensor:

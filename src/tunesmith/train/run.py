@@ -24,7 +24,7 @@ from tunesmith.core.events import Events
 from tunesmith.core.files import to_json, writing
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
-from tunesmith.step.step import backward, measure
+from tunesmith.step.step import backward, cut, measure
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.guards import Asked, DivergenceGuard
@@ -199,7 +199,8 @@ def fit(
             events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
             first = step.number == 1
             if first:
-                folder.write_json("memory.json", memory_parts(net, optim))
+                held = activation_bytes(policy, objective, [units[int(i)] for i in step.indices], pass_tokens=pass_tokens)
+                folder.write_json("memory.json", {**memory_parts(net, optim), "activations": held, "measured": True})
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
@@ -279,6 +280,25 @@ def memory_parts(net: nn.Module, optim: Optimizer) -> dict[str, int]:
         "weights": weights, "masters": masters, "gradients": gradients, "optimizer": optim.num_state_bytes(),
         "process_peak": peak_bytes(),
     }  # fmt: skip
+
+
+def activation_bytes(policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None) -> int:
+    """Bytes that the largest pass of a step keeps for its backward pass: every storage autograd holds, weights left out."""
+    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
+    weights = {p.untyped_storage().data_ptr() for p in policy.net.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = objective.loss(policy, policy.batch([units[i] for i in chosen]), None)
+    del out
+    return sum(kept.values())
 
 
 def peak_bytes() -> int:

@@ -1,0 +1,43 @@
+"""tunesmith merge: put an adapter into its base and write the whole model, with the proof that both say the same."""
+
+from pathlib import Path
+
+from tunesmith.core.result import Result
+
+
+def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Result:
+    """Put a run's adapter into its base model, as a folder that plain transformers loads.
+
+    run        a run with an adapter, or an adapter's folder
+    out        the new model's folder; default: RUN/merged
+    precision  number format of the written weights: fp32 or bf16
+
+    Example: tunesmith merge runs/train-1 merged-model precision=bf16
+    """
+    import torch
+
+    from tunesmith.adapters.store import merge as merged
+    from tunesmith.adapters.store import open_run
+    from tunesmith.core.errors import ModelError, SettingError
+    from tunesmith.model.save import save
+
+    if precision not in ("fp32", "bf16"):
+        raise SettingError(f"precision is {precision!r}.", wanted="fp32 or bf16.")
+    model = open_run(run)
+    if model.adapter is None:
+        raise ModelError(f"{run} has no adapter: there is nothing to merge.", wanted="A run trained with adapter=lora.")
+    where = Path(out or Path(run) / "merged")
+    if (where / "config.json").exists():
+        raise ModelError(f"{where} already holds a model.", fix="Choose another folder: tunesmith merge RUN FOLDER")
+    ids = torch.randint(0, model.tokenizer.vocab_size, (1, min(64, model.context)), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model.net(ids, use_cache=False).logits
+        after = merged(model).net(ids, use_cache=False).logits
+    difference = float((before - after).abs().max())
+    if difference > 1e-3 * max(1.0, float(before.abs().max())):
+        raise ModelError(f"the merged model's logits differ by {difference:.2g} from the adapter's; nothing was written.")
+    save(model.net, model.tokenizer, where, dtype=precision)
+    return Result(
+        folder=str(where), difference=difference, precision=precision,
+        text=f"Merged into {where} ({precision}). Largest difference of logits before writing: {difference:.2g}.",
+    )  # fmt: skip
