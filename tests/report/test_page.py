@@ -248,3 +248,27 @@ def test_a_number_of_rows_that_do_not_add_up_is_shown_as_such(tmp_path):
 
 def test_the_same_folder_gives_the_same_page(run_folder):
     assert write_report(run_folder).read_bytes() == write_report(run_folder).read_bytes()
+
+
+def test_text_can_be_read_on_its_ground_by_day_and_by_night():
+    from tunesmith.report.page import TEMPLATES
+
+    def light(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(a: str, b: str) -> float:
+        high, low = sorted((light(a), light(b)), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    for start in (0, css.index("prefers-color-scheme: dark")):
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css[start : css.index("}", start)]))
+        for text in ("ink", "soft", "faint", "c1", "c2", "good", "bad"):
+            for ground in ("page", "paper"):
+                assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground, start)
+        assert (
+            contrast(colors["good"], colors["good-wash"]) >= 4.5 and contrast(colors["bad"], colors["bad-wash"]) >= 4.5
+        )
+        assert all(contrast(colors[f"c{k}"], colors["page"]) >= 3 for k in range(7))  # lines and dots

@@ -386,7 +386,7 @@ def worst(rows: Sequence[Mapping[str, Any]], say: Say) -> list[dict[str, Any]] |
     return out or None
 
 
-def _scale(values: Sequence[Any], share: bool, wanted: int = 5, zero: bool = False) -> list[float]:
+def _scale(values: Sequence[Any], share: bool, wanted: int = 4, zero: bool = False) -> list[float]:
     known = [float(v) for v in values if finite(v)]
     if not known:
         return [0.0, 1.0]

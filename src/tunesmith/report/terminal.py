@@ -167,5 +167,8 @@ def _batch(run: Run, say: Say, lang: str) -> str:
     facts = learned.batch(run, say, lang)
     if not facts:
         return ""
-    rows = [[fact["name"], " ".join(text for text in (fact["text"], fact["advice"]) if text)] for fact in facts]
+    rows = []
+    for fact in facts:
+        rows.append([fact["name"], fact["text"]])
+        rows += [["", fact["advice"]]] if fact["advice"] else []
     return say("batch") + "\n" + textwrap.indent(table(rows), "  ")

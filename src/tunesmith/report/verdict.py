@@ -321,12 +321,11 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         reason = str(error.get("message") or error.get("error") or say("unknown"))
         headline, tone = say("run_failed", step=formats.count(last_step), reason=reason), "bad"
     elif scores:
-        headline, tone = scores[0], "good"
+        headline = scores[0]
     elif not end and not stopped and steps:
         headline = say("run_running", step=formats.count(last_step), total=formats.count(planned_steps(run)))
     elif len(dev) > 1:
         headline = say("run_dev", first=formats.compact(dev[0][1]), best=formats.compact(min(loss for _, loss in dev)))
-        tone = "good" if min(loss for _, loss in dev) < dev[0][1] else "plain"
     elif dev:
         headline = say("run_dev_one", best=formats.compact(dev[0][1]))
     elif losses:
