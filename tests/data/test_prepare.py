@@ -166,7 +166,7 @@ def test_memory_stays_flat(tmp_path):
 
     peak(10)
     # 16 bytes a row for the card and the index of rows, up to twice that while arrays grow; the newest hashes of dedup
-    assert peak(2_200) - peak(200) < 2_000 * (32 + 100) + 300_000
+    assert peak(1_200) - peak(200) < 1_000 * (32 + 100) + 200_000
 
 
 def test_a_hub_data_set_brings_its_own_splits(hub, tmp_path):
