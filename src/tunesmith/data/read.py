@@ -358,10 +358,11 @@ def _folder(path: Path, format: str | None) -> list[Path]:
     texts = [file for file in files if format_of(file) == "text"]
     other = [file for file in files if file not in tables and file not in texts]
     listed = ", ".join(str(file.relative_to(path)) for file in files[:8]) + (" ..." if len(files) > 8 else "")
+    usual = Counter(file.suffix for file in tables or texts or files).most_common(1)[0][0]
     if other or (tables and texts):
         raise DataError(
             f"The folder {path} holds more than text files or data files of one kind: {listed}.",
-            fix=f"Name the files, or a pattern: data: {path / ('*' + (tables or texts or files)[0].suffix)}",
+            fix=f"Name the files, or a pattern: data: {path / ('*' + usual)}",
         )
     held_out = [file for file in tables if _HELD_OUT.search(file.stem)]
     if held_out and len(tables) > 1:
