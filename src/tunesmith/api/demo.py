@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.core.result import Result
 
@@ -72,7 +72,7 @@ KINDS = {"prompt": "prompt", "examples": "examples", "picked": "retrieval", "lor
 def demo(
     *,
     task: str | None = None,
-    lang: str = "en",
+    lang: Literal["en", "ko"] = "en",
     minutes: float = 8.0,
     rows: int | None = None,
     model: str = "mini",
@@ -108,7 +108,7 @@ def demo(
 class Demo:
     """One demo under way: what it found so far lies in its folder, so a second call goes on."""
 
-    def __init__(self, task: Task, lang: str, minutes: float, rows: int, model: str, folder: Path, seed: int) -> None:
+    def __init__(self, task: Task, lang: Literal["en", "ko"], minutes: float, rows: int, model: str, folder: Path, seed: int) -> None:
         self.task, self.lang, self.minutes, self.rows, self.base, self.folder, self.seed = (
             task, lang, minutes, rows, model, folder, seed
         )  # fmt: skip
@@ -181,7 +181,7 @@ class Demo:
         budget = self.minutes * share
         if not (place / "manifest.json").exists():
             self.say(f"{kind}: tuning for about {budget:.1f} minutes")
-            train(str(project), adapter=kind, out=str(place), **{"train.minutes": budget})
+            train(str(project), adapter=kind, out=str(place), train={"minutes": budget})
         elif "outcome" not in RunFolder.open(place).manifest():
             self.say(f"{kind}: going on where it was stopped")
             train(resume=str(place))
@@ -201,7 +201,7 @@ class Demo:
 
         path = self.folder / "test.jsonl"
         if not path.exists():
-            drawn = stratified_sample(open_test(self.folder / "lora", by="demo"), min(self.rows, run["rows"]["test"]), seed=self.seed)
+            drawn = stratified_sample(list(open_test(self.folder / "lora", by="demo")), min(self.rows, run["rows"]["test"]), seed=self.seed)
             write_rows(path, drawn)
         self.frozen = list(RowFile(path))
         self.say(f"test set frozen: {len(self.frozen)} rows, stratified; no variant was chosen on it")

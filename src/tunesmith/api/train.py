@@ -69,7 +69,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
-    listeners = [*([] if quiet else [Progress()]), *loggers(project.log, folder)]
+    listeners: list[Any] = [*([] if quiet else [Progress()]), *loggers(project.log, folder)]
     outcome = fit(
         model, parts.objective, parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
         on_eval=sampler(parts) if project.train.sample and len(parts.dev) else None,

@@ -150,10 +150,11 @@ class DataSettings:
                         wanted=f"{name} says which part of a hub data set is read.",
                         fix="Name the data set: data.name=...",
                     )
-        for name, value in (("dev", self.dev), ("test", self.test)):
-            if isinstance(value, bool):
-                raise SettingError(f"data.{name} is {value}.", wanted="A share below 1, a count, or a path.")
-            if isinstance(value, float) and value > 1 and not value.is_integer():
-                raise SettingError(f"data.{name} is {value}.", wanted="A share below 1, or a whole number of rows.")
-            if isinstance(value, int | float):
-                at_least(f"data.{name}", value, 0)
+        part: float | int | str | None
+        for name, part in (("dev", self.dev), ("test", self.test)):
+            if isinstance(part, bool):
+                raise SettingError(f"data.{name} is {part}.", wanted="A share below 1, a count, or a path.")
+            if isinstance(part, float) and part > 1 and not part.is_integer():
+                raise SettingError(f"data.{name} is {part}.", wanted="A share below 1, or a whole number of rows.")
+            if isinstance(part, int | float):
+                at_least(f"data.{name}", part, 0)
