@@ -506,3 +506,27 @@ def test_bf16_runs_on_the_lean_path_and_agrees_with_its_own_forward():
         logits = model.net(input_ids=torch.tensor([prompt + answer.ids])).logits[0, len(prompt) - 1 : -1].float()
         chosen = logits.gather(-1, torch.tensor(answer.ids)[:, None])[:, 0]
         assert (logits.amax(-1) - chosen).max() <= 0.1 * logits.std()  # the best, or within bf16's rounding of it
+
+
+def test_a_lora_layer_takes_effect_merged_and_called():
+    from tunesmith.adapters._linear import LoraLinear
+
+    model, prompts = fresh("qwen2"), prompts_of(6, 3)
+    before = ids(generate(model, prompts, max_tokens=40, eos_ids=()))
+    torch.manual_seed(0)
+    for layer in model.net.model.layers:
+        for parent, name in ((layer.self_attn, "q_proj"), (layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
+            adapted = LoraLinear(getattr(parent, name), rank=2, scale=1.0, dropout=0.1, transposed=False)
+            nn.init.normal_(adapted.lora_A, std=0.4)
+            nn.init.normal_(adapted.lora_B, std=0.4)
+            setattr(parent, name, adapted.eval())
+    wanted = ids(generate(model, prompts, max_tokens=40, eos_ids=(), path="whole"))
+    assert wanted != before
+    assert proved_path(model.net, 64) == "lean"
+    assert ids(generate(model, prompts, max_tokens=40, eos_ids=())) == wanted  # long: merged
+    short = ids(generate(model, prompts, max_tokens=8, eos_ids=()))  # short: called
+    assert short == [answer[:8] for answer in wanted]
+    for module in model.net.modules():
+        if isinstance(module, LoraLinear):
+            module.enabled = False
+    assert ids(generate(model, prompts, max_tokens=40, eos_ids=())) == before

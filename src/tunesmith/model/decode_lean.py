@@ -6,7 +6,8 @@
 
 It walks over the model's own modules and reads their weights; in small fp32 models on a CPU it lays them out a second time
 for each call, in an order that is faster to read. A projection that is not a plain Linear (an adapted one) is called as it
-is. That the parts mean here what they mean in Llama is proved by the caller, by comparing logits (generate.open_decoder).
+is, or taken by its merged matrix where it offers one and weights are laid out anyway. That the parts mean here what they
+mean in Llama is proved by the caller, by comparing logits (generate.proved_path).
 
 Cache: (layers, rows, keys then values, columns, head_dim), all rows write the same column in a step, and a row that joins
 late is put so that its prompt ends at that column; what lies left of a row's start is masked. The shared prefix is kept
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
-_WORTH_COPYING = 24  # steps after which that pays
+_WORTH_COPYING = 32  # steps after which that pays
 _ROOM = 128  # columns the cache grows by, at least
 _READ_AT_ONCE = 8192  # tokens of prompts read in one pass
 
@@ -116,21 +117,21 @@ class LeanDecoder:
 
     def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """See Decoder.join. Prompts that are equal are read once."""
-        prompts = [tuple(prompt) for prompt in prompts]
-        self._make_room(len(prompts), max(len(prompt) for prompt in prompts))
+        given = [tuple(prompt) for prompt in prompts]
+        self._make_room(len(given), max(len(prompt) for prompt in given))
         slots: dict[tuple[int, ...], list[int]] = {}
-        for number, prompt in enumerate(prompts):
+        for number, prompt in enumerate(given):
             slots.setdefault(prompt, []).append(self.num_rows + number)
         unique = sorted(slots, key=len)
         logits = torch.cat([self._read(part, slots) for part in _portions(unique, _READ_AT_ONCE)])
         place = {prompt: number for number, prompt in enumerate(unique)}
-        lengths = [len(prompt) for prompt in prompts]
+        lengths = [len(prompt) for prompt in given]
         self.starts += [self.column - length for length in lengths]
         past = torch.tensor(lengths, device=self.device) + self.prefix.shape[3]
         self.position = past if not self.num_rows else torch.cat([self.position, past])
-        self.num_rows += len(prompts)
+        self.num_rows += len(given)
         self._measure()
-        return logits[[place[prompt] for prompt in prompts]]
+        return logits[[place[prompt] for prompt in given]]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """See Decoder.step."""
@@ -145,12 +146,13 @@ class LeanDecoder:
         mask = None if self.mask is None else self.mask[:, None, None, first : column + 1]
         split, scale = (n, self.kv_heads, self.group, self.head_dim), self.scale
 
-        if self.prefix.shape[3]:
+        prefix = self.prefix if self.prefix.shape[3] else None
+        if prefix is not None:
 
             def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
                 written[layer].copy_(qkv[:, heads:])
                 q = qkv[:, :heads].view(split)
-                return _attend_both(q, *self.prefix[layer], keys[layer], values[layer], mask, scale)
+                return _attend_both(q, prefix[layer], keys[layer], values[layer], mask, scale)
         else:
 
             def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
@@ -301,8 +303,7 @@ class LeanDecoder:
 
 def _attend_both(
     q: torch.Tensor,  # (rows, kv_heads, group, head_dim)
-    prefix_k: torch.Tensor,  # (kv_heads, prefix, head_dim)
-    prefix_v: torch.Tensor,
+    prefix: torch.Tensor,  # keys and values: (2, kv_heads, prefix, head_dim)
     k: torch.Tensor,  # (rows, kv_heads, columns, head_dim)
     v: torch.Tensor,
     mask: torch.Tensor | None,
@@ -312,14 +313,14 @@ def _attend_both(
     rows, heads, group, dim = q.shape
     q = q * scale
     together = q.transpose(0, 1).reshape(heads, rows * group, dim)  # all rows meet the prefix in one product
-    shared = torch.bmm(together, prefix_k.transpose(1, 2)).view(heads, rows, group, -1).transpose(0, 1)
+    shared = torch.bmm(together, prefix[0].transpose(1, 2)).view(heads, rows, group, -1).transpose(0, 1)
     own = q @ k.transpose(2, 3)
     if mask is not None:
         own = own + mask
     length = shared.shape[-1]
     probs = torch.cat([shared, own], -1).softmax(-1)
     far = probs[..., :length].transpose(0, 1).reshape(heads, rows * group, length)
-    out = torch.bmm(far, prefix_v).view(heads, rows, group, dim).transpose(0, 1)
+    out = torch.bmm(far, prefix[1]).view(heads, rows, group, dim).transpose(0, 1)
     return out + probs[..., length:] @ v
 
 
@@ -386,7 +387,8 @@ def _normed(norm: Any, modules: list[Any], store: dict[str, torch.Tensor] | None
     With a store the weights are laid next to each other, (in, out) in memory, which a product with few rows reads faster,
     and the norm's gain and its division by sqrt(features) are multiplied into them.
     """
-    if store is None or not _plain_norm(norm) or not all(_plain(module, nn.Linear) for module in modules):
+    weights = [] if store is None else [_weight(module) for module in modules]
+    if store is None or not _plain_norm(norm) or any(weight is None for weight in weights):
         normed, parts = _norm(norm), [_linear(module) for module in modules]
         if len(parts) == 1:
             return lambda x: parts[0](normed(x))
@@ -396,14 +398,15 @@ def _normed(norm: Any, modules: list[Any], store: dict[str, torch.Tensor] | None
             return torch.cat([part(x) for part in parts], -1)
 
         return apart
-    features = modules[0].in_features
-    weight = _transposed([module.weight for module in modules], store, name)
+    weight = _transposed([weight for weight in weights if weight is not None], store, name)
+    features = len(weight)
     weight.mul_((norm.weight * features**0.5)[:, None])
     floor = torch.tensor((features * norm.variance_epsilon) ** 0.5)
     # x / sqrt(mean(x^2) + eps) = sqrt(features) * x / hypot(|x|, sqrt(features * eps))
     if all(module.bias is None for module in modules):
         return lambda x: (x / torch.hypot(torch.linalg.vector_norm(x, 2, -1, True), floor)).mm(weight)
-    bias = torch.cat([torch.zeros(m.out_features) if m.bias is None else m.bias for m in modules])
+    outs = [weight.shape[0] for weight in weights if weight is not None]
+    bias = torch.cat([torch.zeros(out) if m.bias is None else m.bias for m, out in zip(modules, outs)])
     return lambda x: torch.addmm(bias, x / torch.hypot(torch.linalg.vector_norm(x, 2, -1, True), floor), weight)
 
 
@@ -411,11 +414,26 @@ def _added(
     module: Any, store: dict[str, torch.Tensor] | None, name: str
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """(hidden, x) -> hidden + module(x)."""
-    if store is None or not _plain(module, nn.Linear) or module.bias is not None:
+    weight = None if store is None or getattr(module, "bias", None) is not None else _weight(module)
+    if store is None or weight is None:
         apply = _linear(module)
         return lambda hidden, x: hidden + apply(x)
-    weight = _transposed([module.weight], store, name)
-    return lambda hidden, x: torch.addmm(hidden, x, weight)
+    laid_out = _transposed([weight], store, name)
+    return lambda hidden, x: torch.addmm(hidden, x, laid_out)
+
+
+def _weight(module: Any) -> torch.Tensor | None:
+    """The (out, in) matrix a module multiplies by, where it is no more than that; None where it has to be called.
+
+    An adapted layer that is a plain product by some other matrix says so by offering effective_weight().
+    """
+    if _hooked(module):
+        return None
+    return module.weight if type(module) is nn.Linear else module.effective_weight() if _merges(module) else None
+
+
+def _merges(module: Any) -> bool:
+    return hasattr(module, "effective_weight") and hasattr(module, "bias")
 
 
 def _transposed(weights: list[torch.Tensor], store: dict[str, torch.Tensor], name: str) -> torch.Tensor:
