@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.training_speed import rows
-from benchmarks.training_speed.__main__ import judge, table
+from benchmarks.training_speed import models, rows
+from benchmarks.training_speed.__main__ import TARGET_SECONDS, Bench, judge, measure, table
 from benchmarks.training_speed.cells import GRID, HEADLINE, SETS, cells
 from benchmarks.training_speed.limit import linears
 from benchmarks.training_speed.limit import main as limit
@@ -95,3 +95,46 @@ def test_judgement_follows_the_bar() -> None:
     assert near_limit["speed_held"] and near_limit["by_limit"]
     text = table({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
     assert "2.00x" in text and "3.00x" in text and "single" in text and "MISSED" not in text
+
+
+class Pretended(Bench):
+    """Workers that answer at once: length groups are the peer's best, autocast its fastest bf16."""
+
+    calls: list
+
+    def worker(self, module, spec, *, peer=False):
+        self.calls.append((module, spec.get("option"), spec.get("dtype"), spec.get("num_rows")))
+        if module == "limit":
+            return {"tokens_per_second": 9000.0, "gflops": 100.0}
+        speed = {"group_by_length": 1500.0, "packing": 800.0}.get(spec.get("option"), 700.0) if peer else 3000.0
+        speed += 100 * (spec.get("dtype") == "autocast")
+        chosen = rows.load(self.work, cut=spec["cell"]["cut"], num=spec["num_rows"])
+        return {"tokens_per_second": speed, "above_model_mb": 400.0 if not peer else 1000.0, "late_loss": 2.0, "losses": [2.0],
+                "rows": rows.fingerprint(chosen), "option": spec.get("option"), "dtype": spec.get("dtype")}  # fmt: skip
+
+
+def test_a_cell_is_measured_from_calibration_to_table_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = np.full(rows.NUM_ROWS, 100)
+    np.savez_compressed(tmp_path / "rows.npz", ids=np.zeros(lengths.sum(), dtype=np.int16), lengths=lengths)
+    monkeypatch.setattr(models, "build", lambda work, size, vocab: work / "model")
+    (cell,) = cells("30M-lora-bf16-1024")
+    bench = Pretended(tmp_path / "results.json", tmp_path, "python", 1)
+    bench.calls = []
+    measure(bench, cell, pairs=3, fixed_rows=None)
+    record = json.loads((tmp_path / "results.json").read_text())["cells"][cell.name]
+    assert record["num_rows"] == round(3000 * TARGET_SECONDS / 1600) * 16  # as many rows as 75 s take at our speed
+    assert record["best"] == {"option": "group_by_length", "dtype": "autocast"}
+    assert [run["role"] for run in record["runs"]] == ["ours", "best", "packing", "best", "ours", "ours", "best"]
+    assert {pilot["option"] for pilot in record["pilots"]} == set(BATCHING) - {"in_order"}
+    assert ("packing", "autocast") in {(pilot["option"], pilot["dtype"]) for pilot in record["pilots"]}
+
+    again = Pretended(tmp_path / "results.json", tmp_path, "python", 1)
+    again.calls = []
+    measure(again, cell, pairs=3, fixed_rows=None)
+    assert again.calls == []
+    again.data["cells"][cell.name]["runs"].pop()
+    measure(again, cell, pairs=3, fixed_rows=None)
+    assert again.calls == [("peer_trl", "group_by_length", "autocast", record["num_rows"])]
+    assert "| 1.88x | 3.33x |" in table(again.data)
