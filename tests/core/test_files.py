@@ -47,6 +47,12 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_path_below_a_file_is_told(tmp_path: Path):
+    write_whole(tmp_path / "x", "old")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_whole(tmp_path / "x" / "y", "new")
+
+
 def test_a_really_full_device_is_a_space_error():
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.core.errors import ProjectError, SettingError
-from tunesmith.core.project import Typed, merge, parse_keys, parse_value, parse_yaml, place, read_project
+from tunesmith.core.project import Typed, merge, parse_keys, parse_value, parse_yaml, place, read_project, to_yaml
 
 
 def write(folder: Path, text: str, name: str = "tunesmith.yaml") -> Path:
@@ -101,6 +101,22 @@ def test_plain_values_survive_the_command_line(value: Any):
     import json
 
     assert parse_value(json.dumps(value).replace("Infinity", ".inf")) == value
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    | st.sampled_from(["no", "1e5", "010", "0x1F", "~", "12:30:45", ".inf", "2026-01-01", "- a", "a: b", "# c", "{{ q }}", "1_000"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_what_is_written_as_yaml_reads_back_the_same(value: Any):
+    import yaml
+
+    assert parse_yaml(to_yaml({"value": value}), "x") == {"value": value}
+    assert yaml.safe_load(to_yaml({"value": value})) == {"value": value}
 
 
 def test_merge_goes_deep_and_the_second_wins():

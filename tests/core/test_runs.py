@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tunesmith import __version__
-from tunesmith.core.errors import ProjectError
+from tunesmith.core.errors import DataError, ProjectError
 from tunesmith.core.files import hash_json
 from tunesmith.core.runs import FORMAT, RunFolder, code_hash
 
@@ -48,6 +48,14 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ProjectError, match="is a file"):
         RunFolder.create(tmp_path / "file", project={}, verb="train")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="cannot be written: Not a directory"):
+        RunFolder.create(tmp_path / "file" / "run", project={}, verb="train")
+    with pytest.raises(DataError, match="File name too long"):
+        RunFolder.create(tmp_path / ("x" * 300), project={}, verb="train")
 
 
 def test_what_is_no_run_is_told_with_its_neighbours(tmp_path: Path):

@@ -92,7 +92,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
 
 def fix_choices(parts: Any) -> str:
     """Write the chosen values into project.yaml (a rerun or a resume takes the same) and tell every value."""
-    import yaml
+    from tunesmith.core.project import to_yaml
 
     train, chosen = parts.filled["train"], parts.chosen
     told = {
@@ -109,7 +109,7 @@ def fix_choices(parts: Any) -> str:
     rest = ("optimizer", "schedule", "warmup", "weight_decay", "clip", "precision", "eval_every", "early_stopping")
     lines.append("            " + "  ".join(f"{name}={train[name]}" for name in rest))
     train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)
-    parts.folder.write_text("project.yaml", yaml.safe_dump(parts.filled, sort_keys=False, allow_unicode=True))
+    parts.folder.write_text("project.yaml", to_yaml(parts.filled))
     parts.folder.write_json("chosen.json", chosen)
     parts.folder.update_manifest(hyperparameters={**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]})
     return "\n".join(lines)

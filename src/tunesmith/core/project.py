@@ -9,18 +9,20 @@ Values of the command line stay text (`Typed`) until `fill` knows which type the
 says: only true and false are booleans (`no` is a word), 1e-4 is a number, and a repeated key is an error.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.fill import BARE, Typed, as_section, describe, fill, section_of, unknown_setting
 from tunesmith.core.names import nearest
 
-__all__ = ["Typed", "describe", "fill", "merge", "parse_keys", "parse_value", "parse_yaml", "place", "read_project"]
+__all__ = ["Typed", "describe", "fill", "merge", "parse_keys", "parse_value", "parse_yaml", "place", "read_project", "to_yaml"]
 
 NAMES = ("tunesmith.yaml", "tunesmith.yml")
+_NUMBER = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
 
 
@@ -65,6 +67,27 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ProjectError(f"{name}:{line}: {error.problem}: {at}", fix=fix) from None
     except yaml.YAMLError as error:
         raise ProjectError(f"{name} is not YAML: {error}") from None
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as YAML that reads back the same, here (YAML 1.2: 1e5 is a number) and with YAML 1.1 (no is false)."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True  # a value used twice is written twice
+
+    def text_node(dumper: Any, text: str) -> Any:
+        # PyYAML folds Unicode line ends in single quotes into blanks
+        return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+    Dumper.yaml_implicit_resolvers = {key: list(found) for key, found in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{_NUMBER})$"), [*"-+.0123456789"])
+    Dumper.add_representer(str, text_node)
+    Dumper.add_multi_representer(str, text_node)
+    Dumper.add_multi_representer(tuple, lambda dumper, items: dumper.represent_list(list(items)))
+    Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(os.fspath(path)))
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
 def parse_value(text: str) -> Any:
@@ -167,11 +190,10 @@ def _loader() -> Any:
         pass
 
     Loader.yaml_implicit_resolvers = {}
-    number = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
     for tag, pattern, first in (
         ("bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
         ("int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
-        ("float", rf"{number}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.0123456789"),
+        ("float", rf"{_NUMBER}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.0123456789"),
         ("null", r"(?:~|null|Null|NULL|)", "~nN\0"),
         ("merge", r"(?:<<)", "<"),
     ):

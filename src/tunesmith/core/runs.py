@@ -22,7 +22,7 @@ from typing import Any
 
 from tunesmith import __version__
 from tunesmith.core.errors import ProjectError
-from tunesmith.core.files import Journal, hash_json, write_json, write_whole
+from tunesmith.core.files import Journal, explain_os_error, hash_json, write_json, write_whole
 from tunesmith.core.names import nearest
 
 FORMAT = 1
@@ -50,20 +50,24 @@ class RunFolder:
         `seed` defaults to the project's; `more` goes into the manifest as it is.
         """
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
+        try:
+            is_file, taken = run.path.is_file(), run.file("manifest.json").exists()
+            if not is_file:
+                run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_os_error(error, run.path) or error from None
+        if is_file:
             raise ProjectError(f"{run.path} is a file.", wanted="A folder for the run.", fix="Choose another: out=...")
-        if run.file("manifest.json").exists():
+        if taken:
             raise ProjectError(
                 f"{run.path} already holds a run.",
                 fix="Choose another folder (out=...), go on with that run (--resume), or delete it.",
             )
-        run.path.mkdir(parents=True, exist_ok=True)
-        import yaml
-
+        from tunesmith.core.project import to_yaml
         from tunesmith.core.shelf import used
 
         project = _without_keys(project)
-        run.write_text("project.yaml", yaml.safe_dump(_yamlable(project), sort_keys=False, allow_unicode=True))
+        run.write_text("project.yaml", to_yaml(project))
         run.write_json("manifest.json", {
             "format": FORMAT,
             "verb": verb,
@@ -206,15 +210,3 @@ def _without_keys(value: Any) -> Any:
         return item
 
     return clean(value)
-
-
-def _yamlable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _yamlable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_yamlable(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, str):
-        return str(value)
-    return value
