@@ -14,6 +14,9 @@ from tunesmith.core.names import nearest
 
 ALL_LINEAR = "all-linear"
 
+# State-space mixers (Mamba, Jamba, Bamba, Zamba) read this layer's weight without calling it: an update would have no effect.
+NEVER_CALLED = "dt_proj"
+
 
 def is_linear(module: nn.Module) -> bool:
     """nn.Linear or transformers' Conv1D (a linear layer with its weight transposed, as in GPT-2)."""
@@ -29,7 +32,7 @@ def targets(net: nn.Module, wanted: str | Sequence[str]) -> list[str]:
     linear = {name: module for name, module in net.named_modules() if is_linear(module)}
     if wanted == ALL_LINEAR:
         # routers decide which expert reads a token; a low-rank change there is not what "all linear" means
-        return [n for n, m in linear.items() if m is not head and not n.endswith((".router", ".gate"))]
+        return [n for n, m in linear.items() if m is not head and not n.endswith((".router", ".gate", f".{NEVER_CALLED}"))]
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
     found: list[str] = []
     for pattern in patterns:
@@ -40,6 +43,12 @@ def targets(net: nn.Module, wanted: str | Sequence[str]) -> list[str]:
                 f"adapter target {pattern!r} matches no linear layer of {type(net).__name__}",
                 wanted=f"Nearest: {', '.join(nearest(pattern, last) or last[:8])}. Linear layers: {', '.join(last)}.",
                 fix=f"Or leave `targets` out: {ALL_LINEAR}.",
+            )
+        if refused := [n for n in matched if n.endswith(f".{NEVER_CALLED}")]:
+            raise SettingError(
+                f"adapter target {pattern!r} means {refused[0]}, which {type(net).__name__} reads without calling it",
+                wanted="Layers that are called: an update beside this one would train and change nothing.",
+                fix=f"Leave {NEVER_CALLED} out, or leave `targets` out: {ALL_LINEAR}.",
             )
         found += matched
     return [name for name in linear if name in set(found)]

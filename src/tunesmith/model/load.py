@@ -77,7 +77,7 @@ def fresh(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    net = net.to(device=device, dtype=DTYPES[dtype])
+    net = net.to(device=device, dtype=DTYPES[dtype]).eval()
     return Model(net, tokenizer, name, prove(net))
 
 
@@ -152,14 +152,21 @@ def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
         )
     quietly()
     try:
-        AutoConfig.from_pretrained(source, trust_remote_code=False)
-        settings: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{source} holds an encoder-decoder ({config.model_type}), not a causal language model",
+                wanted="A decoder, which predicts each token from those before it.",
+            )
+        settings: dict[str, Any] = {
+            "dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True
+        }  # fmt: skip
         try:
-            net = AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention.NAME, **settings)
+            net, told = AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention.NAME, **settings)
         except ValueError as error:
             if "attention" not in str(error).lower() and "attn" not in str(error).lower():
                 raise
-            net = AutoModelForCausalLM.from_pretrained(source, **settings)  # it keeps its own attention: run padded
+            net, told = AutoModelForCausalLM.from_pretrained(source, **settings)  # it keeps its own attention: run padded
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{source} cannot be loaded as a causal language model: {_first_line(error)}") from error
     except Exception as error:  # SafetensorError has no public base class
@@ -168,6 +175,11 @@ def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
                 f"the weights in {source} are damaged: {_first_line(error)}", fix="Fetch or save the model again."
             ) from error
         raise
+    if missing := sorted(told["missing_keys"]):  # transformers fills them with random numbers and only warns
+        raise ModelError(
+            f"the weights in {source} lack {len(missing)} of {type(net).__name__}'s, such as {', '.join(missing[:3])}",
+            wanted="All weights of a causal language model, its head included.",
+        )
     return net.eval()
 
 

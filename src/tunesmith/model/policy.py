@@ -93,9 +93,10 @@ class Policy:
 
     def over_logits(self, batch: Batch, fn: Callable[..., torch.Tensor], *per_target: torch.Tensor) -> torch.Tensor:
         """fn(logits (n, vocab) float32, *the same n of each per_target) -> (n, ...), in chunks recomputed in backward."""
-        return over_logits(self.predicting(batch), self._logits, fn, per_target, self.config.vocab_size)
+        return over_logits(self.predicting(batch), self.logits, fn, per_target, self.config.vocab_size)
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, vocab) float32 of hidden states (n, dim)."""
         head = self.head()
         if head is not None:
             return head.logits(hidden)
@@ -107,7 +108,7 @@ class Policy:
         def pick(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
             return torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]
 
-        return over_logits(hidden, self._logits, pick, (target,), self.config.vocab_size)
+        return over_logits(hidden, self.logits, pick, (target,), self.config.vocab_size)
 
 
 def softcap(config: object) -> float | None:

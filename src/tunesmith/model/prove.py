@@ -4,14 +4,17 @@
 
 Position ids alone do not isolate packed documents in every architecture (encoders ignore them, state-space layers carry
 their state over), so nothing is believed: one document is changed and the other's hidden states must not move by a bit.
+What cannot be trained on as a causal language model at all is refused: a model that reads later tokens (an encoder), or
+one whose logits are not what its head makes of its last hidden state.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.core.errors import ModelError
 from tunesmith.model.batch import pack, pad
 from tunesmith.model.policy import Policy
 from tunesmith.text.example import Example, Unit
@@ -30,7 +33,11 @@ class Proof:
 
 @torch.no_grad()
 def prove(net: nn.Module, *, tolerance: float | None = None) -> Proof:
-    """Run a few tokens through the model three ways and say which layout and head are right for it."""
+    """Run a few tokens through the model several ways and say which layout and head are right for it.
+
+    Raises ModelError for what is no causal language model. An architecture with attention that ours does not implement
+    gets its own back and runs padded.
+    """
     training = net.training
     net.eval()
     try:
@@ -49,22 +56,79 @@ def _prove(net: nn.Module, tolerance: float | None) -> Proof:
     def unit(ids: np.ndarray) -> Unit:
         return Unit((Example.of(ids.tolist(), [1.0] * len(ids)),))
 
-    policy = Policy(net)
-    alone = [policy_hidden(Policy(net, layout="padded"), [unit(ids)]) for ids in (first, second)]
+    policy, padded = Policy(net), Policy(net, layout="padded")
+    own = ""
+    try:
+        alone = [policy_hidden(padded, [unit(ids)]) for ids in (first, second)]
+    except NotImplementedError as error:
+        own = f"{type(net).__name__} keeps its own attention, so rows are padded ({error})"
+        net.set_attn_implementation("eager")
+        alone = [policy_hidden(padded, [unit(ids)]) for ids in (first, second)]
+    spread = max(1.0, alone[1].abs().max().item())
+    _causal(net, second, alone[1], policy_hidden(padded, [unit(_with_other_end(second))]), tolerance * spread)
     exact = _head_is_exact(net, policy, second, alone[1], tolerance)
+    if own or (own := _beyond_segments(net)):
+        return Proof("padded", exact, own)
     try:
         together = policy_hidden(policy, [unit(first), unit(second)])
         changed = policy_hidden(policy, [unit(other), unit(second)])
+        windowed = _windows_are_given(net, policy, [unit(first), unit(second)])
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         return Proof("padded", exact, f"packing is not possible with {type(net).__name__}: {error}")
     size = len(first)
     if not torch.equal(together[size:], changed[size:]):
         return Proof("padded", exact, f"{type(net).__name__} lets packed documents see each other, so rows are padded")
+    if not windowed:
+        return Proof("padded", exact, f"{type(net).__name__} keeps its sliding window to itself, so rows are padded")
     apart = max((together[:size] - alone[0]).abs().max().item(), (together[size:] - alone[1]).abs().max().item())
-    spread = max(1.0, alone[1].abs().max().item())
     if not apart <= tolerance * spread:
         return Proof("padded", exact, f"{type(net).__name__} packed and alone differ by {apart:.2g}, so rows are padded")
     return Proof("packed", exact, lean=_lean_agrees(net, [unit(first), unit(second)], together, tolerance))
+
+
+def _with_other_end(ids: np.ndarray) -> np.ndarray:
+    """The same ids with the last four changed."""
+    return np.concatenate([ids[:-4], np.where(ids[-4:] == 1, 2, 1)])
+
+
+def _causal(net: nn.Module, ids: np.ndarray, before: torch.Tensor, after: torch.Tensor, tolerance: float) -> None:
+    """Refuse a model whose earlier states moved when the last four tokens were changed."""
+    moved = (before[:-4] - after[:-4]).abs().max().item()
+    if not moved <= tolerance:
+        raise ModelError(
+            f"{type(net).__name__} reads later tokens: it is an encoder, not a causal language model",
+            wanted="A decoder, which predicts each token from those before it.",
+        )
+
+
+def _beyond_segments(net: nn.Module) -> str:
+    """Why packing is out of the question, from the configuration alone; empty when it is not."""
+    kinds = set(getattr(net.config, "layer_types", None) or ())
+    if "chunked_attention" in kinds:
+        return f"{type(net).__name__} attends in chunks, which packing does not know, so rows are padded"
+    return ""
+
+
+class _Watched(tuple):
+    """Bounds of documents that also collect the sliding window each attention call was given."""
+
+    windows: list[int | None]
+
+
+def _windows_are_given(net: nn.Module, policy: Policy, units: list[Unit]) -> bool:
+    """Does every layer with a sliding window pass it to our attention? Some architectures put it into the mask alone."""
+    kinds = getattr(net.config, "layer_types", None)
+    if kinds is not None:
+        wanted = sum(kind == "sliding_attention" for kind in kinds)
+    else:
+        wanted = net.config.num_hidden_layers if getattr(net.config, "sliding_window", None) else 0
+    if not wanted:
+        return True
+    batch = pack(units).to(policy.device)
+    watched = _Watched(batch.segments)
+    watched.windows = []
+    policy.hidden(replace(batch, segments=watched))
+    return sum(window is not None for window in watched.windows) >= wanted
 
 
 def policy_hidden(policy: Policy, units: list[Unit]) -> torch.Tensor:
@@ -86,9 +150,18 @@ def _lean_agrees(net: nn.Module, units: list[Unit], states: torch.Tensor, tolera
 
 
 def _head_is_exact(net: nn.Module, policy: Policy, ids: np.ndarray, hidden: torch.Tensor, tolerance: float) -> bool:
-    head = policy.head()
-    if head is None:
-        return False
+    """Do our chunked logits equal the model's own? If only the head module itself gives them, False; if neither, refuse."""
     own = net(input_ids=torch.as_tensor(ids, device=policy.device)[None], use_cache=False).logits[0].float()
-    ours = head.logits(hidden)
-    return bool((own - ours).abs().max() <= tolerance * max(1.0, own.abs().max().item()))
+
+    def equal(logits: torch.Tensor) -> bool:
+        return bool((own - logits).abs().max() <= tolerance * max(1.0, own.abs().max().item()))
+
+    head = policy.head()
+    if head is not None and equal(head.logits(hidden)):
+        return True
+    if not equal(Policy(net, exact_head=False).logits(hidden)):
+        raise ModelError(
+            f"the logits of {type(net).__name__} are not what its head makes of its last hidden states",
+            wanted="A model whose logits are its head's, perhaps scaled or capped.",
+        )
+    return False
