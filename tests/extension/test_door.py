@@ -187,6 +187,9 @@ def check_run(folder: Path, uses: list[str]) -> None:
     trained = [name for name, counts in parameters["modules"].items() if counts["trainable"]]
     assert trained and all("norm" in name for name in trained)
     assert run.read_json("explanation.json")["method"] == "Louder"  # the objective
+    scored = tunesmith.eval(result["run"], quiet=True, **{"eval.split": "dev", "eval.rows": 2, "generate.max_tokens": 4})
+    assert "brevity" in json.dumps(scored)  # the metric
+    assert "brevity" in run.file("evals/dev.json").read_text()
     plain = tunesmith.train({"model": "pico", "data": "faq.jsonl"}, adapter="full", **{"train.steps": 1}, quiet=True)
     assert plain["status"] == "finished"  # another project in the same process does not need them
 
@@ -264,4 +267,7 @@ def test_a_package_installed_by_pip(folder: Path, tmp_path_factory: pytest.TempP
     assert {kind: json.loads(listed.stdout)[kind][name]["origin"] for kind, (name, _) in ITEMS.items()} == dict.fromkeys(KINDS, "stranger")
     trained = cli("train", "--quiet", "--json")
     assert trained.returncode == 0, trained.stderr
-    assert json.loads(trained.stdout)["status"] == "finished"
+    run = json.loads(trained.stdout)
+    assert run["status"] == "finished"
+    scored = cli("eval", run["run"], "split=dev", "generate.max_tokens=4", "--json")  # another process than the one that trained
+    assert scored.returncode == 0 and "brevity" in scored.stdout, scored.stderr
