@@ -187,6 +187,8 @@ def answer_seed(seed: int, row: Mapping[str, Any], place: int) -> int:
 
 def fingerprint(net: Any) -> str:
     """A hash that changes when any weight matrix does: of names, shapes, spread-out samples and sums, not of every byte."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict(keep_vars=True).items()):
         flat = tensor.detach().reshape(-1)
@@ -194,7 +196,7 @@ def fingerprint(net: Any) -> str:
         if flat.numel():
             sample = flat[:: max(1, flat.numel() // 512)].double().cpu()
             digest.update(sample.numpy().tobytes())
-            digest.update(f"{float(flat.double().sum()):.9e}".encode())
+            digest.update(f"{float(flat.sum(dtype=torch.float64)):.9e}".encode())
     return digest.hexdigest()
 
 

@@ -49,16 +49,22 @@ class MacroF1:
 
     def over_counts(self, values: Sequence[Any]) -> OverCounts:
         """Macro-F1 of many resamples at once: (resamples, rows) counts -> (resamples,)."""
+        from scipy.sparse import (
+            csr_array,  # slow to import, wanted only here; dense, 77 classes would be 77 times the work
+        )
+
         labels, gold, said = _numbers(values)
-        is_gold = (gold[:, None] == np.arange(len(labels))).astype(np.float64)  # (rows, classes)
-        is_said = (said[:, None] == np.arange(len(labels))).astype(np.float64)
+        number, rows = len(labels), np.arange(len(values))
+        named, right = said < number, said == gold
+        kinds = np.concatenate([gold, number + said[named], 2 * number + gold[right]])
+        owners = np.concatenate([rows, rows[named], rows[right]])
+        sums = csr_array((np.ones(len(kinds)), (kinds, owners)), shape=(3 * number, len(values)))
 
         def macro(counts: np.ndarray) -> np.ndarray:
-            of_class, as_class = counts @ is_gold, counts @ is_said
-            right = counts @ (is_gold * is_said)
+            of_class, as_class, both = np.split(sums @ np.ascontiguousarray(counts.T), 3)  # each (classes, resamples)
             present = of_class > 0  # a resample may miss a class: it then has one class fewer, as the whole would
-            f1 = np.where(present, 2 * right / np.maximum(of_class + as_class, 1), 0.0)
-            return f1.sum(1) / present.sum(1)
+            f1 = np.where(present, 2 * both / np.maximum(of_class + as_class, 1), 0.0)
+            return f1.sum(0) / present.sum(0)
 
         return macro
 
