@@ -39,10 +39,15 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
         "best_dev_loss": before["best_dev_loss"] == after["best_dev_loss"],
     }
     changed = {k: (v, versions()[k]) for k, v in manifest["versions"].items() if versions().get(k) != v}
+    own = sorted(name for name, _ in manifest["use"].items() ^ again["use"].items())
+    code = ["Tunesmith's own code"] if manifest["code_hash"] != again["code_hash"] else []
+    files = [*code, *dict.fromkeys(own)]
     lines = [f"{'equal' if ok else 'DIFFERENT':>9}  {name}" for name, ok in same.items()]
     if not all(same.values()):
         lines.append(f"Versions that changed: {json.dumps(changed) if changed else 'none; other hardware or threads?'}")
+    if files:
+        lines.append(f"Code that changed since: {', '.join(files)}")
     return Result(
         run=str(path), parent=str(first.path), equal=all(same.values()), same=same, before=before, after=after,
-        versions_changed=changed, text="\n".join([result.text, f"Compared with {first.path}:", *lines]),
+        versions_changed=changed, code_changed=files, text="\n".join([result.text, f"Compared with {first.path}:", *lines]),
     )  # fmt: skip
