@@ -1,14 +1,11 @@
-"""Tiny random models of many architectures, and Units of random tokens, for the tests of the model room."""
+"""Tiny random models of many architectures for the tests of the model room."""
 
 from functools import cache
 
-import numpy as np
 import pytest
-import torch
 import transformers as hf
 
 from tunesmith.model.load import fresh
-from tunesmith.text.example import Example, Unit
 from tunesmith.text.tokenizer import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
@@ -110,48 +107,3 @@ def plain_net():
         return net.eval()
 
     return make
-
-
-@pytest.fixture(scope="session")
-def make_units():
-    """make_units([5, 9]) -> one Unit a length, random tokens, the first third a prompt that is not trained on."""
-
-    def make(lengths, seed=0, prompt=1 / 3, vocab=VOCAB):
-        draw = np.random.default_rng(seed)
-        units = []
-        for number, length in enumerate(lengths):
-            ids = draw.integers(3, vocab - 1, size=length)
-            weights = np.where(np.arange(length) < int(length * prompt), 0.0, 1.0)
-            units.append(Unit((Example.of(ids.tolist(), weights.tolist()),), origin=f"rows.jsonl:{number + 1}"))
-        return units
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def labels_loss():
-    """labels_loss(net, units) -> transformers' loss over all trained-on tokens together, document by document."""
-
-    def loss(net, units):
-        total, count = 0.0, 0
-        for unit in units:
-            for example in unit.examples:
-                ids = torch.tensor(example.ids, dtype=torch.int64)[None]
-                labels = torch.where(torch.tensor(example.weights)[None] > 0, ids, -100)
-                total = total + net(input_ids=ids, labels=labels, use_cache=False).loss * example.num_trained
-                count += example.num_trained
-        return total / count
-
-    return loss
-
-
-@pytest.fixture(scope="session")
-def gradients():
-    """gradients(net) -> {name: gradient}, zeros where there is none; forgets them in the net."""
-
-    def take(net):
-        found = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
-        net.zero_grad(set_to_none=True)
-        return found
-
-    return take

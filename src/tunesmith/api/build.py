@@ -58,7 +58,7 @@ class Parts:
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
             "precision": train.precision, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
-            "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
+            "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
             "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,
         }  # fmt: skip
 

@@ -7,7 +7,7 @@ So accumulation, packing, micro-batches and ranks cannot change a gradient, what
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,11 @@ def backward(
     helpers: Any = None,
     scale: float = 1.0,
     keep_unit_losses: bool = False,
+    idle: Unit | None = None,
 ) -> StepStats:
     """Add the gradient of the whole step to the parameters' .grad and return what was seen.
 
+    idle  a Unit for a rank that got none of this step's: it goes through with weight 0, so that all ranks do the same
     Raises TrainingError when no token of the step is trained on.
     """
     weights = term_weights(objective, units)
@@ -107,8 +109,12 @@ def backward(
     losses: list[torch.Tensor] = []
     unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
     passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    if not units and idle is not None:
+        units_of_pass, passes = [_weightless(idle)], [[0]]
+    else:
+        units_of_pass = units
     for chosen in passes:
-        batch = policy.batch([units[i] for i in chosen])
+        batch = policy.batch([units_of_pass[i] for i in chosen])
         out = objective.loss(policy, batch, helpers)
         total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
         (total * scale if scale != 1.0 else total).backward()
@@ -116,7 +122,7 @@ def backward(
         for name, (value, count) in out.stats.items():
             pair = torch.stack([value.detach().double(), torch.as_tensor(count).detach().double()])
             sums.setdefault(name, []).append(pair)
-        if keep_unit_losses and out.per_target is not None:
+        if keep_unit_losses and out.per_target is not None and units:
             unit_losses[chosen] = _by_unit(batch, out.per_target)
     figures = {}
     for name, pairs in sums.items():
@@ -131,6 +137,11 @@ def backward(
         num_passes=len(passes),
         unit_losses=unit_losses,
     )
+
+
+def _weightless(unit: Unit) -> Unit:
+    """The same Unit with nothing trained on."""
+    return replace(unit, examples=tuple(replace(e, weights=np.zeros_like(e.weights)) for e in unit.examples))
 
 
 @torch.no_grad()

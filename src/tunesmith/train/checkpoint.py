@@ -44,8 +44,12 @@ def save(
         part.mkdir()
         save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / "state.safetensors")
         write_json(part / "progress.json", {"format": FORMAT, "step": step, **progress})
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():  # saved a moment ago, now with a newer progress: at no time is there none of this step
+            old = _aside(target)
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
         part.rename(target)
+        shutil.rmtree(_aside(target), ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         explained = explain_os_error(error, target) if isinstance(error, OSError) else _explain_safetensors(error, target)
@@ -54,6 +58,11 @@ def save(
         raise explained from error
     drop_old(folder, keep=keep, best=best)
     return target
+
+
+def _aside(target: Path) -> Path:
+    """Where a checkpoint waits while a newer one of the same step takes its place."""
+    return target.parent / f".{target.name}.old"
 
 
 def drop_old(folder: Path, *, keep: int, best: int | None) -> None:
@@ -78,6 +87,10 @@ def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 def load_latest(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
     """The last whole checkpoint, or None when there is none."""
+    for old in folder.glob(".step-*.old"):  # killed between the two renames of `save`
+        target = folder / old.name.removeprefix(".").removesuffix(".old")
+        if not target.exists():
+            old.rename(target)
     steps = steps_in(folder)
     if not steps:
         return None

@@ -21,7 +21,8 @@ class DivergenceGuard:
 
     def __init__(self, factor: float = 1.5, state: dict[str, float] | None = None) -> None:
         self.factor = factor
-        self.state = state or {"mean": math.nan, "best": math.inf, "seen": 0}
+        given = state or {"mean": math.nan, "best": math.inf, "seen": 0}
+        self.state = {name: float(value) for name, value in given.items()}  # in JSON infinity is the word "Infinity"
 
     def check(self, *, number: int, loss: float, grad_norm: float, lr: float, origins: Sequence[str]) -> None:
         """Raise TrainingError naming what happened at which step, and what to do."""

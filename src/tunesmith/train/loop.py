@@ -96,6 +96,7 @@ def loop(
             pass_tokens=pass_tokens,
             helpers=helpers,
             keep_unit_losses=keep_unit_losses,
+            idle=None if len(indices) else units[int(everyone[0])],
         )
         reduce_gradients(optimizer.gradients())
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)

@@ -113,6 +113,17 @@ class Optimizer:
         tensors = (v for inner in self.inner for s in inner.state.values() for v in s.values() if torch.is_tensor(v))
         return sum(t.numel() * t.element_size() for t in tensors if t.ndim)
 
+    def predicted_state_bytes(self) -> int:
+        """What `num_state_bytes` will be after a step, from the kind of optimiser alone."""
+        total = 0
+        for inner in self.inner:
+            if isinstance(inner, torch.optim.SGD):
+                numbers = 1 if inner.defaults["momentum"] else 0
+            else:
+                numbers = 1 if isinstance(inner, torch.optim.Muon) else 2
+            total += sum(numbers * p.numel() * p.element_size() for group in inner.param_groups for p in group["params"])
+        return total
+
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as named tensors (for safetensors)."""
         out = {}

@@ -7,6 +7,7 @@ The folder gets events.jsonl, checkpoints/, memory.json, loss_per_row.jsonl. Wei
 best evaluation when there was a dev set, else the last.
 """
 
+import math
 import resource
 import sys
 import time
@@ -106,6 +107,7 @@ def fit(
     checkpointing: bool = False,
     eval_every: int | str | None = "epoch",
     eval_pass_tokens: int | None = None,
+    eval_batch: int = 256,
     early_stopping: int | None = None,
     keep: int = 1,
     save_every: int | None = None,
@@ -166,7 +168,12 @@ def fit(
     def evaluate() -> None:
         if dev is None or not len(dev):
             return
-        figures = dev_figures(policy, objective, dev, pass_tokens=eval_pass_tokens or pass_tokens)
+        figures = dev_figures(policy, objective, dev, pass_tokens=eval_pass_tokens or pass_tokens, rows=eval_batch)
+        if not math.isfinite(figures["loss"]):
+            raise TrainingError(
+                f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}",
+                fix="Look at the dev rows: tunesmith data --show. Lower train.lr if the training loss is strange too.",
+            )
         improved = progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss
         if improved:
             progress.best_dev_loss, progress.best_step, progress.patience_left = figures["loss"], progress.step, early_stopping
@@ -176,14 +183,23 @@ def fit(
         events.emit("eval", step=progress.step, dev_loss=figures["loss"], figures=figures, improved=improved, **more)
 
     if progress.step == 0:
-        size = sum(t.numel() * t.element_size() for t in _parameters(optim).values()) * (1 if optimizer == "sgd" else 3)
+        weights = sum(m.numel() * m.element_size() for m in optim.masters)
+        size = weights + optim.predicted_state_bytes() + rows.num_bytes
         space = checkpoint.forecast(place, checkpoint_bytes=size, result_bytes=result_bytes, keep=keep)
         events.emit("start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space)
     began, last_saved = time.perf_counter() - progress.seconds, time.perf_counter()
     speed = _Speed()
-    stopped = ""
+
+    def out_of_patience() -> bool:
+        if progress.patience_left is None or progress.patience_left > 0:
+            return False
+        events.emit("early_stop", step=progress.step, best_step=progress.best_step, best_dev_loss=progress.best_dev_loss)
+        return True
+
+    # a kill may have come between the last evaluation's checkpoint and the end
+    stopped = "early" if out_of_patience() else ""
     with Asked() as asked:
-        walk = loop(
+        walk = () if stopped else loop(
             policy, objective, units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed, start=progress.step,
             pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip, shuffle=shuffle,
         )  # fmt: skip
@@ -211,9 +227,8 @@ def fit(
                 last_saved = time.perf_counter()
                 if first:
                     _prove_checkpoint(place, optim)
-            if progress.patience_left is not None and progress.patience_left <= 0:
+            if out_of_patience():
                 stopped = "early"
-                events.emit("early_stop", step=step.number, best_step=progress.best_step, best_dev_loss=progress.best_dev_loss)
                 break
             if asked or (stop_after is not None and step.number >= stop_after):
                 save()
@@ -238,14 +253,16 @@ def fit(
     return _outcome("finished", progress)
 
 
-def dev_figures(policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None) -> dict[str, float]:
-    """The objective's figures over all `units`, sums streamed a few hundred Units at a time; dropout off."""
+def dev_figures(
+    policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None, rows: int = 256
+) -> dict[str, float]:
+    """The objective's figures over all `units`, sums streamed at most `rows` Units at a time; dropout off."""
     training = policy.net.training
     policy.net.eval()
     totals: dict[str, tuple[float, float]] = {}
     try:
-        for start in range(0, len(units), 256):
-            some = [units[i] for i in range(start, min(start + 256, len(units)))]
+        for start in range(0, len(units), rows):
+            some = [units[i] for i in range(start, min(start + rows, len(units)))]
             for name, (value, count) in measure(policy, objective, some, pass_tokens=pass_tokens or 8192)[0].items():
                 old = totals.get(name, (0.0, 0.0))
                 totals[name] = (old[0] + value, old[1] + count)
@@ -315,6 +332,11 @@ class _Rows:
     def __init__(self, num_units: int) -> None:
         self.loss = torch.full((num_units,), float("nan"))
         self.seen = torch.zeros(num_units, dtype=torch.int16)
+
+    @property
+    def num_bytes(self) -> int:
+        """What it adds to a checkpoint."""
+        return 6 * len(self.loss)
 
     def note(self, step: Step) -> None:
         if len(step.stats.unit_losses) == len(step.indices):

@@ -5,6 +5,10 @@
 
 import math
 
+from tunesmith.core.errors import SettingError
+
+SCHEDULES = ("constant", "linear", "cosine", "wsd")
+
 
 def warmup_steps(steps: int, warmup: float) -> int:
     """`warmup` below 1 is a share of all steps, otherwise a number of steps."""
@@ -18,6 +22,8 @@ def learning_rate(
 
     learning_rate(step=0, steps=10, lr=1.0, warmup=2) -> 0.5
     """
+    if schedule not in SCHEDULES:
+        raise SettingError(f"schedule {schedule!r} is not known", wanted=f"One of {', '.join(SCHEDULES)}.")
     rise = warmup_steps(steps, warmup)
     if step < rise:
         return lr * (step + 1) / rise
