@@ -113,8 +113,10 @@ def test_rows_are_checked_before_anything_is_generated(pico, text, rows, tmp_pat
         raise AssertionError("asked")
 
     monkeypatch.setattr("tunesmith.model.generate.generate", never)
-    with pytest.raises(DataError, match="faq.jsonl:1.*no field"):
+    with pytest.raises(DataError, match="6 of 6 rows cannot be scored:\n  faq.jsonl:1.*no field.*\n  faq.jsonl:2"):
         run(pico, text, rows, tmp_path, metrics={"accuracy": Accuracy(field="intent")})
+    with pytest.raises(DataError, match="^faq.jsonl:1: its answer has no field"):
+        run(pico, text, rows[:1], tmp_path, metrics={"accuracy": Accuracy(field="intent")})
     with pytest.raises(DataError, match="no rows"):
         run(pico, text, [], tmp_path)
     rows[2]["messages"][0]["content"] = "x" * 600

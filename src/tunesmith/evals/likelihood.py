@@ -21,7 +21,7 @@ import numpy as np
 
 from tunesmith.core.errors import DataError, ModelError, SpaceError
 from tunesmith.evals.files import score_line, summarise, write_evaluation
-from tunesmith.evals.run import Ask, Shown, as_question, fingerprint, shown_prompt
+from tunesmith.evals.run import Ask, Shown, as_question, check_rows, fingerprint, shown_prompt
 from tunesmith.text.example import Example, Unit
 
 if TYPE_CHECKING:
@@ -235,10 +235,7 @@ def evaluate_likelihood(
         raise DataError(
             f"{len(rows)} rows, {len(set(labels))} different labels.", wanted="At least one row and two labels."
         )
-    for metric in metrics.values():
-        if hasattr(metric, "check"):
-            for row in rows:
-                metric.check(row)
+    check_rows(rows, metrics)
     labels = list(dict.fromkeys(labels))
     said = [say(label) for label in labels]
     asked = [ask(row) if ask else row["messages"] for row in rows]

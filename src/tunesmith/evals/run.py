@@ -58,10 +58,7 @@ def evaluate(
     folder, rows = Path(folder), [as_question(row) for row in rows]
     if not rows:
         raise DataError("There are no rows to evaluate.", wanted="A split with at least one row.")
-    for metric in metrics.values():
-        if hasattr(metric, "check"):
-            for row in rows:
-                metric.check(row)
+    check_rows(rows, metrics)
     clusters = _clusters(rows, cluster)
     asked = [ask(row) if ask else row["messages"] for row in rows]
     prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
@@ -145,6 +142,27 @@ def evaluate(
             **(facts or {}),
         },
     )
+
+
+def check_rows(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
+    """Let every metric check every row; those it cannot score are one DataError with the count and the first five."""
+    errors: list[DataError] = []
+    for metric in metrics.values():
+        if hasattr(metric, "check"):
+            for row in rows:
+                try:
+                    metric.check(row)
+                except DataError as error:
+                    errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise DataError(
+            f"{len(errors)} of {len(rows)} rows cannot be scored:\n"
+            + "\n".join(f"  {error.found}" for error in errors[:5]),
+            wanted=errors[0].wanted,
+            fix=errors[0].fix,
+        )
 
 
 def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
