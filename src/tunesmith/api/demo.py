@@ -135,7 +135,7 @@ class Demo:
             "rows": {"train": runs["lora"]["rows"]["train"], "dev": runs["lora"]["rows"]["dev"], "test": len(self.frozen)},
             "model": {"name": self.base, "parameters": self.parameters}, "variants": variants, "tests": tests,
             "baseline": NAMES["prompt"][self.lang],
-            "panel": self.panel(runs), "worst_rows": self.worst(),
+            "panel": self.panel(runs), "worst_rows": self.worst(), "confusion": self.confusion(),
             "runs": {NAMES[kind][self.lang]: kind for kind in runs}, "budget": self.budget(runs),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
@@ -209,8 +209,8 @@ class Demo:
     def metrics(self) -> dict[str, Any]:
         from tunesmith.core.shelf import shelf
 
-        shelves = shelf("metrics")
-        return {"accuracy": shelves.make({"accuracy": {"field": self.task.field}}), "format": shelves.make({"format": {"json": True}})}
+        wanted = {"accuracy": {"field": self.task.field}, "macro_f1": {"field": self.task.field}, "format": {"json": True}}
+        return {name: shelf("metrics").make({name: settings}) for name, settings in wanted.items()}
 
     def evaluate(self, model: Any, kind: str, ask: Any = None) -> dict[str, Any]:
         from tunesmith.evals.run import evaluate
@@ -309,6 +309,13 @@ class Demo:
             {"prompt": line["prompt"], "expected": line["answer"], "answer": line["prediction"], "origin": line["origin"]}
             for line in lines[:number]
         ]
+
+    def confusion(self) -> dict[str, Any]:
+        """Which classes full tuning takes for which."""
+        from tunesmith.evals.files import read_evaluation
+
+        extra = read_evaluation(self.folder / "evals" / "full").summary["metrics"]["macro_f1"]["extra"]
+        return {key: extra["confusion"][key] for key in ("labels", "matrix")}
 
     def budget(self, runs: Mapping[str, Any]) -> str:
         parts = [(NAMES[kind][self.lang], run["chosen"]["epochs"], run["outcome"]["seconds"] / 60) for kind, run in runs.items()]

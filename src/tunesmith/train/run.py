@@ -211,7 +211,11 @@ def fit(
             progress.last_loss = step.stats.loss
             progress.seconds = time.perf_counter() - began
             origins = [units[int(i)].origin for i in step.indices[:3]]
-            guard.check(number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins)
+            try:
+                guard.check(number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins)
+            except TrainingError as error:
+                events.emit("error", step=step.number, message=error.found)
+                raise
             events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
             first = step.number == 1
             if first:
