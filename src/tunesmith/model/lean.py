@@ -102,7 +102,7 @@ class _Norm(torch.autograd.Function):
         hat = wide * scale
         d_weight = None
         if ctx.needs_input_grad[1]:
-            d_weight = torch.einsum("nd,nd->d", grad.reshape(-1, grad.shape[-1]), hat.view(-1, hat.shape[-1])).to(weight.dtype)
+            d_weight = (grad * hat).reshape(-1, grad.shape[-1]).sum(0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
             return None, d_weight, None
         through = grad * weight
