@@ -8,6 +8,7 @@ time, and a global would by then hold the bounds of another batch. Without `segm
 as padded batches and cached decoding want it.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def segment_attention(
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         flat = (x[0].transpose(0, 1) for x in (query, key, value))
         return attend(*flat, bounds, scale)[None], None
-    sizes = [end - start for start, end in zip(segments, segments[1:])]
+    sizes = [end - start for start, end in pairwise(segments)]
     # split, not slices: the backward pass of a slice fills a whole row with zeros for each document
     parts = zip(*(x.split(sizes, dim=2) for x in (query, key, value)))
     outputs = [_one(q, k, v, scaling, softcap, sliding_window, dropout) for q, k, v in parts]

@@ -125,7 +125,7 @@ def _windows_are_given(net: nn.Module, policy: Policy, units: list[Unit]) -> boo
     if not wanted:
         return True
     batch = pack(units).to(policy.device)
-    watched = _Watched(batch.segments)
+    watched = _Watched(batch.segments or ())
     watched.windows = []
     policy.hidden(replace(batch, segments=watched))
     return sum(window is not None for window in watched.windows) >= wanted

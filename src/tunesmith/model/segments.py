@@ -10,6 +10,7 @@ tokens in fp32, and 20 times in bf16. Long ones go through the fused kernel, whi
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class Segments(tuple):
 @lru_cache(maxsize=16)
 def _runs(bounds: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
     runs: list[tuple[int, int, int]] = []
-    for start, end in zip(bounds, bounds[1:]):
+    for start, end in pairwise(bounds):
         size = end - start
         if runs and runs[-1][2] == size:
             runs[-1] = (runs[-1][0], runs[-1][1] + 1, size)

@@ -103,16 +103,15 @@ def backward(
         origins = ", ".join(unit.origin for unit in units[:3])
         raise TrainingError(
             f"no token of this step is trained on ({len(units)} Units; first: {origins})",
-            fix="tunesmith data --show colours what is trained on.",
+            fix="tunesmith data --show 3 colours what is trained on.",
         )
     sums: dict[str, list[torch.Tensor]] = {}
     losses: list[torch.Tensor] = []
     unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
     passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    units_of_pass = units
     if not units and idle is not None:
         units_of_pass, passes = [_weightless(idle)], [[0]]
-    else:
-        units_of_pass = units
     for chosen in passes:
         batch = policy.batch([units_of_pass[i] for i in chosen])
         out = objective.loss(policy, batch, helpers)

@@ -8,7 +8,7 @@ import math
 import signal
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from tunesmith.core.errors import TrainingError
 
@@ -35,7 +35,7 @@ class DivergenceGuard:
         if not math.isfinite(grad_norm):
             raise TrainingError(
                 f"the gradient became {grad_norm} at step {number} while the loss was {loss:.4g} (learning rate {lr:.3g}, rows such as {rows})",
-                fix="Lower train.lr or look at those rows: tunesmith data --show.",
+                fix="Lower train.lr or look at those rows: tunesmith data --show 3.",
             )
         state = self.state
         state["seen"] += 1
@@ -59,7 +59,7 @@ class Asked:
     def __bool__(self) -> bool:
         return bool(self.name)
 
-    def __enter__(self) -> "Asked":
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._note)

@@ -49,7 +49,7 @@ def step_line(event: Mapping[str, Any]) -> str:
 
 def duration(seconds: float) -> str:
     """90 -> "1 min 30 s"."""
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     minutes, rest = divmod(seconds, 60)

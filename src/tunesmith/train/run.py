@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ def embedding_names(net: nn.Module) -> frozenset[str]:
     """Names of embedding and head weights: no weight decay on them, and Muon leaves them to AdamW."""
     ends = {id(m.weight) for m in (net.get_input_embeddings(), net.get_output_embeddings()) if hasattr(m, "weight")}
     names = {name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in ends}
-    return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(("wte.weight", "wpe.weight"))})
+    return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(("wte.weight", "wpe.weight", ".new_rows"))})
 
 
 def lower(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def fit(
     clip: float | None = 1.0,
     precision: str = "fp32",
     checkpointing: bool = False,
-    eval_every: int | str | None = "epoch",
+    eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
     eval_batch: int = 256,
     early_stopping: int | None = None,
@@ -172,7 +172,7 @@ def fit(
         if not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}",
-                fix="Look at the dev rows: tunesmith data --show. Lower train.lr if the training loss is strange too.",
+                fix="Look at the dev rows: tunesmith data --show 3. Lower train.lr if the training loss is strange too.",
             )
         improved = progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss
         if improved:
