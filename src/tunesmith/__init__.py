@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of
     from tunesmith.api.explain import explain as explain
     from tunesmith.api.list import list as list
     from tunesmith.api.load import load as load
+    from tunesmith.api.merge import merge as merge
     from tunesmith.api.new import new as new
     from tunesmith.api.report import report as report
     from tunesmith.api.rerun import rerun as rerun

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.core.errors import ProjectError, SettingError
@@ -96,6 +96,7 @@ def test_typed_values_are_yaml_where_they_are_yaml():
         parse_value("{a: 1, a: 2}")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers() | st.floats(allow_nan=False) | st.booleans())
 def test_plain_values_survive_the_command_line(value: Any):
     import json
@@ -111,6 +112,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(VALUES)
 def test_what_is_written_as_yaml_reads_back_the_same(value: Any):
     import yaml
