@@ -9,9 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tunesmith.adapters._rows import merge_rows, read_rows, row_config, row_tensors
 from tunesmith.core.errors import ModelError
 from tunesmith.model.load import Model, load
 from tunesmith.model.save import replace_folder
+from tunesmith.model.tokens import take_tokenizer
+from tunesmith.text.tokenizer import Tokenizer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -24,8 +27,9 @@ def save_adapter(model: Model, adapter: Any, names: list[str], folder: Path, *, 
     part = folder.parent / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file({k: v.contiguous().cpu() for k, v in adapter.tensors(model.net).items()}, part / WEIGHTS, {"format": "pt"})
-    config = adapter.peft_config(model.net, names, base)
+    tensors = {**adapter.tensors(model.net), **row_tensors(model.net)}
+    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part / WEIGHTS, {"format": "pt"})
+    config = {**adapter.peft_config(model.net, names, base), **row_config(model.net)}
     (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     model.tokenizer.save(part)
     replace_folder(part, folder)
@@ -64,7 +68,10 @@ def open_adapter(folder: Path, *, dtype: str = "fp32", device: str = "cpu", base
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{folder} is an adapter of type {config.get('peft_type')}", wanted="LORA.")
     model = load(base or config["base_model_name_or_path"], dtype=dtype, device=device)
+    if (folder / "tokenizer.json").exists():
+        take_tokenizer(model, Tokenizer(folder))
     adapter, names = Lora.read(config, tensors, model.net, folder)
+    read_rows(config, tensors, model.net, folder)
     model.net.eval()
     model.adapter, model.name = adapter, str(folder)
     model.facts["targets"] = names
@@ -75,5 +82,6 @@ def merge(model: Model) -> Model:
     """Put the adapter's update into the weights: the same answers (to 1e-5 in fp32), faster, no longer removable."""
     if model.adapter is not None:
         model.adapter.merge(model.net)
+        merge_rows(model.net)
         model.adapter = None
     return model

@@ -79,9 +79,11 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     """The parts of a resolved project in a run folder that exists."""
     import torch
 
+    from tunesmith.adapters._rows import train_rows
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
+    from tunesmith.model.tokens import add_tokens
     from tunesmith.text.encode import Text
 
     if project.train.threads:
@@ -98,7 +100,9 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
     model = load(resolve_model(project.model, root), dtype="fp32", seed=project.seed)
+    added = add_tokens(model, project.add_tokens)
     names = adapter.attach(model.net, seed=project.seed)
+    train_rows(model.net, added)
     length = min(project.length or model.context, model.context)
     raw = getattr(objective, "shape", "chat") == "text"
     text = Text(

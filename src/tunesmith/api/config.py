@@ -53,6 +53,11 @@ class Project:
 
     무엇을 학습하는지: 이름, 또는 lora: {rank: 16}처럼 설정이 딸린 이름."""
 
+    add_tokens: tuple[str, ...] = ()
+    """Words that become one token each, as "<tool_search>". Their rows of embedding and head train under every adapter.
+
+    한 토큰이 될 단어들. 임베딩과 출력층의 그 행은 어떤 어댑터에서도 학습됩니다."""
+
     metrics: tuple[Any, ...] = ()
     """How answers are scored; `tunesmith list metrics` shows them.
 

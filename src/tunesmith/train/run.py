@@ -67,7 +67,8 @@ def embedding_names(net: nn.Module) -> frozenset[str]:
     """Names of embedding and head weights: no weight decay on them, and Muon leaves them to AdamW."""
     ends = {id(m.weight) for m in (net.get_input_embeddings(), net.get_output_embeddings()) if hasattr(m, "weight")}
     names = {name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in ends}
-    return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(("wte.weight", "wpe.weight", ".new_rows"))})
+    ends_of = ("wte.weight", "wpe.weight", ".new_rows")
+    return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(ends_of)})
 
 
 def lower(net: nn.Module) -> dict[str, torch.Tensor]:
