@@ -4,13 +4,15 @@
     for step in parts.steps(): print(step.loss)
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tunesmith.api.config import Project, resolve
-from tunesmith.core.errors import DataError, ModelError, SettingError
+from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError, UserError
 from tunesmith.core.files import hash_json
 from tunesmith.core.runs import RunFolder
 
@@ -71,15 +73,38 @@ def build(config: Any = None, *, out: str | Path | None = None, **keys: Any) -> 
     from tunesmith.core.files import free_path
 
     project, filled, root = resolve(config, **keys)
-    folder = RunFolder.create(Path(out or project.out or free_path("runs", "train")), project=filled, verb="build")
-    return assemble(project, filled, root, folder)
+    with new_run(Path(out or project.out or free_path("runs", "train")), project=filled, verb="build") as folder:
+        return assemble(project, filled, root, folder)
+
+
+@contextmanager
+def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
+    """A run folder that goes away again, with the folders made for it, when a user's mistake ends the block before the first event."""
+    taken = [name for name in ("data", "checkpoints", "model", "adapter") if (path / name).exists()]
+    if taken and not (path / "manifest.json").exists():
+        raise ProjectError(
+            f"{path} holds {', '.join(taken)}, which the run would write over.", fix="Choose another folder, a new one: out=..."
+        )
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    before = set(path.iterdir()) if path.is_dir() else set()
+    run = None
+    try:
+        run = RunFolder.create(path, **facts)
+        yield run
+    except UserError:
+        if run is not None and not run.file("events.jsonl").exists():
+            for entry in set(path.iterdir()) - before:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFolder) -> Parts:
     """The parts of a resolved project in a run folder that exists."""
     import torch
 
-    from tunesmith.adapters._rows import train_rows
+    from tunesmith.adapters._rows import refuse_untrained, train_rows
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -114,6 +139,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     )
     if not len(units):
         raise DataError("no training example is left after tokenising", fix=f"See {folder.path}/data/dropped.jsonl.")
+    refuse_untrained(model, units.used_ids)
     parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
     parts.chosen = choose(parts)
     return parts

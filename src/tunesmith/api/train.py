@@ -1,6 +1,5 @@
 """tunesmith train: fine-tune or pre-train a model on your rows, into a run folder."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,21 +39,11 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
 
 def start(project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False) -> Result:
     """A new run of a resolved project in the folder `path`."""
-    from tunesmith.api.build import assemble
-    from tunesmith.core.errors import UserError
-    from tunesmith.core.runs import RunFolder
+    from tunesmith.api.build import assemble, new_run
 
-    fresh = not path.exists()
-    folder = RunFolder.create(
-        path, project=filled, verb="train", parent=parent, root=str(root.resolve()), name=path.name
-    )
-    try:
-        parts = assemble(project, filled, root, folder)
-    except UserError:
-        if fresh:  # nothing was trained: leave no half-made run behind
-            shutil.rmtree(path)
-        raise
-    return run(parts, quiet=quiet)
+    facts = {"verb": "train", "parent": parent, "root": str(root.resolve()), "name": path.name}
+    with new_run(path, project=filled, **facts) as folder:
+        return run(assemble(project, filled, root, folder), quiet=quiet)
 
 
 def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
