@@ -77,9 +77,10 @@ class Model:
     tokenizer: Any = field(default_factory=lambda: TOKENIZER)
 
 
+@torch.inference_mode(False)  # tests that run in that mode share models with tests that want gradients
 def fresh(name: str) -> Model:
-    torch.manual_seed(3)
     config: PreTrainedConfig = CONFIGS[name]()
+    torch.manual_seed(3)
     return Model(
         AutoModelForCausalLM.from_config(config, attn_implementation="eager" if name == "gemma2" else None).eval()
     )

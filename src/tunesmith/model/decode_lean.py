@@ -27,6 +27,7 @@ _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a seco
 _WORTH_COPYING = 32  # steps after which that pays
 _ROOM = 128  # columns the cache grows by, at least
 _READ_AT_ONCE = {"cpu": 1024}  # tokens of prompts read in one pass: on a CPU what passes through its caches
+_SCORES_AT_ONCE = 1 << 26  # attention scores against the shared prefix held at once
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
 
@@ -87,15 +88,12 @@ class LeanDecoder:
         self.kv_heads = int(net.config.num_key_value_heads)
         self.group = int(net.config.num_attention_heads) // self.kv_heads  # query heads per key head
         self.num_q = self.kv_heads * self.group
-        weight = body.embed_tokens.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = body.norm.weight.device, body.norm.weight.dtype
         store = _store(net) if num_steps >= _WORTH_COPYING else None
         self.layers = [_read_layer(layer, store, number) for number, layer in enumerate(body.layers)]
-        self.head = _normed(
-            body.norm, [net.lm_head], None, "head"
-        )  # wide: laying it out anew takes longer than it saves
+        self.head = _normed(body.norm, [net.lm_head], None, "")  # laying out what is so wide takes longer than it saves
         embed = body.embed_tokens
-        self.embed: Apply = (lambda ids: F.embedding(ids, weight)) if _plain(embed, nn.Embedding) else embed
+        self.embed: Apply = (lambda ids: F.embedding(ids, embed.weight)) if _plain(embed, nn.Embedding) else embed
         kinds = [0] * (self.num_q + self.kv_heads) + [1] * self.kv_heads
         self.kinds = torch.tensor([*kinds, *(kind + 2 for kind in kinds)], device=self.device)
         self.turns = torch.empty(0)
@@ -123,9 +121,10 @@ class LeanDecoder:
         for number, prompt in enumerate(given):
             slots.setdefault(prompt, []).append(self.num_rows + number)
         unique = sorted(slots, key=len)
-        logits = torch.cat(
-            [self._read(part, slots) for part in _portions(unique, _READ_AT_ONCE.get(self.device.type, 8192))]
-        )
+        at_once = _READ_AT_ONCE.get(self.device.type, 8192)
+        if self.prefix.shape[3]:
+            at_once = min(at_once, _SCORES_AT_ONCE // (self.num_q * self.prefix.shape[3]))
+        logits = torch.cat([self._read(part, slots) for part in _portions(unique, at_once)])
         place = {prompt: number for number, prompt in enumerate(unique)}
         lengths = [len(prompt) for prompt in given]
         for slot, length in enumerate(lengths, self.num_rows):
@@ -218,7 +217,13 @@ class LeanDecoder:
             pairs = [(i, slot) for i in range(num) for slot in slots[prompts[row + i]]]
             source = torch.tensor([i for i, _ in pairs], device=self.device)
             target = torch.tensor([slot for _, slot in pairs], device=self.device)
-            runs.append((token, num, length, source, target, _causal(length, before, self.device) if before else None))
+            mask = None
+            if before:  # each query head of a group has its own copy of the triangle
+                future = torch.ones(length, length, dtype=torch.bool, device=self.device).triu(1)
+                mask = (
+                    torch.zeros(length, length, **self._like).masked_fill_(future, float("-inf")).repeat(self.group, 1)
+                )
+            runs.append((token, num, length, source, target, mask))
             token, row = token + num * length, row + num
         column, kv = self.column, self.kv_heads
 
@@ -230,11 +235,13 @@ class LeanDecoder:
                 self.cache[layer, target, :, column - length : column] = own[source]
                 k, v = own[:, :kv], own[:, kv:]
                 if before:
-                    k = torch.cat([self.prefix[layer, 0].expand(num, -1, -1, -1), k], 2)
-                    v = torch.cat([self.prefix[layer, 1].expand(num, -1, -1, -1), v], 2)
-                out = F.scaled_dot_product_attention(
-                    q, k, v, mask, is_causal=mask is None, scale=self.scale, enable_gqa=self.group > 1
-                )
+                    q = q.reshape(num, kv, self.group * length, self.head_dim)
+                    out = _attend_both(q, self.prefix[layer], k, v, mask, self.scale)
+                    out = out.reshape(num, -1, length, self.head_dim)
+                else:
+                    out = F.scaled_dot_product_attention(
+                        q, k, v, is_causal=True, scale=self.scale, enable_gqa=self.group > 1
+                    )
                 outputs.append(out.transpose(1, 2).reshape(num * length, -1))
             return torch.cat(outputs)
 
@@ -314,7 +321,11 @@ def _attend_both(
     mask: torch.Tensor | None,
     scale: float,
 ) -> torch.Tensor:
-    """One query a row against the shared prefix and its own columns, one softmax over both: shaped as q."""
+    """Queries against the shared prefix and their row's own columns, one softmax over both: shaped as q.
+
+    mask is added to the own scores, (rows, kv_heads, group, columns) after broadcasting. Prompts come as a group of all
+    their tokens.
+    """
     rows, heads, group, dim = q.shape
     q = q * scale
     together = q.transpose(0, 1).reshape(heads, rows * group, dim)  # all rows meet the prefix in one product
@@ -323,15 +334,11 @@ def _attend_both(
     if mask is not None:
         own = own + mask
     length = shared.shape[-1]
-    probs = torch.cat([shared, own], -1).softmax(-1)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    probs = torch.cat([shared, own], -1).softmax(-1, dtype=wide).to(q.dtype)
     far = probs[..., :length].transpose(0, 1).reshape(heads, rows * group, length)
     out = torch.bmm(far, prefix[1]).view(heads, rows, group, dim).transpose(0, 1)
     return out + probs[..., length:] @ v
-
-
-def _causal(length: int, before: int, device: torch.device) -> torch.Tensor:
-    """(length, before + length), True where token i may look: all of the prefix and own tokens up to itself."""
-    return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
 
 
 def _portions(prompts: list[tuple[int, ...]], limit: int) -> list[list[tuple[int, ...]]]:
