@@ -38,13 +38,16 @@ def smallest_set(probs: list[float], top_p: float) -> set[int]:
     return chosen
 
 
-@given(st.lists(st.floats(-6, 6), min_size=1, max_size=40, unique=True), st.floats(0.01, 0.99))
+@given(st.lists(st.floats(-6, 6), min_size=1, max_size=40), st.floats(0.01, 0.99))
 @settings(max_examples=100, deadline=None)
 def test_nucleus_is_the_smallest_set_with_that_mass(scores, top_p):
     probs = torch.tensor([scores], dtype=torch.float64).softmax(-1)
-    kept = nucleus(probs, top_p)[0]
-    assert set(kept.nonzero()[:, 0].tolist()) == smallest_set(probs[0].tolist(), top_p)
-    assert torch.equal(kept[kept > 0], probs[0][kept > 0])
+    found = nucleus(probs, top_p)[0]
+    kept, dropped = probs[0][found > 0], probs[0][found == 0]
+    assert torch.equal(found[found > 0], kept)
+    assert kept.sum() >= top_p - 1e-12
+    assert kept.sum() - kept.min() < top_p + 1e-12  # without any of them the mass would not be there
+    assert not len(dropped) or kept.min() >= dropped.max()
 
 
 def test_nucleus_looks_beyond_its_first_try():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 _MASK = (1 << 64) - 1
 _FIRST_TRY = 256  # top-p looks among so many best tokens before it sorts the whole vocabulary
@@ -35,7 +36,7 @@ def nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     best, index = probs.topk(min(vocab, _FIRST_TRY), dim=-1)
     if best.shape[-1] < vocab and bool((best.sum(-1) < top_p).any()):
         best, index = probs.sort(dim=-1, descending=True, stable=True)
-    before = best.cumsum(-1) - best  # mass of the tokens that rank higher
+    before = F.pad(best.cumsum(-1)[..., :-1], (1, 0))  # mass of the tokens that rank higher
     kept = torch.where(before < top_p, best, torch.zeros_like(best))
     return torch.zeros_like(probs).scatter_(-1, index, kept)
 
