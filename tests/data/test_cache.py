@@ -74,6 +74,12 @@ def test_empty_and_interrupted(tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["empty"]
 
 
+def test_used_ids_are_those_that_occur(tmp_path):
+    units = [Unit((Example.of([7, 3, 7], [0, 1, 1]), Example.of([0], [1]))), Unit((Example.of([300, 3], [0, 1]),))]
+    assert UnitCache.write(tmp_path / "c", units).used_ids.tolist() == [0, 3, 7, 300]
+    assert UnitCache.write(tmp_path / "none", []).used_ids.tolist() == []
+
+
 def test_it_travels_to_a_worker(tmp_path):
     cache = UnitCache.write(tmp_path / "c", [PAIR])
     same(pickle.loads(pickle.dumps(cache))[0], PAIR)

@@ -7,7 +7,8 @@ The stand-ins hold the base's own parameters under their own names and an fp32 p
 tables share it. On disk it is PEFT's `trainable_token_indices`.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,30 @@ def train_rows(net: nn.Module, ids: Sequence[int]) -> list[str]:
 
 def _name(net: nn.Module, wanted: nn.Module) -> str:
     return next(name for name, module in net.named_modules() if module is wanted)
+
+
+@torch.no_grad()
+def refuse_untrained(model: Any, used: Iterable[int]) -> None:
+    """Raise ModelError when an added token among the ids `used` has a frozen row that was never trained.
+
+    Never trained: all zeros, or equal to another added token's row, as tables are filled up when a model is made.
+    """
+    embedding = model.net.get_input_embeddings()
+    known = sorted(id for id in model.tokenizer.backend.get_added_tokens_decoder() if id < len(embedding.weight))
+    if embedding.weight.requires_grad or not known:
+        return
+    added = torch.tensor(known)
+    rows = embedding.weight[added.to(embedding.weight.device)].float()
+    _, group, count = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
+    dead = (rows.abs().amax(1) == 0) | (count[group] > 1)
+    training = set(embedding.ids.tolist()) if isinstance(embedding, RowEmbedding) else set()
+    if found := sorted((set(added[dead.cpu()].tolist()) & {int(id) for id in used}) - training):
+        names = [str(name) for name in model.tokenizer.tokens(found)]
+        raise ModelError(
+            f"the data holds tokens whose rows of the embedding were never trained and are frozen: {', '.join(names)}",
+            wanted="Rows that mean something: what such a token says is noise to the model.",
+            fix=f"Let them train: add_tokens: {json.dumps(names, ensure_ascii=False)}",
+        )
 
 
 @torch.no_grad()

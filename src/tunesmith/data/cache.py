@@ -123,6 +123,16 @@ class UnitCache:
         return int(self.meta["total_tokens"])
 
     @property
+    def used_ids(self) -> np.ndarray:
+        """The token ids that occur, sorted; memory stays small."""
+        counts = np.zeros(0, dtype=np.int64)
+        for start in range(0, len(self._ids), 1 << 20):
+            some = np.bincount(self._ids[start : start + (1 << 20)], minlength=len(counts))
+            some[: len(counts)] += counts
+            counts = some
+        return np.flatnonzero(counts)
+
+    @property
     def total_trained(self) -> int:
         """Tokens of all Units that are trained on."""
         return int(self.meta["total_trained"])
