@@ -5,6 +5,7 @@
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -138,7 +139,12 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         for part, rows in (("train", prepared.train), ("dev", prepared.dev))
     )
     if not len(units):
-        raise DataError("no training example is left after tokenising", fix=f"See {folder.path}/data/dropped.jsonl.")
+        reasons = Counter(": ".join(filter(None, (d["reason"], d["detail"]))) for d in folder.journal("data/dropped.jsonl") if d["by"] == "tokenise")
+        raise DataError(
+            "no training example is left after tokenising",
+            wanted="Dropped: " + ", ".join(f"{reason} ({number:,} rows)" for reason, number in reasons.most_common()),
+            fix="Look at what is trained on: tunesmith data --show. A larger length or too_long=split keeps long rows.",
+        )
     refuse_untrained(model, units.used_ids)
     parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
     parts.chosen = choose(parts)

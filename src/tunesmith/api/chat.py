@@ -44,7 +44,8 @@ def chat(
         room = opened.context - len(prompt)
         if room < 1:
             raise ModelError(
-                f"the conversation has {len(prompt)} tokens, the model reads {opened.context}", fix="Start a new one: /new"
+                f"the conversation has {len(prompt):,} tokens; the model's context is {opened.context:,}, with the answer",
+                fix="Write a shorter message." if message is not None else "Start a new one: /new",
             )
         return generate(
             opened, [prompt], max_tokens=min(max_tokens, room), temperature=temperature, top_p=top_p, seeds=[seed + turn],

@@ -25,6 +25,8 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
 
     first = RunFolder.open(run)
     manifest = first.manifest()
+    if manifest.get("verb") != "train":
+        raise ProjectError(f"{run} is a run of tunesmith {manifest.get('verb')}.", wanted="A finished training run.")
     if "outcome" not in manifest:
         raise ProjectError(f"{run} is no finished training run.", fix=f"Finish it first: tunesmith train --resume {run}")
     path = Path(out or free_path(first.path.parent, f"{first.path.name}-again"))

@@ -30,6 +30,11 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
             )
         folder = RunFolder.open(resume)
         manifest = folder.manifest()
+        if manifest.get("verb") != "train":
+            raise ProjectError(
+                f"{resume} is a run of tunesmith {manifest.get('verb')}, which is not gone on with.",
+                wanted="The folder of a training run.",
+            )
         root = Path(manifest.get("root") or ".")
         project, filled, root = resolve(str(folder.file("project.yaml")), root=root)
         return run(assemble(project, filled, root, folder), resume=True, quiet=quiet)

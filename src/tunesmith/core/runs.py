@@ -95,7 +95,8 @@ class RunFolder:
             found = f"{path} is not a run folder: it has no manifest.json." if run.path.exists() else f"There is no {path}."
             siblings = [p.parent.name for p in run.path.parent.glob("*/manifest.json")]
             close = nearest(run.path.name, siblings) or sorted(siblings)[-3:]
-            raise ProjectError(found, fix=f"Runs beside it: {', '.join(close)}" if close else "")
+            fix = f"Runs beside it: {', '.join(close)}" if close else "Make one with: tunesmith train"
+            raise ProjectError(found, wanted="The folder of a run, such as runs/train-1.", fix=fix)
         number = run.manifest().get("format")
         if number != FORMAT:
             raise ProjectError(f"{path} has format {number}.", wanted=f"This version reads {FORMAT}.", fix="Update tunesmith.")

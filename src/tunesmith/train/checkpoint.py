@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tunesmith.core.errors import SpaceError, TrainingError
 from tunesmith.core.files import explain_os_error, write_json
+from tunesmith.report.formats import size
 
 FORMAT = 1
 
@@ -108,7 +109,7 @@ def forecast(folder: Path, *, checkpoint_bytes: int, result_bytes: int, keep: in
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise SpaceError(
-            f"checkpoints and result need {needed / 1e6:,.0f} MB in {folder}, {free / 1e6:,.0f} MB are free",
+            f"The disk is too small: checkpoints and result need {size(needed)} in {folder}, {size(free)} are free",
             fix="Free some space, choose another folder (out=...), or keep fewer (train.keep=1).",
         )
     return {"checkpoint_bytes": checkpoint_bytes, "needed_bytes": needed, "free_bytes": free}
