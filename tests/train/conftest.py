@@ -22,10 +22,10 @@ def run_folder(tmp_path):
     """run_folder("a") -> the run folder of that name, made at the first call."""
 
     @cache
-    def make(name="run"):
+    def made(name):
         return RunFolder.create(tmp_path / name, project={"seed": 0}, verb="train")
 
-    return make
+    return lambda name="run": made(name)
 
 
 @pytest.fixture

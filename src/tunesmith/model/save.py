@@ -5,6 +5,7 @@
 The folder is written beside its place and renamed, so a kill leaves either the old folder or the new one.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -31,13 +32,13 @@ def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | Non
             held.add(place)
     if dtype is not None:
         state = {k: v.to(DTYPES[dtype]) if v.is_floating_point() else v for k, v in state.items()}
-    kept = net.config.dtype if hasattr(net.config, "dtype") else None
-    net.config.dtype = next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)
-    try:
-        quietly()
-        net.save_pretrained(part, state_dict=state)
-    finally:
-        net.config.dtype = kept
+    written = next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)
+    kept = net.config.dtype
+    quietly()
+    net.save_pretrained(part, state_dict=state)  # empties `state`, and sets the config's dtype to the network's own
+    net.config.dtype = kept
+    config = json.loads((part / "config.json").read_text())
+    (part / "config.json").write_text(json.dumps({**config, "dtype": str(written).removeprefix("torch.")}, indent=2) + "\n")
     tokenizer.save(part)
     replace_folder(part, folder)
     return folder

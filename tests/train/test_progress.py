@@ -1,0 +1,48 @@
+"""Progress for a person who waits."""
+
+import io
+
+import pytest
+
+from tunesmith.train.loggers import loggers, scalars
+from tunesmith.train.progress import Progress, duration, step_line
+
+STEP = {
+    "kind": "step", "step": 12, "steps": 300, "epoch": 0.1, "loss": 2.31, "lr": 1e-3, "tokens_per_second": 3120.4,
+    "memory_bytes": 1_200_000_000, "eta": 130.0, "grad_norm": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(9.6, "10 s"), (90, "1 min 30 s"), (3600, "1 h 0 min"), (7_379, "2 h 2 min")]
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_a_line_has_speed_memory_loss_and_what_is_left():
+    line = step_line(STEP)
+    for part in ("step 12/300", "loss 2.3100", "3,120 tokens/s", "1.20 GB", "2 min 10 s left"):
+        assert part in line
+
+
+def test_steps_are_told_now_and_then_and_what_matters_always():
+    out = io.StringIO()
+    tell = Progress(out)
+    for number in range(1, 301):
+        tell({**STEP, "step": number})
+    tell({"kind": "eval", "step": 300, "dev_loss": 1.5, "improved": True})
+    tell({"kind": "early_stop", "step": 300, "best_step": 200})
+    lines = out.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == ["1/300", "300/300", "300:", "early"]
+    assert "best so far" in lines[2]
+
+
+def test_loggers_get_the_numbers_of_steps_and_evaluations():
+    assert scalars(STEP)["train/loss"] == 2.31
+    assert scalars({"kind": "eval", "dev_loss": 1.5, "figures": {"accuracy": 0.5}}) == {
+        "dev/loss": 1.5,
+        "dev/accuracy": 0.5,
+    }
+    assert scalars({"kind": "start"}) == {}
+    assert loggers([], None) == []
