@@ -10,7 +10,8 @@ as each one finishes. An answer depends on its prompt and its seed, not on what 
 import math
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +62,32 @@ class _Row:
 
     index: int  # of its prompt
     seed: int
+    limit: int  # most tokens it may have
     started: float
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampled: list[float] = field(default_factory=list)
     text: "_Text | None" = None  # only where stop strings have to be found
+    finish: str = ""
+    seconds: float = 0.0
+
+    def add(self, token: int, logprob: float, sampled: float, ends: Collection[int]) -> bool:
+        """Take in a token; True when the answer is complete."""
+        if math.isnan(logprob):
+            raise ModelError(
+                f"the model's output is not a number at token {len(self.ids)} of answer {self.index}",
+                fix="Its weights are damaged or overflow in this precision: try precision bf16 or fp32.",
+            )
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.sampled.append(sampled)
+        if token in ends:
+            self.finish = "stop"
+        elif self.text is not None and self.text.add(self.ids):
+            self.finish = "stop_string"
+        elif len(self.ids) >= self.limit:
+            self.finish = "length"
+        return bool(self.finish)
 
 
 def generate(
@@ -86,7 +108,7 @@ def generate(
 ) -> list[Answer]:
     """Answer each prompt (token ids, as Text.prompt gives them) with up to `max_tokens` tokens.
 
-    max_tokens   for all answers, or one number an answer; end tokens count
+    max_tokens   for all answers, or one number an answer; an end token counts
     model        anything with .net (a transformers causal LM) and .tokenizer (.decode(ids), .eos_ids)
     temperature  0 = always the likeliest token; else logits are divided by it
     top_p        draw from the smallest set of tokens that has this mass
@@ -109,82 +131,108 @@ def generate(
         return []
     net: nn.Module = model.net
     ends = frozenset(model.tokenizer.eos_ids if eos_ids is None else eos_ids)
-    penalised = bool(frequency_penalty or presence_penalty)
     shared = _shared_prefix(prompts)
     # Longest first: rows that decode together then have prompts of like length. Equal prompts stand together, read once.
     queue = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
-    answers: list[Answer | None] = [None] * len(prompts)
-    rows: list[_Row] = []
-    counts: torch.Tensor | None = None  # (rows, vocab) tokens generated so far
+    answers: dict[int, Answer] = {}
+    with _evaluating(net), torch.inference_mode():
+        total = max(len(prompt) + limit for prompt, limit in zip(prompts, limits))
+        steps = max(max(limits), sum(limits) // batch)
+        decoder = open_decoder(net, list(prompts[0][:shared]), len(prompts[queue[0]]), total, steps, path)
+        table = _Table(decoder, ends, temperature, top_p, frequency_penalty, presence_penalty)
+        while queue or table.rows:
+            free = batch - len(table.rows)
+            # Prompts are read a few at a time, which costs less than one by one, unless nobody would wait for it.
+            if queue and (not table.rows or free >= min(max(1, batch // 8), len(queue))):
+                new, queue = queue[:free], queue[free:]
+                now = time.perf_counter()
+                rows = [_Row(i, seeds[i], limits[i], now) for i in new]
+                for row in rows:
+                    row.text = _Text(model.tokenizer, stops) if stops else None
+                table.join(rows, [prompts[i][shared:] for i in new])
+            for row in table.advance():
+                answers[row.index] = answer = _answer(row, model.tokenizer, ends, len(prompts[row.index]))
+                if on_answer is not None:
+                    on_answer(row.index, answer)
+    return [answers[index] for index in range(len(prompts))]
+
+
+class _Table:
+    """The rows that are answered together, and what is needed to choose their next tokens."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        ends: Collection[int],
+        temperature: float,
+        top_p: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+    ) -> None:
+        self.decoder, self.ends = decoder, ends
+        self.temperature, self.top_p = temperature, top_p
+        self.frequency_penalty, self.presence_penalty = frequency_penalty, presence_penalty
+        self.rows: list[_Row] = []
+        self.logits = torch.empty(0)  # (rows, vocab) of the next tokens
+        self.counts: torch.Tensor | None = None  # (rows, vocab) tokens generated so far, where penalties want them
+
+    def join(self, rows: list[_Row], prompts: list[Sequence[int]]) -> None:
+        """Read the prompts of new rows."""
+        logits = self.decoder.join(prompts)
+        if self.frequency_penalty or self.presence_penalty:
+            none = torch.zeros(logits.shape, device=logits.device)
+            self.counts = none if self.counts is None else torch.cat([self.counts, none])
+        self.logits = torch.cat([self.logits, logits]) if self.rows else logits
+        self.rows = self.rows + rows
+
+    def advance(self) -> list[_Row]:
+        """One token for every row; the rows that are complete with it leave and are returned."""
+        uniform = None
+        if self.temperature:
+            numbers = uniforms([row.seed for row in self.rows], [len(row.ids) for row in self.rows])
+            uniform = torch.from_numpy(numbers).to(self.logits.device)
+        tokens, logprobs, sampled = choose(
+            self.logits,
+            uniform,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            counts=self.counts,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+        )
+        if self.counts is not None:
+            self.counts.scatter_add_(1, tokens[:, None], torch.ones_like(self.counts[:, :1]))
+        together = torch.stack(
+            [tokens.double(), logprobs.double(), sampled.double()]
+        )  # one transfer, as a GPU wants it
+        finished, staying = [], []
+        for number, (row, token, *two) in enumerate(zip(self.rows, *together.tolist())):
+            if row.add(int(token), *two, self.ends):
+                row.seconds = time.perf_counter() - row.started
+                finished.append(row)
+            else:
+                staying.append(number)
+        if finished:
+            staying = _filled(staying)
+            self.decoder.keep(staying)
+            self.rows = [self.rows[number] for number in staying]
+            tokens = tokens[staying]
+            self.counts = None if self.counts is None else self.counts[staying]
+        if self.rows:
+            self.logits = self.decoder.step(tokens)
+        return finished
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """No dropout inside; every module's own mode is put back after."""
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:
-        with torch.inference_mode():
-            longest = len(prompts[queue[0]])
-            steps = max(max(limits), sum(limits) // batch)
-            total = max(len(prompt) + limit for prompt, limit in zip(prompts, limits))
-            decoder = open_decoder(net, list(prompts[0][:shared]), longest, total, steps, path)
-            device = next(net.parameters()).device
-            logits = torch.empty(0)
-            while queue or rows:
-                free = batch - len(rows)
-                if queue and (not rows or free >= max(1, batch // 8) or free >= len(queue)):
-                    new, queue = queue[:free], queue[free:]
-                    now = time.perf_counter()
-                    joined = decoder.join([prompts[i][shared:] for i in new])
-                    logits = joined if not rows else torch.cat([logits, joined])
-                    rows += [_Row(i, seeds[i], now, text=_Text(model.tokenizer, stops) if stops else None) for i in new]
-                    if penalised:
-                        fresh = torch.zeros(len(new), logits.shape[-1], device=device)
-                        counts = fresh if counts is None else torch.cat([counts, fresh])
-                uniform = None
-                if temperature:
-                    numbers = uniforms([row.seed for row in rows], [len(row.ids) for row in rows])
-                    uniform = torch.from_numpy(numbers).to(device)
-                tokens, logprobs, sampled = choose(
-                    logits,
-                    uniform,
-                    temperature=temperature,
-                    top_p=top_p,
-                    counts=counts,
-                    frequency_penalty=frequency_penalty,
-                    presence_penalty=presence_penalty,
-                )
-                if counts is not None:
-                    counts.scatter_add_(1, tokens[:, None], torch.ones_like(tokens, dtype=counts.dtype)[:, None])
-                staying: list[int] = []
-                # one transfer, as a GPU wants it
-                chosen, own, drawn = torch.stack([tokens.double(), logprobs.double(), sampled.double()]).tolist()
-                for number, row in enumerate(rows):
-                    if math.isnan(own[number]):
-                        raise ModelError(
-                            f"the model's output is not a number at token {len(row.ids)} of answer {row.index}",
-                            fix="Its weights are damaged or overflow in this precision: try precision bf16 or fp32.",
-                        )
-                    row.ids.append(int(chosen[number]))
-                    row.logprobs.append(own[number])
-                    row.sampled.append(drawn[number])
-                    finish = _finish(row, ends, limits[row.index])
-                    if not finish:
-                        staying.append(number)
-                        continue
-                    answer = _answer(row, finish, model.tokenizer, ends, len(prompts[row.index]))
-                    answers[row.index] = answer
-                    if on_answer is not None:
-                        on_answer(row.index, answer)
-                if len(staying) < len(rows):
-                    staying = _filled(staying, len(rows))
-                    decoder.keep(staying)
-                    rows = [rows[number] for number in staying]
-                    index = torch.tensor(staying, dtype=torch.long, device=device)
-                    tokens = tokens[index]
-                    counts = None if counts is None else counts[index]
-                if rows:
-                    logits = decoder.step(tokens)
+        yield
     finally:
         for module in training:
             module.training = True
-    return [answer for answer in answers if answer is not None]
 
 
 def open_decoder(
@@ -307,29 +355,20 @@ def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return shared if shared >= 16 else 0
 
 
-def _filled(staying: list[int], num_rows: int) -> list[int]:
-    """The rows that stay, holes filled from the end, so that few of them move. [0, 2, 3] of 4 -> [0, 3, 2]"""
+def _filled(staying: list[int]) -> list[int]:
+    """The rows that stay, holes filled from the end, so that few of them move. [0, 2, 3] -> [0, 3, 2]"""
     size, stays = len(staying), set(staying)
-    late = [row for row in reversed(staying) if row >= size]
-    return [row if row in stays else late.pop(0) for row in range(size)]
+    late = [row for row in staying if row >= size]
+    return [row if row in stays else late.pop() for row in range(size)]
 
 
-def _finish(row: _Row, ends: Collection[int], max_tokens: int) -> str:
-    if row.ids[-1] in ends:
-        return "stop"
-    if row.text is not None and row.text.add(row.ids):
-        return "stop_string"
-    return "length" if len(row.ids) >= max_tokens else ""
-
-
-def _answer(row: _Row, finish: str, tokenizer: Any, ends: Collection[int], num_prompt: int) -> Answer:
-    if finish == "stop_string":
+def _answer(row: _Row, tokenizer: Any, ends: Collection[int], num_prompt: int) -> Answer:
+    if row.finish == "stop_string":
         assert row.text is not None
         text = row.text.cut
     else:
         text = tokenizer.decode(row.ids[:-1] if row.ids[-1] in ends else row.ids)
-    seconds = time.perf_counter() - row.started
-    return Answer(row.ids, text, finish, row.logprobs, row.sampled, num_prompt, seconds)
+    return Answer(row.ids, text, row.finish, row.logprobs, row.sampled, num_prompt, row.seconds)
 
 
 class _Text:
