@@ -44,7 +44,8 @@ def fill(card: str, out: Path, step: int, model) -> str:
     steps = [event for event in events if event["kind"] == "step" and event["step"] <= step]
     evals = [event for event in events if event["kind"] == "eval" and event["step"] <= step]
     curve = "\n".join(
-        f"| {e['step']:,} | {next(s['total_tokens'] for s in steps if s['step'] == e['step']):,} | {e['dev_loss']:.3f} |" for e in evals
+        f"| {e['step']:,} | {next(s['total_tokens'] for s in steps if s['step'] == e['step']):,} | {e['dev_loss']:.3f} |"
+        for e in evals
     )
     values = {
         "parameters": f"{sum(p.numel() for p in model.net.parameters()):,}",

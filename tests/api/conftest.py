@@ -19,7 +19,7 @@ def mine(folder: Path) -> str:
     """A metric of the user's own that must not be run, and its path."""
     text = (
         '"""mine: a metric of my own.\n\nFor tests.\n\n나의 지표입니다.\n"""\nfrom dataclasses import dataclass\n'
-        "raise SystemExit('was run')\n@dataclass(frozen=True)\nclass Mine:\n    k: int = 3\n    \"\"\"How many.\"\"\"\n"
+        'raise SystemExit(\'was run\')\n@dataclass(frozen=True)\nclass Mine:\n    k: int = 3\n    """How many."""\n'
     )
     (folder / "metrics").mkdir()
     (folder / "metrics" / "mine.py").write_text(text, encoding="utf-8")

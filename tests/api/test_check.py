@@ -14,7 +14,9 @@ def snapshot(folder: Path) -> dict[str, int]:
 
 def test_a_right_project_is_told_in_full_and_left_alone(folder: Path, mine: str):
     Path("faq.jsonl").write_text("{}\n")
-    Path("tunesmith.yaml").write_text(f"data: faq.jsonl\nuse: [{mine}]\nmetrics: [exact_match, mine]\ndata.steps: 1\n".replace("data.steps: 1\n", ""))
+    Path("tunesmith.yaml").write_text(
+        f"data: faq.jsonl\nuse: [{mine}]\nmetrics: [exact_match, mine]\ndata.steps: 1\n".replace("data.steps: 1\n", "")
+    )
     before = snapshot(folder)
     result = tunesmith.check()
     assert snapshot(folder) == before
@@ -47,7 +49,11 @@ def test_names_of_models(folder: Path):
     Path("base").mkdir()
     assert tunesmith.check({}, model="base")["base"] == "folder"
     assert tunesmith.check({}, model="pico")["base"] == "embedded"
-    assert tunesmith.check({}, model="Qwen/Qwen3-0.6B")["base"] == tunesmith.check({}, model="gpt2")["base"] == "Hugging Face hub"
+    assert (
+        tunesmith.check({}, model="Qwen/Qwen3-0.6B")["base"]
+        == tunesmith.check({}, model="gpt2")["base"]
+        == "Hugging Face hub"
+    )
 
 
 def test_a_pattern_of_files_and_data_in_memory(folder: Path):
@@ -59,5 +65,7 @@ def test_a_pattern_of_files_and_data_in_memory(folder: Path):
 
 def test_keys_twice_in_the_file_are_told_with_both_lines(folder: Path):
     Path("tunesmith.yaml").write_text("model: mini\nseed: 1\nmodel: pico\n")
-    with pytest.raises(ProjectError, match=r"tunesmith.yaml:3: \"model\" is repeated \(first on line 1, again on line 3\)"):
+    with pytest.raises(
+        ProjectError, match=r"tunesmith.yaml:3: \"model\" is repeated \(first on line 1, again on line 3\)"
+    ):
         tunesmith.check()

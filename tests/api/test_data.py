@@ -24,7 +24,9 @@ def test_shape_counts_and_first_rows(faq: str):
     assert result["counts"]["by_origin"]["faq.jsonl"]["rows_in"] == 12
     assert {name: part["rows"] for name, part in result["splits"].items()} == {"train": 7, "dev": 2, "test": 3}
     assert result["sources"][0]["used"] == {"prompt": "question", "answer": "reply"}
-    assert "shape named (question -> reply)" in result.text or "shape question_answer (question -> reply)" in result.text
+    assert (
+        "shape named (question -> reply)" in result.text or "shape question_answer (question -> reply)" in result.text
+    )
     assert "user: 질문" in result.text and len(result["first"]) == 3
     assert [path.name for path in Path().iterdir()] == ["faq.jsonl"]
 

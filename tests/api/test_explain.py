@@ -41,7 +41,10 @@ def test_languages(folder: Path, mine: str):
     assert "For tests." in english and "나의" not in english
     assert "For tests." not in korean and "나의 지표입니다." in korean
     assert in_language("Only English.", "ko") == "Only English."
-    assert "학습률의 최고값" in tunesmith.explain("lr", lang="ko").text and "Learning rate" not in tunesmith.explain("lr", lang="ko").text
+    assert (
+        "학습률의 최고값" in tunesmith.explain("lr", lang="ko").text
+        and "Learning rate" not in tunesmith.explain("lr", lang="ko").text
+    )
     assert "학습률의 최고값" not in tunesmith.explain("settings", lang="en").text
     with pytest.raises(SettingError, match="en or ko"):
         tunesmith.explain("mine", lang="fr")

@@ -31,7 +31,12 @@ def test_uncommenting_everything_changes_nothing(folder: Path):
 
 
 def test_what_is_given_is_set_in_it(folder: Path):
-    tunesmith.new("a.yaml", **parse_keys(["data=faq.csv", "data.prompt={{ q }}", "lr=1e-4", "metrics=[exact_match]", "adapter.lora.rank=16"]))
+    tunesmith.new(
+        "a.yaml",
+        **parse_keys(
+            ["data=faq.csv", "data.prompt={{ q }}", "lr=1e-4", "metrics=[exact_match]", "adapter.lora.rank=16"]
+        ),
+    )
     project, filled, _ = resolve("a.yaml")
     assert (project.data.path, project.data.prompt, project.train.lr) == ("faq.csv", "{{ q }}", 1e-4)
     assert [*filled["metrics"][0]] == ["exact_match"] and filled["adapter"]["lora"]["rank"] == 16

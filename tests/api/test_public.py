@@ -26,7 +26,9 @@ def test_type_checkers_see_the_same():
     tree = ast.parse(Path(tunesmith.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     lines = [ast.unparse(line) for line in block.body]
-    assert lines == [f"from tunesmith.api.{name} import {name} as {name}" for name in FUNCTIONS], "in tunesmith/__init__.py"
+    assert lines == [f"from tunesmith.api.{name} import {name} as {name}" for name in FUNCTIONS], (
+        "in tunesmith/__init__.py"
+    )
 
 
 def test_what_is_not_there_is_no_attribute():

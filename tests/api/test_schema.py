@@ -30,8 +30,21 @@ def test_it_is_a_schema_and_check_prints_it(folder: Path):
     "raw",
     [
         {},
-        {"model": "mini", "data": "a.jsonl", "method": "sft", "adapter": {"lora": {"rank": 16}}, "metrics": ["exact_match"]},
-        {"data": {"path": ["a", "b"], "columns": {"answer": "reply"}, "steps": [{"dedup": {"part": "prompt"}}], "dev": 0.1}},
+        {
+            "model": "mini",
+            "data": "a.jsonl",
+            "method": "sft",
+            "adapter": {"lora": {"rank": 16}},
+            "metrics": ["exact_match"],
+        },
+        {
+            "data": {
+                "path": ["a", "b"],
+                "columns": {"answer": "reply"},
+                "steps": [{"dedup": {"part": "prompt"}}],
+                "dev": 0.1,
+            }
+        },
         {"train": {"eval_every": 50, "betas": [0.9, 0.95]}, "lr": 1e-4},
         {"adapter": {"lora": None}},
         {"epohcs": 3},

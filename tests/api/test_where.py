@@ -30,7 +30,11 @@ def test_the_line_is_the_one_that_says_it(folder: Path, name: str, ends: str, li
 def test_one_place_is_one_line_of_text_and_several_say_which(folder: Path):
     result = tunesmith.where("exact_match")
     assert result.text == f"{result['found'][0]['file']}:{result['found'][0]['line']}"
-    assert [found["kind"] for found in tunesmith.where("seed")["found"]] == ["setting seed", "setting data.seed", "setting generate.seed"]
+    assert [found["kind"] for found in tunesmith.where("seed")["found"]] == [
+        "setting seed",
+        "setting data.seed",
+        "setting generate.seed",
+    ]
 
 
 def test_ones_own_and_the_unknown(folder: Path, mine: str):

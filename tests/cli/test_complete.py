@@ -29,7 +29,9 @@ def test_settings_and_their_values_are_completed():
     assert complete(["check", "model=m"]) == ["model=mini"]
     assert complete(["check", "nothing=x"]) == []
     assert complete(["check", "data.path=x"]) == []
-    assert len([word for word in complete(["check", "t"]) if word.startswith("train.")]) == sum(n.startswith("train.") for n in catalogue())
+    assert len([word for word in complete(["check", "t"]) if word.startswith("train.")]) == sum(
+        n.startswith("train.") for n in catalogue()
+    )
 
 
 def test_flags_and_names_are_completed():
@@ -53,7 +55,7 @@ def test_an_unknown_shell_is_refused():
 def test_bash_completes(tmp_path: Path, line: str, wanted: list[str]):
     if shutil.which("bash") is None:
         pytest.skip("no bash")
-    (tmp_path / "tunesmith").write_text(f"#!/bin/sh\nexec {sys.executable} -m tunesmith \"$@\"\n")
+    (tmp_path / "tunesmith").write_text(f'#!/bin/sh\nexec {sys.executable} -m tunesmith "$@"\n')
     (tmp_path / "tunesmith").chmod(0o755)
     code = f"""
     eval "$(tunesmith --completion bash)"

@@ -59,11 +59,15 @@ def test_a_terminal_without_korean_letters_does_not_end_a_run(tmp_path: Path):
     (tmp_path / "metrics" / "mine.py").write_text(item)
     (tmp_path / "tunesmith.yaml").write_text("use: [metrics/mine.py]\n")
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = subprocess.run([*TUNESMITH, "list", "metrics"], capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    done = subprocess.run(
+        [*TUNESMITH, "list", "metrics"], capture_output=True, text=True, check=False, cwd=tmp_path, env=env
+    )
     assert done.returncode == 0 and "mine" in done.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["--complete", "train", "ad"], ["new", "x.yaml"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["--complete", "train", "ad"], ["new", "x.yaml"]], ids=" ".join
+)
 def test_looking_around_loads_neither_torch_nor_pydantic(tmp_path: Path, words: list[str]):
     code = (
         "import sys\nfrom tunesmith.cli import main\n"
@@ -72,5 +76,14 @@ def test_looking_around_loads_neither_torch_nor_pydantic(tmp_path: Path, words: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for heavy in ("torch", "transformers", "pandas", "scipy", "numpy", "typer", "rich", *(["pydantic"] if words[0] != "new" else [])):
+    for heavy in (
+        "torch",
+        "transformers",
+        "pandas",
+        "scipy",
+        "numpy",
+        "typer",
+        "rich",
+        *(["pydantic"] if words[0] != "new" else []),
+    ):
         assert f"'{heavy}'" not in done.stderr, heavy

@@ -51,8 +51,13 @@ class Needs:
 
 
 def test_values_become_nested_frozen_dataclasses():
-    made = fill(Project, {"loop": {"epochs": 3, "betas": [0.8, 0.9]}, "words": ["a"], "columns": {"answer": "reply"}, "path": "a/b"})
-    assert made == Project(loop=Loop(epochs=3.0, betas=(0.8, 0.9)), words=("a",), columns={"answer": "reply"}, path=Path("a/b"))
+    made = fill(
+        Project,
+        {"loop": {"epochs": 3, "betas": [0.8, 0.9]}, "words": ["a"], "columns": {"answer": "reply"}, "path": "a/b"},
+    )
+    assert made == Project(
+        loop=Loop(epochs=3.0, betas=(0.8, 0.9)), words=("a",), columns={"answer": "reply"}, path=Path("a/b")
+    )
     assert isinstance(made.loop.epochs, float)
     assert fill(Project, {"loop": 2}).loop.epochs == 2.0
     assert fill(Project, {"loop": None, "maybe": None}) == Project()

@@ -10,7 +10,13 @@ CHOICES = ["exact_match", "bleu", "temperature", "top_p", "epochs"]
 
 @pytest.mark.parametrize(
     ("word", "best"),
-    [("exact_macth", "exact_match"), ("Exact-Match", "exact_match"), ("temp", "temperature"), ("epcohs", "epochs"), ("topp", "top_p")],
+    [
+        ("exact_macth", "exact_match"),
+        ("Exact-Match", "exact_match"),
+        ("temp", "temperature"),
+        ("epcohs", "epochs"),
+        ("topp", "top_p"),
+    ],
 )
 def test_the_name_that_was_meant_comes_first(word: str, best: str):
     assert nearest(word, CHOICES)[0] == best

@@ -14,7 +14,9 @@ from tunesmith.core.runs import FORMAT, RunFolder, code_hash
 
 def test_a_new_run_notes_what_makes_it_repeatable(tmp_path: Path):
     project = {"model": "pico", "seed": 7, "train": {"lr": 1e-4}, "metrics": ("exact_match",)}
-    run = RunFolder.create(tmp_path / "runs" / "a", project=project, verb="train", parent="runs/before", hyperparameters={"lr": 1})
+    run = RunFolder.create(
+        tmp_path / "runs" / "a", project=project, verb="train", parent="runs/before", hyperparameters={"lr": 1}
+    )
     manifest = RunFolder.open(run.path).manifest()
     assert manifest["format"] == FORMAT == 1
     assert (manifest["verb"], manifest["seed"], manifest["parent"]) == ("train", 7, "runs/before")

@@ -13,7 +13,9 @@ def hub(tmp_path, monkeypatch):
     """Its name. Config ynat; splits train and validation; columns title and label (a ClassLabel)."""
     datasets = pytest.importorskip("datasets")
     cache = tmp_path / "cache"
-    features = datasets.Features({"title": datasets.Value("string"), "label": datasets.ClassLabel(names=["정치", "경제"])})
+    features = datasets.Features(
+        {"title": datasets.Value("string"), "label": datasets.ClassLabel(names=["정치", "경제"])}
+    )
     for split in ("train", "validation"):
         rows = {"title": [f"{split} 하나", f"{split} 둘"], "label": [0, 1]}
         datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "made" / f"{split}.parquet")

@@ -12,7 +12,11 @@ from tunesmith.core.errors import UserError
 from tunesmith.data.read import read
 from tunesmith.data.rows import line
 
-ROWS = [{"question": "질문?", "answer": 'a "b", c'}, {"messages": [{"role": "user", "content": "x"}]}, {"text": "é", "label": 1.5}]
+ROWS = [
+    {"question": "질문?", "answer": 'a "b", c'},
+    {"messages": [{"role": "user", "content": "x"}]},
+    {"text": "é", "label": 1.5},
+]
 JSON = json.dumps(ROWS, ensure_ascii=False).encode()
 SEEDS = {
     "a.jsonl": b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in ROWS),
@@ -49,7 +53,12 @@ def damaged(draw):
         if kind == "cut":
             del content[at : at + draw(st.integers(1, 40))]
         elif kind == "put":
-            content[at:at] = draw(st.one_of(st.binary(max_size=6), st.sampled_from([b'"', b"{", b"[", b"\\", b"\n", b"\x00", b",", b"NaN", "뷁".encode()])))
+            content[at:at] = draw(
+                st.one_of(
+                    st.binary(max_size=6),
+                    st.sampled_from([b'"', b"{", b"[", b"\\", b"\n", b"\x00", b",", b"NaN", "뷁".encode()]),
+                )
+            )
         elif kind == "change" and at < len(content):
             content[at] = draw(st.integers(0, 255))
         else:

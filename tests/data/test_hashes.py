@@ -50,6 +50,8 @@ def test_a_large_set_is_right_and_small():
     seen = HashSet(values)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(seen) == len(set(values)) and size < 16 * len(values) + 3_000_000  # and the newest 32,768 as a Python set
+    assert (
+        len(seen) == len(set(values)) and size < 16 * len(values) + 3_000_000
+    )  # and the newest 32,768 as a Python set
     assert all(value in seen for value in values[::97])
     assert not any(draw.getrandbits(64) in seen for _ in range(1000))

@@ -12,7 +12,11 @@ def text():
 
 
 def row(*messages, **more):
-    return {"messages": [{"role": role, "content": content, **rest} for role, content, rest in messages], "origin": "faq.jsonl:2", **more}
+    return {
+        "messages": [{"role": role, "content": content, **rest} for role, content, rest in messages],
+        "origin": "faq.jsonl:2",
+        **more,
+    }
 
 
 PAIR = row(("user", "12시 <땡>!", {}), ("assistant", "네.", {}))
@@ -23,7 +27,9 @@ def test_what_is_shown_is_what_is_trained_on(text):
     parts = stretches(PAIR, text)
     assert sum(part.num_tokens for part in parts) == len(example)
     assert sum(part.num_trained for part in parts) == example.num_trained == len("네.".encode()) + 1
-    assert shown(PAIR, text) == "faq.jsonl:2  20 tokens, 5 trained on\n<|user|>12시 <땡>!<|end|><|assistant|>⟦네.<|end|>⟧"
+    assert (
+        shown(PAIR, text) == "faq.jsonl:2  20 tokens, 5 trained on\n<|user|>12시 <땡>!<|end|><|assistant|>⟦네.<|end|>⟧"
+    )
 
 
 def test_colours_and_html(text):
@@ -40,13 +46,17 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(text):
 
 
 def test_weights_and_turns_that_are_not_trained_on(text):
-    turns = row(("user", "a", {}), ("assistant", "b", {"train": False}), ("user", "c", {}), ("assistant", "d", {"weight": 0.5}))
+    turns = row(
+        ("user", "a", {}), ("assistant", "b", {"train": False}), ("user", "c", {}), ("assistant", "d", {"weight": 0.5})
+    )
     told = shown(turns, text)
     assert told.count("⟦") == 1 and "⟦d<|end|>⟧x0.5" in told
 
 
 def test_long_rows_and_raw_text_and_rows_that_cannot_be_shown(text):
     assert "(longer than length: 60)" in shown(row(("user", "x" * 70, {}), ("assistant", "y", {})), text)
-    assert shown({"text": "한 글", "origin": "a.txt:1"}, text) == "a.txt:1  8 tokens, 7 trained on\n⟦한 글<|endoftext|>⟧"
+    assert (
+        shown({"text": "한 글", "origin": "a.txt:1"}, text) == "a.txt:1  8 tokens, 7 trained on\n⟦한 글<|endoftext|>⟧"
+    )
     with pytest.raises(DataError, match="^faq.jsonl:2: "):
         shown(row(("user", "only", {})), text)

@@ -76,7 +76,9 @@ def test_stratified_to_the_row():
     with pytest.raises(DataError, match='a:0 has no value to stratify by in "tpic". Found: topic, repeat'):
         split(rows, stratify="tpic")
     labelled = [{"text": str(i), "label": i % 2, "origin": "a:1"} for i in range(40)]
-    assert Counter(i % 2 for i in range(40) if split(labelled, dev=0, test=10, stratify="label")(labelled[i]) == "test") == {0: 5, 1: 5}
+    assert Counter(
+        i % 2 for i in range(40) if split(labelled, dev=0, test=10, stratify="label")(labelled[i]) == "test"
+    ) == {0: 5, 1: 5}
 
 
 def test_equal_rows_in_two_strata_stay_together():

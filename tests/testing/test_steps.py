@@ -45,7 +45,11 @@ def test_a_good_one_passes(tmp_path, monkeypatch):
     [
         (' else Drop(row, "too long")', " else None", "yields rows"),
         ('Drop(row, "too long")', 'Drop(row, " ")', "says why"),
-        ("            yield {**row}", "            if 'word' in said(row): continue\n            yield {**row}", "lost in silence"),
+        (
+            "            yield {**row}",
+            "            if 'word' in said(row): continue\n            yield {**row}",
+            "lost in silence",
+        ),
         ("            yield {**row}", "            yield row\n            yield {**row}", "from nowhere or twice"),
         ("            yield {**row}", "            row['x'] = 1\n            yield {**row}", "leaves the rows"),
         ("yield {**row}", "yield {**row, 'origin': 'made up'}", "from nowhere or twice"),

@@ -7,7 +7,22 @@ from tunesmith.text.guard import Guard
 from tunesmith.text.template import render, template_of, variables_of
 
 FAMILIES = ["chatml", "qwen3", "llama3", "llama2", "gemma", "mistral", "phi3", "zephyr", "deepseek-r1"]
-PARTS = ["<|im_end|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "<end_of_turn>", "<|end|>", "<|user|>", "\n", " ", "  ", "a", "카드", "<"]
+PARTS = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "</s>",
+    "<s>",
+    "[/INST]",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|user|>",
+    "\n",
+    " ",
+    "  ",
+    "a",
+    "카드",
+    "<",
+]
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,7 +1,7 @@
 """Which layers an adapter goes into: names or patterns, matched against a network's modules. No match is an error.
 
-    targets(net, "all-linear")               every linear layer of the body; not the head
-    targets(net, ["q_proj", "layers.0.*"])   by last name, by glob over the whole name
+targets(net, "all-linear")               every linear layer of the body; not the head
+targets(net, ["q_proj", "layers.0.*"])   by last name, by glob over the whole name
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,9 @@ def targets(net: nn.Module, wanted: str | Sequence[str]) -> list[str]:
     linear = {name: module for name, module in net.named_modules() if is_linear(module)}
     if wanted == ALL_LINEAR:
         # routers decide which expert reads a token; a low-rank change there is not what "all linear" means
-        return [n for n, m in linear.items() if m is not head and not n.endswith((".router", ".gate", f".{NEVER_CALLED}"))]
+        return [
+            n for n, m in linear.items() if m is not head and not n.endswith((".router", ".gate", f".{NEVER_CALLED}"))
+        ]
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
     found: list[str] = []
     for pattern in patterns:

@@ -37,7 +37,9 @@ def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, *
         f"adapter   {_spec_text(filled['adapter'])}",
         f"metrics   {', '.join(_spec_text(spec) for spec in filled['metrics']) or 'none'}",
     ]
-    lines += [f"steps     {', '.join(_spec_text(spec) for spec in filled['data']['steps'])}"] if project.data.steps else []
+    lines += (
+        [f"steps     {', '.join(_spec_text(spec) for spec in filled['data']['steps'])}"] if project.data.steps else []
+    )
     lines += [f"use       {', '.join(own)}"] if own else []
     lines += ["", "All settings and names are right."]
     return Result(project=filled, root=str(root), data=data, base=base, use=own, text="\n".join(lines))
@@ -85,7 +87,9 @@ def base_model(name: str, root: Any) -> str:
     folder = Path(root) / Path(name).expanduser()
     if folder.is_dir():
         return "folder"
-    looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.parent.is_dir() and "/" in name
+    looks_like_a_path = (
+        name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.parent.is_dir() and "/" in name
+    )
     if looks_like_a_path or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         beside = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
         close = nearest(folder.name, beside)

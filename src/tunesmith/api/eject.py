@@ -25,7 +25,8 @@ def eject(name: str, *, folder: str = ".", force: bool = False) -> Result:
     items = items_called(name)
     if len(items) > 1:
         raise ProjectError(
-            f'"{name}" is on several shelves.', fix=f"Say which: {', '.join(f'{item.shelf}/{item.name}' for item in items)}"
+            f'"{name}" is on several shelves.',
+            fix=f"Say which: {', '.join(f'{item.shelf}/{item.name}' for item in items)}",
         )
     item = items[0]
     relative = f"{item.shelf}/{item.name}.py"

@@ -32,7 +32,9 @@ def new(file: str = "tunesmith.yaml", *, force: bool = False, **keys: Any) -> Re
 
     path = Path(file)
     if path.suffix not in (".yaml", ".yml"):
-        raise ProjectError(f"{file} is no name for a project file.", wanted="It ends in .yaml.", fix="tunesmith new tunesmith.yaml")
+        raise ProjectError(
+            f"{file} is no name for a project file.", wanted="It ends in .yaml.", fix="tunesmith new tunesmith.yaml"
+        )
     if path.exists() and not force:
         raise ProjectError(f"{file} exists already.", fix="Choose another name, or write over it: --force")
     resolve({}, **keys)  # refuses what check would refuse

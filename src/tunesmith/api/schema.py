@@ -37,7 +37,9 @@ def _section(cls: Any, where: str) -> dict[str, Any]:
             if bare:
                 schema = {"anyOf": [_properties(schema)[bare], schema]}
         elif hints[field.name] is Any:
-            schema = {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]}  # data.path
+            schema = {
+                "anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]
+            }  # data.path
         else:
             schema = _type(hints[field.name])
         properties[field.name] = {"description": docs.get(field.name, ""), **schema}

@@ -57,7 +57,9 @@ def _explained(error: Exception) -> "UserError | None":
 
     said = str(error)
     no_memory = ("can't allocate memory", "not enough memory", "out of memory")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in said.lower() for w in no_memory)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in said.lower() for w in no_memory)
+    ):
         return SpaceError(
             f"Out of memory: {said.splitlines()[0] if said else 'nothing left to allocate'}",
             fix="Use less at a time: train.pass_tokens=1024, train.checkpointing=true, a smaller length or model.",

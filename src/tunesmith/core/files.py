@@ -64,9 +64,13 @@ def explain_os_error(error: OSError, path: str | Path | None = None) -> UserErro
     """The system errors that are nobody's bug (disk full, quota, read-only, no permission, a file where a folder should be), in words; None for the others."""
     where = str(path or error.filename or "the disk")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SpaceError(f"The disk is full: {where} could not be written.", fix="Free some space, or choose another folder: out=...")
+        return SpaceError(
+            f"The disk is full: {where} could not be written.", fix="Free some space, or choose another folder: out=..."
+        )
     if error.errno == errno.EFBIG:
-        return SpaceError(f"{where} grew over the file size limit of this system.", fix="Choose another folder: out=...")
+        return SpaceError(
+            f"{where} grew over the file size limit of this system.", fix="Choose another folder: out=..."
+        )
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
         return DataError(f"{where} cannot be written: {error.strerror}.", fix="Choose another path.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -48,7 +48,9 @@ def fill(cls: type[T], raw: Any, where: str = "") -> T:
     for field in known:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in raw:
-            raise SettingError(f"{_dotted(where, field.name)} is missing.", wanted=f"It must be {words(hints[field.name])}.")
+            raise SettingError(
+                f"{_dotted(where, field.name)} is missing.", wanted=f"It must be {words(hints[field.name])}."
+            )
     values = {key: conform(value, hints[key], _dotted(where, key)) for key, value in raw.items()}
     return construct(cls, values, where)
 
@@ -73,7 +75,9 @@ def as_section(cls: type, raw: Any, where: str = "") -> dict[str, Any]:
         section = as_section(cls, raw[BARE], where)
         for key, value in raw.items():
             if key in section:
-                raise SettingError(f'"{where}" and "{_dotted(where, key)}" are both given: they are the same.', fix="Leave one out.")
+                raise SettingError(
+                    f'"{where}" and "{_dotted(where, key)}" are both given: they are the same.', fix="Leave one out."
+                )
             if key != BARE:
                 section[key] = value
         return section

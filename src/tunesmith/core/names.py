@@ -23,7 +23,9 @@ def nearest(word: str, choices: Iterable[str], *, most: int = 3) -> list[str]:
     limit = max(0.6, max(ratios.values(), default=0) - 0.15)  # next to a very near name, a merely near one is noise
     close = sorted((name for name in ratios if ratios[name] >= limit), key=lambda name: -ratios[name])[:most]
     # difflib misses abbreviations: "temp" is far from "temperature" by its measure, near for a person
-    starts = [name for name in sorted(by_plain) if len(plain) >= 2 and (name.startswith(plain) or plain.startswith(name))]
+    starts = [
+        name for name in sorted(by_plain) if len(plain) >= 2 and (name.startswith(plain) or plain.startswith(name))
+    ]
     return [by_plain[name] for name in dict.fromkeys([*close, *starts])][:most]
 
 

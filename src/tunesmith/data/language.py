@@ -16,7 +16,7 @@ _COMMON = re.compile(
 
 
 def language(text: str) -> str:
-    """"korean": at least 3 in 10 letters are Hangul. "english": nearly all letters are plain Latin, and a text of 8 words
+    """ "korean": at least 3 in 10 letters are Hangul. "english": nearly all letters are plain Latin, and a text of 8 words
     or more holds a common English word. Everything else, digits alone too, is "other"."""
     text = text[:_MOST]
     letters = len(re.findall(r"[^\W\d_]", text))

@@ -49,7 +49,8 @@ class DataSettings:
     파일 형식. null이면 이름과 내용으로 알아냅니다."""
 
     shape: (
-        Literal["messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text", "text_label"] | None
+        Literal["messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text", "text_label"]
+        | None
     ) = None
     """What the columns make up. Null = recognised, and shown.
 

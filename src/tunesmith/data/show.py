@@ -56,7 +56,8 @@ def stretches(row: Row, text: Shows) -> list[Stretch]:
     except DataError as error:
         raise DataError(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
     return [
-        Stretch(one.role, one.text, len(one.ids), len(one.ids) if one.trained_on else 0, float(one.weight)) for one in segments
+        Stretch(one.role, one.text, len(one.ids), len(one.ids) if one.trained_on else 0, float(one.weight))
+        for one in segments
     ]
 
 

@@ -64,7 +64,9 @@ def with_fixed(
     )
 
 
-def with_picked(text: Any, train: Sequence[Row], instruction: str, *, context: int, max_tokens: int, count: int) -> Rung:
+def with_picked(
+    text: Any, train: Sequence[Row], instruction: str, *, context: int, max_tokens: int, count: int
+) -> Rung:
     """For each question the `count` nearest examples by BM25 (fewer where they do not fit), the nearest last."""
     index = Bm25(train, text=last_user)
 

@@ -1,10 +1,10 @@
 """What an objective returns, and what it may say of itself. See house.md "The one loop and the one contract".
 
-    class MyMethod:                       # a frozen dataclass; its fields are its settings
-        shape = "chat"                    # rows it wants: chat | text | ...
-        per = {"answer": "tokens"}        # what each term of the loss is divided by, once, over the whole step
-        def units(self, row, text, draw): ...
-        def loss(self, policy, batch, helpers): return Loss({"answer": total}, {"loss": (total, weight)})
+class MyMethod:                       # a frozen dataclass; its fields are its settings
+    shape = "chat"                    # rows it wants: chat | text | ...
+    per = {"answer": "tokens"}        # what each term of the loss is divided by, once, over the whole step
+    def units(self, row, text, draw): ...
+    def loss(self, policy, batch, helpers): return Loss({"answer": total}, {"loss": (total, weight)})
 """
 
 from dataclasses import dataclass, field

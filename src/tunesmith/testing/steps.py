@@ -51,5 +51,10 @@ def check_step(step: Any, rows: Sequence[Mapping[str, Any]] = ROWS, **helpers: A
             holds(bool(one.reason.strip()), f"{name} says why it drops a row")
         came_out[(one.row if isinstance(one, Drop) else one).get("origin")] += 1
     went_in = Counter(row["origin"] for row in rows)
-    holds(not came_out - went_in, f"{name} gives one row or Drop for each row; from nowhere or twice: {[*(came_out - went_in)]}")
-    holds(not went_in - came_out, f"{name} gives one row or Drop for each row; lost in silence: {[*(went_in - came_out)]}")
+    holds(
+        not came_out - went_in,
+        f"{name} gives one row or Drop for each row; from nowhere or twice: {[*(came_out - went_in)]}",
+    )
+    holds(
+        not went_in - came_out, f"{name} gives one row or Drop for each row; lost in silence: {[*(went_in - came_out)]}"
+    )

@@ -47,4 +47,3 @@ class Growing:
                 known.clear()
             known[text] = self._guard.encode(text)
         return known[text]
-

@@ -15,7 +15,9 @@ ROWS = [chat("q", "a", 1), chat("Q ", "a", 2), chat("q", "b", 3), chat("p", "a",
 def kept(step):
     results = list(step.apply(iter(ROWS)))
     assert len(results) == len(ROWS)
-    return [row["origin"] for row in results if not isinstance(row, Drop)], {r.reason for r in results if isinstance(r, Drop)}
+    return [row["origin"] for row in results if not isinstance(row, Drop)], {
+        r.reason for r in results if isinstance(r, Drop)
+    }
 
 
 def test_the_first_of_equal_rows_stays():

@@ -14,7 +14,10 @@ def test_rows_are_copied_and_what_becomes_empty_is_dropped():
     rows = [
         {"text": " x ", "origin": "a:1"},
         {"text": "\u200b", "origin": "a:2"},
-        {"messages": [{"role": "user", "content": " q "}, {"role": "assistant", "content": "", "tool_calls": [{}]}], "origin": "a:3"},
+        {
+            "messages": [{"role": "user", "content": " q "}, {"role": "assistant", "content": "", "tool_calls": [{}]}],
+            "origin": "a:3",
+        },
     ]
     given = copy.deepcopy(rows)
     one, two, three = Normalize().apply(iter(rows))

@@ -26,9 +26,16 @@ class Asks:
 
 def test_steps_follow_each_other_and_drops_are_told():
     drops = []
-    rows = run_steps(ROWS, [("odd", Odd()), ("asks", Asks())], lambda name, drop: drops.append((name, drop)), {"ask": lambda x: x * 2})
+    rows = run_steps(
+        ROWS,
+        [("odd", Odd()), ("asks", Asks())],
+        lambda name, drop: drops.append((name, drop)),
+        {"ask": lambda x: x * 2},
+    )
     assert [row["text"] for row in rows] == ["11", "33", "55"]
-    assert [(name, drop.row["origin"], drop.reason) for name, drop in drops] == [("odd", f"a:{i}", "even") for i in (0, 2, 4)]
+    assert [(name, drop.row["origin"], drop.reason) for name, drop in drops] == [
+        ("odd", f"a:{i}", "even") for i in (0, 2, 4)
+    ]
 
 
 def test_rows_are_streamed():
@@ -69,6 +76,12 @@ def test_a_step_that_breaks_its_promise_is_named(step, says):
 
 
 def test_said():
-    row = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    row = {
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "a"},
+        ]
+    }
     assert (said(row), said(row, "prompt"), said(row, "answer")) == ("s\nq\na", "s\nq", "a")
     assert said({"text": "t"}, "prompt") == "t"

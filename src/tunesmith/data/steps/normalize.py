@@ -37,7 +37,9 @@ class Normalize:
         for row in rows:
             if "messages" in row:
                 messages = [{**message, "content": self.tidy(message["content"])} for message in row["messages"]]
-                emptied = any(old["content"].strip() and not new["content"] for old, new in zip(row["messages"], messages))
+                emptied = any(
+                    old["content"].strip() and not new["content"] for old, new in zip(row["messages"], messages)
+                )
                 changed = {**row, "messages": messages}
             else:
                 changed = {**row, "text": self.tidy(row["text"])}
