@@ -23,11 +23,18 @@ def test_the_command_line_wins_over_the_file_over_defaults(folder: Path):
     project, filled, _ = resolve(None, **parse_keys(["train.lr=1e-4", "data=b.jsonl", "adapter.dropout=0.1"]))
     assert (project.train.lr, project.train.epochs, project.data.path) == (1e-4, 5.0, "b.jsonl")
     assert filled["adapter"]["lora"]["rank"] == 4 and filled["adapter"]["lora"]["dropout"] == 0.1
-    assert resolve(lr=0.5)[0].train.lr == resolve(train={"lr": 0.5})[0].train.lr == resolve(**{"train.lr": 0.5})[0].train.lr == 0.5
+    assert (
+        resolve(lr=0.5)[0].train.lr
+        == resolve(train={"lr": 0.5})[0].train.lr
+        == resolve(**{"train.lr": 0.5})[0].train.lr
+        == 0.5
+    )
 
 
 def test_the_filled_project_gives_itself_again(folder: Path):
-    _, filled, _ = resolve({"data": {"path": "a.csv", "prompt": "{{ q }}"}, "metrics": ["exact_match"], "train": {"betas": [0.8, 0.9]}})
+    _, filled, _ = resolve(
+        {"data": {"path": "a.csv", "prompt": "{{ q }}"}, "metrics": ["exact_match"], "train": {"betas": [0.8, 0.9]}}
+    )
     Path("again.yaml").write_text(yaml.safe_dump(filled, allow_unicode=True))
     _, again, _ = resolve("again.yaml")
     assert again == filled
@@ -65,7 +72,10 @@ def test_precision_at_the_top_is_that_of_training(folder: Path):
     [
         ({"epohcs": 3}, "Did you mean: train.epochs"),
         ({"method": "stf"}, 'There is no method "stf".\nDid you mean: sft'),
-        ({"adapter": {"lora": {"ranks": 3}}}, 'There is no setting "adapter.lora.ranks".\nDid you mean: adapter.lora.rank'),
+        (
+            {"adapter": {"lora": {"ranks": 3}}},
+            'There is no setting "adapter.lora.ranks".\nDid you mean: adapter.lora.rank',
+        ),
         ({"adapter": "lroa"}, "Did you mean: lora"),
         ({"metrics": ["exact_macth"]}, "Did you mean: exact_match"),
         ({"metrics": "exact_match"}, "Write a list: [exact_match]"),
@@ -98,7 +108,10 @@ def test_what_cannot_be_is_one_clear_error(folder: Path, keys: dict, said: str):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize(("config", "said"), [("faq.jsonl", "If it is the data: data=faq.jsonl"), (7, "The project is a int."), ("no.yaml", "no.yaml")])
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [("faq.jsonl", "If it is the data: data=faq.jsonl"), (7, "The project is a int."), ("no.yaml", "no.yaml")],
+)
 def test_what_is_no_project_is_told(folder: Path, config: object, said: str):
     (folder / "faq.jsonl").write_text("{}")
     with pytest.raises(ProjectError, match=said):

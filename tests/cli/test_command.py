@@ -117,7 +117,12 @@ def test_with_json_an_error_is_json_too(cli):
     found = cli("list", "metrcs", "--json")
     assert found.code == 2
     assert found.json == {
-        "error": {"kind": "SettingError", "found": 'There is no shelf "metrcs".', "wanted": "", "fix": "Did you mean: metrics"}
+        "error": {
+            "kind": "SettingError",
+            "found": 'There is no shelf "metrcs".',
+            "wanted": "",
+            "fix": "Did you mean: metrics",
+        }
     }
 
 
@@ -146,7 +151,11 @@ def raising(error: BaseException) -> Any:
         (KeyboardInterrupt(), 130, "Stopped."),
         (DataError("found", wanted="wanted", fix="fix"), 2, "found\nwanted\nfix"),
         (MemoryError(), 2, "Out of memory: nothing left to allocate"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 2, "pass_tokens"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            2,
+            "pass_tokens",
+        ),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "The disk is full: /x/y"),
     ],
 )

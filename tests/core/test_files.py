@@ -132,7 +132,13 @@ def test_json_is_what_every_reader_takes():
         x: float
         path: Path
 
-    value = {"nan": float("nan"), "inf": [float("inf"), -float("inf")], "p": Point(1.5, Path("a/b")), "s": {2, 1}, "n": np.float32(2)}
+    value = {
+        "nan": float("nan"),
+        "inf": [float("inf"), -float("inf")],
+        "p": Point(1.5, Path("a/b")),
+        "s": {2, 1},
+        "n": np.float32(2),
+    }
     assert json.loads(to_json(value)) == {
         "nan": "NaN", "inf": ["Infinity", "-Infinity"], "p": {"x": 1.5, "path": "a/b"}, "s": [1, 2], "n": 2.0,
     }  # fmt: skip

@@ -59,7 +59,9 @@ def test_an_item_is_found_loaded_and_made():
     made = metrics.make({"exact_match": {"ignore_case": True}})
     assert made.ignore_case and metrics.make(made) is made
     assert metrics.make("exact_match") == metrics.make({"exact_match": None}) == metrics.make({"exact_match": {}})
-    assert metrics.filled({"exact_match": {"ignore_case": True}}) == {"exact_match": {"ignore_case": True, "ignore_punctuation": False}}
+    assert metrics.filled({"exact_match": {"ignore_case": True}}) == {
+        "exact_match": {"ignore_case": True, "ignore_punctuation": False}
+    }
     assert metrics.item("exact_match").doc and metrics.item("exact_match").origin == "built in"
 
 
@@ -79,7 +81,10 @@ def test_looking_runs_nothing(tmp_path: Path):
     [
         ("exact_macth", 'There is no metric "exact_macth".\nDid you mean: exact_match'),
         ({"exact_match": {"ignore_csae": True}}, "Did you mean: metrics[0].exact_match.ignore_case"),
-        ({"exact_match": {"ignore_case": "yes"}}, "metrics[0].exact_match.ignore_case is \"yes\".\nIt must be true or false."),
+        (
+            {"exact_match": {"ignore_case": "yes"}},
+            'metrics[0].exact_match.ignore_case is "yes".\nIt must be true or false.',
+        ),
         ({"exact_match": 3}, "metrics[0].exact_match is 3."),
         ({"exact_match": {}, "accuracy": {}}, "It must be the name of a metric"),
         ([], "metrics[0] is []."),
@@ -95,7 +100,9 @@ def test_specs_that_cannot_be_meant_are_refused(spec: Any, said: str):
 def test_specs_merge_by_item(tmp_path: Path):
     metrics = shelf("metrics")
     assert metrics.merge("exact_match", {"ignore_case": True}) == {"exact_match": {"ignore_case": True}}
-    assert metrics.merge({"exact_match": {"a": 1, "b": 1}}, {"exact_match": {"b": 2}}) == {"exact_match": {"a": 1, "b": 2}}
+    assert metrics.merge({"exact_match": {"a": 1, "b": 1}}, {"exact_match": {"b": 2}}) == {
+        "exact_match": {"a": 1, "b": 2}
+    }
     assert metrics.merge({"exact_match": {"a": 1}}, "accuracy") == "accuracy"
     assert metrics.merge({"exact_match": {"a": 1}}, {"accuracy": None}) == {"accuracy": None}
     assert metrics.merge("accuracy", {"": "exact_match", "a": 1}) == {"exact_match": {"a": 1}}

@@ -20,7 +20,10 @@ def file(tmp_path, content: bytes, name="a.jsonl"):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (KOREAN.encode("cp949") * 3, r"CP949 \(EUC-KR\): byte 0xb9 at offset 14 \(line 1\) is not UTF-8.*\n.*\n.*data.encoding: cp949"),
+        (
+            KOREAN.encode("cp949") * 3,
+            r"CP949 \(EUC-KR\): byte 0xb9 at offset 14 \(line 1\) is not UTF-8.*\n.*\n.*data.encoding: cp949",
+        ),
         (KOREAN.encode("utf-16"), r"utf-16: byte order mark ff fe at byte offset 0"),
         (KOREAN.encode("utf-16-le"), r"utf-16: a zero byte at offset 1.*\n.*\n.*data.encoding: utf-16-le"),
         (KOREAN.encode("utf-16-be"), r"data.encoding: utf-16-be"),
@@ -103,7 +106,8 @@ def test_cp949_read_as_latin1_is_put_right():
 
 
 @pytest.mark.parametrize(
-    "honest", ["É… è vero", "DÉJÀ VU «à la»", "naïve café’s", "Ã is a letter", "Größe ½ × 3°", "Â", "中文 한글 ñandú", "Ünïcödé"]
+    "honest",
+    ["É… è vero", "DÉJÀ VU «à la»", "naïve café’s", "Ã is a letter", "Größe ½ × 3°", "Â", "中文 한글 ñandú", "Ünïcödé"],
 )
 def test_honest_text_stays(honest):
     assert repair(honest) == honest

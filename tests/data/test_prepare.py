@@ -29,7 +29,14 @@ def test_into_a_run_folder(tmp_path):
     put(tmp_path, "faq.jsonl", [*qa(*range(40)), {"question": "q", "answer": 3}, *qa(5, 6)])
     run = RunFolder.create(tmp_path / "run", project={"seed": 0}, verb="train")
     prepared = prepare(
-        run.path, path="faq.jsonl", root=tmp_path, bad_rows="drop", dev=5, test=0.2, seed=7, steps=["dedup", {"filter": {"most": 11}}]
+        run.path,
+        path="faq.jsonl",
+        root=tmp_path,
+        bad_rows="drop",
+        dev=5,
+        test=0.2,
+        seed=7,
+        steps=["dedup", {"filter": {"most": 11}}],
     )
     # 43 in: 1 of a wrong type, 2 duplicates, 30 of "질문 nn?" + "답 nn" with 11 characters stay
     assert prepared.counts["by_origin"]["faq.jsonl"] == {
@@ -157,7 +164,9 @@ def test_rows_that_a_step_changed_have_a_new_id(tmp_path):
 def test_memory_stays_flat(tmp_path):
     def peak(number):
         path = tmp_path / f"{number}.jsonl"
-        path.write_text("".join(f'{{"question": "why is {i} so?", "answer": "because of {i}"}}\n' for i in range(number)))
+        path.write_text(
+            "".join(f'{{"question": "why is {i} so?", "answer": "because of {i}"}}\n' for i in range(number))
+        )
         tracemalloc.start()
         prepare(tmp_path / f"run{number}", path=path, steps=["dedup"])
         _, most = tracemalloc.get_traced_memory()

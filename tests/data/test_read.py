@@ -31,7 +31,12 @@ def said(reading):
 
 
 def as_csv(rows, delimiter=",", end="\n"):
-    return end.join(delimiter.join(f'"{cell}"' for cell in line) for line in [list(rows[0]), *(row.values() for row in rows)]) + end
+    return (
+        end.join(
+            delimiter.join(f'"{cell}"' for cell in line) for line in [list(rows[0]), *(row.values() for row in rows)]
+        )
+        + end
+    )
 
 
 def table(module, tmp_path, name):
@@ -147,7 +152,11 @@ def test_text_files_and_folders(tmp_path):
         put(tmp_path, f"docs/{name}", text)
     put(tmp_path, "docs/.hidden", "x")
     rows = list(read(tmp_path / "docs"))
-    assert [(row["text"], row["origin"]) for row in rows] == [("하나\n\n줄", "a.md:1"), ("둘", "b.txt:1"), ("셋", "c.txt:1")]
+    assert [(row["text"], row["origin"]) for row in rows] == [
+        ("하나\n\n줄", "a.md:1"),
+        ("둘", "b.txt:1"),
+        ("셋", "c.txt:1"),
+    ]
     lines = list(read(tmp_path / "docs" / "a.md", format="lines"))
     assert [(row["text"], row["origin"]) for row in lines] == [("하나", "a.md:1"), ("줄", "a.md:3")]
 
@@ -210,12 +219,24 @@ def test_a_hub_data_set_from_the_cache(hub):
         ("a.csv", "", "is empty"),
         ("a.csv", "question,answer\n", "has no rows"),
         ("a.json", "[]", "has no rows"),
-        ("a.json", '[{"question": "q", "answer": "a"}, {"question": "q", "ans', r"a.json:1 is not JSON: the file ends in the middle of a value"),
+        (
+            "a.json",
+            '[{"question": "q", "answer": "a"}, {"question": "q", "ans',
+            r"a.json:1 is not JSON: the file ends in the middle of a value",
+        ),
         ("a.json", '{"data": [{"question": "q", "answer": "a"}', r"not JSON: expected ,, the file ends"),
         ("a.json", '[{"a": 1} {"b": 2}]', r"a.json:1 is not JSON: expected ,, got \{"),
         ("a.json", "hello", r"expected \[ or \{"),
-        ("a.jsonl", '{"question": "q", "answer": "a"}\n{"question": "q", "ans', r"a.jsonl:2  expected a JSON object, ends early at column 19"),
-        ("a.jsonl", '{"question": "q", "answer": "a"}\n[1]\n', r"a.jsonl:2  expected an object with columns, got \[1\]"),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "a"}\n{"question": "q", "ans',
+            r"a.jsonl:2  expected a JSON object, ends early at column 19",
+        ),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "a"}\n[1]\n',
+            r"a.jsonl:2  expected an object with columns, got \[1\]",
+        ),
         ("a.jsonl", '{"question": "q", "question": "r", "answer": "a"}\n', 'key "question" stands 2 times'),
         ("a.json", '[{"question": "q", "question": "r", "answer": "a"}]', 'key "question" stands 2 times'),
         ("a.json", '{"question": "q", "question": "r", "answer": "a"}', 'key "question" stands twice'),
@@ -224,7 +245,7 @@ def test_a_hub_data_set_from_the_cache(hub):
         ("a.jsonl", b'{"question": "q", "answer": "\xff"}\n', "byte 0xff after"),
         ("a.jsonl", '{"question": "q", "answer": "ì•ˆë…•"}\n', r'answer: "ì•ˆë…•" at character 1 should be "안녕"'),
         ("a.csv", "question,answer\na,b\nc,d,e\n", r"a.csv:3  expected 2 cells, got 3 \(a comma"),
-        ("a.csv", 'question,answer\na,b\n"c,d\ne,f\n', r'a.csv:3 opens a quote that is never closed; the 1 lines'),
+        ("a.csv", 'question,answer\na,b\n"c,d\ne,f\n', r"a.csv:3 opens a quote that is never closed; the 1 lines"),
         ("a.csv", "answer,answer\na,b\n", 'names the column "answer" 2 times'),
         ("a.dat", "x", "an ending that says nothing"),
         ("a.jsonl", "{" * 100_000, "not JSON|nested too deeply"),
@@ -397,4 +418,6 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, name, line):
 
     peak(10)
     small, large = peak(300), peak(3_000)
-    assert large < small + 900_000  # a row here takes about 1.5 kB as Python objects; the look at the head grows with the file up to 1 MB
+    assert (
+        large < small + 900_000
+    )  # a row here takes about 1.5 kB as Python objects; the look at the head grows with the file up to 1 MB

@@ -74,7 +74,11 @@ def test_columns_can_be_named():
     shape = recognise(list(nested), where="a:1", named={"output": "instances.0.output", "input": "instances.0.input"})
     assert canonical(nested, shape)["messages"] == chat("Do\n\nthis", "done")
     # naming one of several candidates settles which is meant
-    shape = recognise(["question", "answer", "prompt", "completion"], where="a:1", named={"prompt": "question", "answer": "completion"})
+    shape = recognise(
+        ["question", "answer", "prompt", "completion"],
+        where="a:1",
+        named={"prompt": "question", "answer": "completion"},
+    )
     assert (shape.columns["prompt"], shape.columns["answer"]) == ("question", "completion")
     shape = recognise(["title", "body", "label"], where="a:1", named={"text": "title"})
     assert dict(shape.columns) == {"text": "title", "label": "label"}
@@ -121,7 +125,11 @@ def test_a_system_template_goes_before_conversations_that_have_none():
         (["messages", "conversations"], {}, r"2 ways: messages; conversations"),
         (["question", "answer", "prompt", "completion"], {}, r"2 ways: prompt -> completion; question -> answer"),
         (["question", "질문", "answer"], {}, r"2 ways: question -> answer; 질문 -> answer"),
-        (["question", "answer"], {"named": {"answer": "anser"}}, r'no column "anser". Found.*\nDid you mean: data.columns.answer: answer'),
+        (
+            ["question", "answer"],
+            {"named": {"answer": "anser"}},
+            r'no column "anser". Found.*\nDid you mean: data.columns.answer: answer',
+        ),
         (["question", "answer"], {"shape": "messages"}, r"as messages"),
         ([], {}, "no columns"),
     ],
@@ -156,7 +164,9 @@ def test_tool_calls_of_sharegpt():
     assert [message["role"] for message in row["messages"]] == ["user", "assistant", "tool", "assistant"]
     call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "서울"}}}
     assert row["messages"][1] == {"role": "assistant", "content": "", "tool_calls": [call]}
-    assert row["tools"] == [{"type": "function", "function": {"name": "weather", "description": "", "parameters": {"type": "object"}}}]
+    assert row["tools"] == [
+        {"type": "function", "function": {"name": "weather", "description": "", "parameters": {"type": "object"}}}
+    ]
 
 
 def test_messages_keep_what_training_reads_and_count_the_rest():
@@ -197,7 +207,11 @@ def test_messages_keep_what_training_reads_and_count_the_rest():
         ([{**message, "weight": -1} for message in chat("a", "b")], "wrong type", "a number >= 0"),
         ([{**message, "train": "no"} for message in chat("a", "b")], "wrong type", "true or false"),
         ([*chat("a", "b"), {"role": "function_call", "content": "{"}], "not JSON", r"messages\[2\]"),
-        ([*chat("a", "b"), {"role": "function_call", "content": "[1]"}], "wrong type", "a call with name and arguments"),
+        (
+            [*chat("a", "b"), {"role": "function_call", "content": "[1]"}],
+            "wrong type",
+            "a call with name and arguments",
+        ),
     ],
 )
 def test_messages_that_cannot_be_used(messages, reason, detail):

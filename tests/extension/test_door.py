@@ -187,7 +187,9 @@ def check_run(folder: Path, uses: list[str]) -> None:
     trained = [name for name, counts in parameters["modules"].items() if counts["trainable"]]
     assert trained and all("norm" in name for name in trained)
     assert run.read_json("explanation.json")["method"] == "Louder"  # the objective
-    scored = tunesmith.eval(result["run"], quiet=True, **{"eval.split": "dev", "eval.rows": 2, "generate.max_tokens": 4})
+    scored = tunesmith.eval(
+        result["run"], quiet=True, **{"eval.split": "dev", "eval.rows": 2, "generate.max_tokens": 4}
+    )
     assert "brevity" in json.dumps(scored)  # the metric
     assert "brevity" in run.file("evals/dev.json").read_text()
     plain = tunesmith.train({"model": "pico", "data": "faq.jsonl"}, adapter="full", **{"train.steps": 1}, quiet=True)
@@ -239,7 +241,9 @@ def test_two_packages_of_one_name_and_a_broken_one_are_told(folder: Path, site: 
     with pytest.raises(ProjectError, match=r'both bring a metric "brevity"'):
         tunesmith.list()
     (site / "other-1.0.dist-info" / "entry_points.txt").write_text("[tunesmith.metrics]\nlost = other.nowhere:Lost\n")
-    with pytest.raises(ProjectError, match=r"package other says that its metric \"lost\" is other.nowhere:Lost, which is not there"):
+    with pytest.raises(
+        ProjectError, match=r"package other says that its metric \"lost\" is other.nowhere:Lost, which is not there"
+    ):
         tunesmith.list("metrics")
 
 
@@ -248,7 +252,10 @@ def test_a_package_installed_by_pip(folder: Path, tmp_path_factory: pytest.TempP
     project, site = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("target")
     write_package(project)
     (project / "stranger" / "__init__.py").write_text("")
-    points = "".join(f'[project.entry-points."tunesmith.{kind}"]\n{n} = "stranger.{n}:{n.capitalize()}"\n' for kind, (n, _) in ITEMS.items())
+    points = "".join(
+        f'[project.entry-points."tunesmith.{kind}"]\n{n} = "stranger.{n}:{n.capitalize()}"\n'
+        for kind, (n, _) in ITEMS.items()
+    )
     (project / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
         f'[project]\nname = "stranger"\nversion = "1.0"\n{points}'
@@ -261,13 +268,19 @@ def test_a_package_installed_by_pip(folder: Path, tmp_path_factory: pytest.TempP
         import os
 
         env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-        return subprocess.run([sys.executable, "-m", "tunesmith", *words], capture_output=True, text=True, check=False, env=env)
+        return subprocess.run(
+            [sys.executable, "-m", "tunesmith", *words], capture_output=True, text=True, check=False, env=env
+        )
 
     listed = cli("list", "--json")
-    assert {kind: json.loads(listed.stdout)[kind][name]["origin"] for kind, (name, _) in ITEMS.items()} == dict.fromkeys(KINDS, "stranger")
+    assert {
+        kind: json.loads(listed.stdout)[kind][name]["origin"] for kind, (name, _) in ITEMS.items()
+    } == dict.fromkeys(KINDS, "stranger")
     trained = cli("train", "--quiet", "--json")
     assert trained.returncode == 0, trained.stderr
     run = json.loads(trained.stdout)
     assert run["status"] == "finished"
-    scored = cli("eval", run["run"], "split=dev", "generate.max_tokens=4", "--json")  # another process than the one that trained
+    scored = cli(
+        "eval", run["run"], "split=dev", "generate.max_tokens=4", "--json"
+    )  # another process than the one that trained
     assert scored.returncode == 0 and "brevity" in scored.stdout, scored.stderr

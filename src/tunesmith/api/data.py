@@ -63,7 +63,9 @@ def data(source: str | None = None, *, show: int = 0, html: str | None = None, *
         facts["tokenizer"] = name
         facts["shown"] = [shown(row, text) for row in chosen]
         if html:
-            write_whole(html, page(chosen, text, title=f"{chosen[0]['origin'].rpartition(':')[0]} as {name} is trained on it"))
+            write_whole(
+                html, page(chosen, text, title=f"{chosen[0]['origin'].rpartition(':')[0]} as {name} is trained on it")
+            )
             lines.append(f"Written: {html}")
     else:
         lines += ["First rows:", *(_row(row) for row in first)]
@@ -113,7 +115,10 @@ def _row(row: dict[str, Any]) -> str:
         return f"  {row['origin']}{label}  {_short(row['text'])}"
     lines = [f"  {row['origin']}"]
     for message in row["messages"]:
-        calls = [f"calls {call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls", ())]
+        calls = [
+            f"calls {call['function']['name']}({call['function']['arguments']})"
+            for call in message.get("tool_calls", ())
+        ]
         lines.append(f"    {message['role']}: {_short(' '.join([message['content'], *calls]).strip())}")
     return "\n".join(lines)
 

@@ -93,7 +93,13 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     if kind.startswith("setting "):
         full = kind.removeprefix("setting ")
         field = catalogue()[full]
-        lines = [f"{full}: a setting of the project", "", in_language(f"{field.doc}\n\n{field.korean}".strip(), lang), "", *_type_lines(field)]
+        lines = [
+            f"{full}: a setting of the project",
+            "",
+            in_language(f"{field.doc}\n\n{field.korean}".strip(), lang),
+            "",
+            *_type_lines(field),
+        ]
         return "\n".join(lines), _facts(field)
     if kind == "verb":
         doc = source.function(path, name).doc
@@ -105,7 +111,11 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     if fields:
         lines += ["", "Settings:"]
         lines += [f"  {_setting_line(field.name, field, lang)}" for field in fields]
-    return "\n".join(lines), {"doc": doc, "origin": item.origin, "settings": {field.name: _facts(field) for field in fields}}
+    return "\n".join(lines), {
+        "doc": doc,
+        "origin": item.origin,
+        "settings": {field.name: _facts(field) for field in fields},
+    }
 
 
 def in_language(doc: str, lang: str | None) -> str:

@@ -110,7 +110,8 @@ def parse(function: source.Function, words: Sequence[str]) -> tuple[list[str], d
     for field in function.positional[len(places) :]:
         if not field.default and field.name not in given:
             raise SettingError(
-                f"tunesmith {function.name} needs {field.name.upper()}.", fix=f"For example: {_example(function) or usage(function)}"
+                f"tunesmith {function.name} needs {field.name.upper()}.",
+                fix=f"For example: {_example(function) or usage(function)}",
             )
     return places, {**parse_keys(settings), **given}, as_json
 
@@ -124,7 +125,11 @@ def call(verb: str, places: Sequence[str], keys: dict[str, Any]) -> Any:
     described = source.function(API / f"{verb}.py", verb)
     names = [field.name for field in described.positional]
     positional = [
-        _converted(Typed(word), hints.get(names[i] if i < len(names) else described.more, str), names[i] if i < len(names) else "")
+        _converted(
+            Typed(word),
+            hints.get(names[i] if i < len(names) else described.more, str),
+            names[i] if i < len(names) else "",
+        )
         for i, word in enumerate(places)
     ]
     own = {*names, *(field.name for field in described.keyword)}
@@ -240,4 +245,8 @@ def _no_verb(word: str) -> UserError:
 
 
 def _no_key(function: source.Function, name: str, named: list[str]) -> SettingError:
-    return unknown_setting(name, named) if named else SettingError(f"tunesmith {function.name} takes no settings, but {name}=.")
+    return (
+        unknown_setting(name, named)
+        if named
+        else SettingError(f"tunesmith {function.name} takes no settings, but {name}=.")
+    )

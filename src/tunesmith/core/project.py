@@ -19,7 +19,18 @@ from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.fill import BARE, Typed, as_section, describe, fill, section_of, unknown_setting
 from tunesmith.core.names import nearest
 
-__all__ = ["Typed", "describe", "fill", "merge", "parse_keys", "parse_value", "parse_yaml", "place", "read_project", "to_yaml"]
+__all__ = [
+    "Typed",
+    "describe",
+    "fill",
+    "merge",
+    "parse_keys",
+    "parse_value",
+    "parse_yaml",
+    "place",
+    "read_project",
+    "to_yaml",
+]
 
 NAMES = ("tunesmith.yaml", "tunesmith.yml")
 _NUMBER = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
@@ -79,9 +90,13 @@ def to_yaml(value: Any) -> str:
 
     def text_node(dumper: Any, text: str) -> Any:
         # PyYAML folds Unicode line ends in single quotes into blanks
-        return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"' if re.search("[\x85\u2028\u2029]", text) else None)
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:str", str(text), style='"' if re.search("[\x85\u2028\u2029]", text) else None
+        )
 
-    Dumper.yaml_implicit_resolvers = {key: list(found) for key, found in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+    Dumper.yaml_implicit_resolvers = {
+        key: list(found) for key, found in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
     Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{_NUMBER})$"), [*"-+.0123456789"])
     Dumper.add_representer(str, text_node)
     Dumper.add_multi_representer(str, text_node)
@@ -105,7 +120,9 @@ def parse_keys(items: Iterable[str]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for item in items:
         if not KEY.match(item):
-            raise SettingError(f'"{item}" is not understood.', wanted="Settings are written  name=value  (no spaces around =).")
+            raise SettingError(
+                f'"{item}" is not understood.', wanted="Settings are written  name=value  (no spaces around =)."
+            )
         name, _, text = item.partition("=")
         *path, last = name.split(".")
         within = keys
@@ -165,7 +182,9 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
             raise SettingError(f'"{key}" could be {options}.', fix="Write the one you mean in full.")
         section = placed.setdefault(homes[0], {})
         if key in section:
-            raise SettingError(f'"{key}" and "{homes[0]}.{key}" are both given: they are the same.', fix="Leave one out.")
+            raise SettingError(
+                f'"{key}" and "{homes[0]}.{key}" are both given: they are the same.', fix="Leave one out."
+            )
         section[key] = value
     return placed
 
@@ -197,7 +216,9 @@ def _loader() -> Any:
         ("null", r"(?:~|null|Null|NULL|)", "~nN\0"),
         ("merge", r"(?:<<)", "<"),
     ):
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), [*first, *[""] * (tag == "null")])
+        Loader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), [*first, *[""] * (tag == "null")]
+        )
 
     def whole_number(loader: Any, node: Any) -> int:
         text = loader.construct_scalar(node).replace("_", "")
@@ -214,7 +235,10 @@ def _loader() -> Any:
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f'"{key}" is repeated (first on line {seen[key]}, again on line {line})', key_node.start_mark
+                    None,
+                    None,
+                    f'"{key}" is repeated (first on line {seen[key]}, again on line {line})',
+                    key_node.start_mark,
                 )
             seen[key] = line
         loader.flatten_mapping(node)

@@ -229,7 +229,9 @@ def use(paths: Iterable[str | Path], root: str | Path) -> list[Used]:
     for given in paths:
         path = (root / given).resolve()
         if not path.is_relative_to(root):
-            raise ProjectError(f"use: {given} lies outside the project's folder {root}.", fix="Copy it into the project.")
+            raise ProjectError(
+                f"use: {given} lies outside the project's folder {root}.", fix="Copy it into the project."
+            )
         if path.suffix != ".py" or not path.is_file():
             beside = sorted(str(p.relative_to(root)) for name in KINDS for p in (root / name).glob("*.py"))
             fix = f"There are: {', '.join(beside)}" if beside else ""

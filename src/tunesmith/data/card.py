@@ -101,7 +101,13 @@ def _spread(lengths: "array[int]") -> dict[str, int]:
         return {"least": 0, "median": 0, "p95": 0, "most": 0, "all": 0}
     sizes = np.frombuffer(lengths, np.uint32)
     median, p95 = np.percentile(sizes, [50, 95], method="inverted_cdf")
-    return {"least": int(sizes.min()), "median": int(median), "p95": int(p95), "most": int(sizes.max()), "all": int(sizes.sum())}
+    return {
+        "least": int(sizes.min()),
+        "median": int(median),
+        "p95": int(p95),
+        "most": int(sizes.max()),
+        "all": int(sizes.sum()),
+    }
 
 
 def _share(part: int, whole: int) -> float:
@@ -121,7 +127,10 @@ def told(card: Mapping[str, Any]) -> str:
         lines.append(f"  shape {source['reads_as']}")
     lines += ["", f"{'':24}{'in':>10}{'kept':>10}{'dropped':>10}"]
     for name, part in counts["by_origin"].items():
-        lines.append(f"{name[-24:]:24}{part['rows_in']:>10,}{part['rows_out']:>10,}{part['rows_dropped']:>10,}" + _why(part["reasons"]))
+        lines.append(
+            f"{name[-24:]:24}{part['rows_in']:>10,}{part['rows_out']:>10,}{part['rows_dropped']:>10,}"
+            + _why(part["reasons"])
+        )
     if len(counts["by_origin"]) > 1:
         lines.append(f"{'all':24}{counts['rows_in']:>10,}{counts['rows_out']:>10,}{counts['rows_dropped']:>10,}")
     lines += [f"  {number:,} x {note}" for note, number in counts["notes"].items()]
@@ -130,7 +139,9 @@ def told(card: Mapping[str, Any]) -> str:
         if not part["rows"]:
             lines.append(f"{name:10}{0:>9,}")
             continue
-        spread = "; ".join(f"{what} {n['median']:,} {n['p95']:,} {n['most']:,}" for what, n in part["characters"].items())
+        spread = "; ".join(
+            f"{what} {n['median']:,} {n['p95']:,} {n['most']:,}" for what, n in part["characters"].items()
+        )
         share = [f"{100 * part['languages'][language]:.0f} %" for language in ("korean", "english", "other")]
         lines.append(f"{name:10}{part['rows']:>9,}  {spread:34}{share[0]:>8}{share[1]:>9}{share[2]:>7}")
     train = card["splits"]["train"]
@@ -142,9 +153,13 @@ def told(card: Mapping[str, Any]) -> str:
                 f"the smallest {train[what]['smallest']:,}: {most}" + (", ..." if train[what]["different"] > 5 else "")
             )
     if card["duplicates"]:
-        lines.append(f"{card['duplicates']:,} rows repeat another (kept, never on two sides of the split; steps: [dedup] drops them)")
+        lines.append(
+            f"{card['duplicates']:,} rows repeat another (kept, never on two sides of the split; steps: [dedup] drops them)"
+        )
     if card["prompts_in_train_and_test"]:
-        lines.append(f"{card['prompts_in_train_and_test']:,} test rows have a prompt that is also in train, with another answer")
+        lines.append(
+            f"{card['prompts_in_train_and_test']:,} test rows have a prompt that is also in train, with another answer"
+        )
     if train.get("rows_with_lost_characters"):
         lines.append(f"{train['rows_with_lost_characters']:,} rows hold the mark of a lost character (U+FFFD)")
     return "\n".join(lines)

@@ -35,7 +35,9 @@ _NOT_DATA = {
 }
 
 # The 2,350 syllables of EUC-KR: CP949 has all 11,172, but text that people write is made of these.
-_HANGUL = "[" + "".join(bytes([high, low]).decode("euc-kr") for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF)) + "]"
+_HANGUL = (
+    "[" + "".join(bytes([high, low]).decode("euc-kr") for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF)) + "]"
+)
 
 AUTO, REPAIR = "auto", "repair"
 
@@ -67,7 +69,9 @@ def text_of(path: Path, encoding: str) -> Iterator[IO[str]]:
     """A file as a stream of text, line ends untouched, no byte order mark. Bytes that are not text stay as surrogates."""
     with opened(path) as file:
         try:
-            yield io.TextIOWrapper(cast(IO[bytes], file), encoding=codec(encoding), errors="surrogateescape", newline="")
+            yield io.TextIOWrapper(
+                cast(IO[bytes], file), encoding=codec(encoding), errors="surrogateescape", newline=""
+            )
         except UnicodeError as error:  # UTF-16 has errors that no escape can stand for
             where = f" at byte {error.start:,} of a block" if isinstance(error, UnicodeDecodeError) else ""
             reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
@@ -85,7 +89,8 @@ def codec(encoding: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise SettingError(
-            f'There is no encoding "{encoding}".', fix="Common ones: utf-8, cp949, utf-16, cp1252, repair (for text encoded twice)"
+            f'There is no encoding "{encoding}".',
+            fix="Common ones: utf-8, cp949, utf-16, cp1252, repair (for text encoded twice)",
         ) from None
 
 
@@ -115,7 +120,9 @@ def examine(path: Path, encoding: str) -> str:
     zeros = head[:4096].count(0)
     if zeros > len(head[:4096]) // 5:
         wide = "utf-16-le" if head[1:4096:2].count(0) > zeros // 2 else "utf-16-be"
-        raise _other(path, "utf-16", f"a zero byte at offset {head.index(0)}, {zeros} in the first {len(head[:4096]):,}", wide)
+        raise _other(
+            path, "utf-16", f"a zero byte at offset {head.index(0)}, {zeros} in the first {len(head[:4096]):,}", wide
+        )
     if _first_bad(head, final=False) is not None:
         problem = wrong_bytes(path)
         if problem is not None and problem[0]:
@@ -194,7 +201,9 @@ def _from_utf8(found: re.Match[str]) -> str:
     except UnicodeDecodeError:
         return found[0]
     # A single pair can be honest text (an É before an ellipsis), so it must turn into something usual.
-    usual = len(text) > 1 or re.fullmatch("[가-힣ㄱ-ㅎㅏ-ㅣ\u00a0-\u00ff\u2010-\u203a\u20ac\U0001f300-\U0001faff]", text)
+    usual = len(text) > 1 or re.fullmatch(
+        "[가-힣ㄱ-ㅎㅏ-ㅣ\u00a0-\u00ff\u2010-\u203a\u20ac\U0001f300-\U0001faff]", text
+    )
     return text if usual else found[0]
 
 
@@ -207,7 +216,9 @@ def _from_cp949(found: re.Match[str]) -> str:
 
 
 def _other(path: Path, name: str, where: str, key: str) -> DataError:
-    return DataError(f"{path} seems to be {name}: {where}.", wanted="Text in UTF-8.", fix=f"Read it as it is: data.encoding: {key}")
+    return DataError(
+        f"{path} seems to be {name}: {where}.", wanted="Text in UTF-8.", fix=f"Read it as it is: data.encoding: {key}"
+    )
 
 
 def _first_bad(data: bytes, *, final: bool) -> int | None:

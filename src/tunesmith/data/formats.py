@@ -154,7 +154,11 @@ def _parsed(text: str) -> Record:
         return Broken("duplicate key" if "times" in str(error) else "not a JSON value", str(error), text[:200])
     except json.JSONDecodeError as error:
         what = "ends early" if error.pos >= len(text) or error.msg.startswith("Unterminated") else error.msg
-        return Broken("not JSON", f"expected a JSON object, {what} at column {error.colno}: {_around(text, error.pos)}", text[:200])
+        return Broken(
+            "not JSON",
+            f"expected a JSON object, {what} at column {error.colno}: {_around(text, error.pos)}",
+            text[:200],
+        )
     except RecursionError:
         return Broken("not JSON", "nested too deeply", text[:200])
     if not isinstance(value, dict):
@@ -171,7 +175,9 @@ def _is_one_json(path: Path, encoding: str) -> bool:
     """A file named .jsonl that holds one JSON value over many lines: a list, or objects written out prettily."""
     with text_of(path, encoding) as stream:
         first = next((line.strip().lstrip("\ufeff") for line in stream if line.strip()), "")
-    return first in ("[", "{", "[{") or (first.startswith("[") and not isinstance(_parsed(first[:-1] if first[-1:] == "," else first), dict))
+    return first in ("[", "{", "[{") or (
+        first.startswith("[") and not isinstance(_parsed(first[:-1] if first[-1:] == "," else first), dict)
+    )
 
 
 class _Window:
@@ -247,7 +253,7 @@ class _Window:
         around = _around(self.text, self.at)
         return DataError(
             f"{self.path}:{self.line} is not JSON: {what}" + (f": {around}" if around else "") + ".",
-            wanted="A list of objects, {\"data\": [...]}, or objects one after the other.",
+            wanted='A list of objects, {"data": [...]}, or objects one after the other.',
             fix="The file may be cut off: copy or download it again." if "ends" in what else "",
         )
 
@@ -336,9 +342,15 @@ def as_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     [{'a': 1, 'b': 3}, {'a': 2, 'b': 4}]
     """
     lists = list(value.values())
-    if not lists or not all(isinstance(item, list) and item for item in lists) or len({len(item) for item in lists}) > 1:
+    if (
+        not lists
+        or not all(isinstance(item, list) and item for item in lists)
+        or len({len(item) for item in lists}) > 1
+    ):
         return []
-    if any(name.lower() in ("messages", "conversations", "conversation") for name in value) and isinstance(lists[0][0], dict):
+    if any(name.lower() in ("messages", "conversations", "conversation") for name in value) and isinstance(
+        lists[0][0], dict
+    ):
         return []
     return [dict(zip(value, row)) for row in zip(*lists)]
 
@@ -419,7 +431,9 @@ def _dialect(lines: list[str], delimiters: list[str]) -> tuple[str, str | None]:
     best, best_score = (delimiters[0], escapes[0]), 0.0
     for delimiter in delimiters:
         for escape in escapes:
-            reader = csv.reader(iter(lines), delimiter=delimiter, escapechar=escape, doublequote=escape is None, strict=True)
+            reader = csv.reader(
+                iter(lines), delimiter=delimiter, escapechar=escape, doublequote=escape is None, strict=True
+            )
             sizes: list[int] = []
             while True:
                 try:
@@ -457,7 +471,9 @@ def is_header(sample: list[list[str]]) -> bool:
         return True
     if any(re.fullmatch(r"[-+]?[\d.,]+%?", cell) or len(cell) > 60 or re.search(r"\s.*[.?!]$", cell) for cell in first):
         return False
-    return bool(rest) and not any(cell and cell == row[i].strip() for row in rest for i, cell in enumerate(first) if i < len(row))
+    return bool(rest) and not any(
+        cell and cell == row[i].strip() for row in rest for i, cell in enumerate(first) if i < len(row)
+    )
 
 
 def column_names(path: Path, cells: list[str], number: int) -> list[str]:
@@ -501,7 +517,9 @@ def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | N
 
         def rows(name: str) -> Iterator[tuple[int, list[str]]]:
             sheet = book[name]
-            values = _guarded(lambda: sheet.iter_rows(values_only=True), path, "XLSX") if hasattr(sheet, "iter_rows") else []
+            values = (
+                _guarded(lambda: sheet.iter_rows(values_only=True), path, "XLSX") if hasattr(sheet, "iter_rows") else []
+            )
             for number, cells in enumerate(([_cell(value) for value in row] for row in values), start=1):
                 if any(cells):
                     yield number, cells
@@ -511,7 +529,9 @@ def _xlsx(path: Path, facts: dict[str, Any], header: bool | None, sheet: str | N
         filled = [name for name in ([sheet] if sheet else book.sheetnames) if next(rows(name), None)]
         if len(filled) > 1:
             listed = ", ".join(filled)
-            raise DataError(f"{path} has {len(filled)} sheets with rows: {listed}.", fix=f"Say which: data.sheet: {filled[0]}")
+            raise DataError(
+                f"{path} has {len(filled)} sheets with rows: {listed}.", fix=f"Say which: data.sheet: {filled[0]}"
+            )
         if not filled:
             raise DataError(f"{path} is empty.", wanted="At least one row.")
         facts["sheet"] = filled[0]
@@ -539,7 +559,9 @@ def _guarded(make: Callable[[], Iterator[Any]], path: Path, kind: str) -> Iterat
             return
         except Exception as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{path} cannot be read as {kind}: {said}", fix="Save it again, or download it again.") from error
+            raise DataError(
+                f"{path} cannot be read as {kind}: {said}", fix="Save it again, or download it again."
+            ) from error
         yield item
 
 
@@ -604,5 +626,6 @@ def _needs(module: str, path: Path) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise DataError(
-            f"{path} needs the package {module.split('.')[0]}, which is not installed.", fix='pip install "tunesmith[data]"'
+            f"{path} needs the package {module.split('.')[0]}, which is not installed.",
+            fix='pip install "tunesmith[data]"',
         ) from None

@@ -154,7 +154,9 @@ class Reading:
             others = {other.shape.kind: other.name for other in self.sources if other.shape}
             if len(others) > 1:
                 told = "; ".join(f"{name} is {kind}" for kind, name in others.items())
-                raise DataError(f"The files hold different kinds of rows: {told}.", wanted="One kind.", fix="Name one of them.")
+                raise DataError(
+                    f"The files hold different kinds of rows: {told}.", wanted="One kind.", fix="Name one of them."
+                )
         for number, record in chain(head, stream):
             self.counts.rows_in[source.name] += 1
             origin = _origin(source.name, number)
@@ -219,7 +221,9 @@ class Reading:
         more = f"\n  ... and {number - len(self.bad):,} more" if number > len(self.bad) else ""
         fixes = []
         if any(reason.startswith("text encoded twice") for reason in reasons):
-            fixes.append("Text encoded twice can be put right: data.encoding: repair (or kept as it is: data.encoding: utf-8)")
+            fixes.append(
+                "Text encoded twice can be put right: data.encoding: repair (or kept as it is: data.encoding: utf-8)"
+            )
         if "wrong type" in reasons:
             fixes.append('Numbers and lists become text by a template: data.answer: "{{ NAME }}"')
         fixes.append("Correct them, or go on without them: data.bad_rows: drop")
@@ -341,7 +345,11 @@ def _nearby(path: Path) -> str:
     if close:
         return f"Did you mean: {', '.join(str(parent / name) for name in close)}"
     data = [name for name in names if format_of(Path(name)) in TABLES] or names
-    return f"In {parent} there are: {', '.join(data[:8])}" + (" ..." if len(data) > 8 else "") if data else f"{parent} is empty."
+    return (
+        f"In {parent} there are: {', '.join(data[:8])}" + (" ..." if len(data) > 8 else "")
+        if data
+        else f"{parent} is empty."
+    )
 
 
 def _folder(path: Path, format: str | None) -> list[Path]:
@@ -397,12 +405,16 @@ def _python_source(source: Any) -> Source:
         return Source("frame", frame)
     if isinstance(source, Mapping):
         sizes = {str(name): len(value) if isinstance(value, list | tuple) else None for name, value in source.items()}
-        rows: Any = as_columns({str(name): list(value) if isinstance(value, tuple) else value for name, value in source.items()})
+        rows: Any = as_columns(
+            {str(name): list(value) if isinstance(value, tuple) else value for name, value in source.items()}
+        )
         if not rows and all(size is None for size in sizes.values()):
             rows = [dict(source)]
         elif not rows:
             told = ", ".join(f"{name} {size if size is not None else '(no list)'}" for name, size in sizes.items())
-            raise DataError(f"A dict of columns has columns of different or no length: {told}.", wanted="Lists of one length.")
+            raise DataError(
+                f"A dict of columns has columns of different or no length: {told}.", wanted="Lists of one length."
+            )
     elif isinstance(source, list | tuple):
         rows = source
     else:
@@ -453,7 +465,8 @@ def _loaded(name: str, config: str | None) -> Any:
         import datasets
     except ImportError:
         raise DataError(
-            f"The hub's data set {name} needs the package datasets, which is not installed.", fix='pip install "tunesmith[data]"'
+            f"The hub's data set {name} needs the package datasets, which is not installed.",
+            fix='pip install "tunesmith[data]"',
         ) from None
     told = name + (f" ({config})" if config else "")
     try:
@@ -463,7 +476,8 @@ def _loaded(name: str, config: str | None) -> Any:
         raise DataError(
             f"The hub's data set {told} cannot be loaded: {lines[0] if lines else type(error).__name__}",
             wanted="A data set of the Hugging Face hub, or one in its cache when offline.",
-            fix="\n".join(lines[1:3]) or f"Look at https://huggingface.co/datasets/{name} for its name, configs and splits.",
+            fix="\n".join(lines[1:3])
+            or f"Look at https://huggingface.co/datasets/{name} for its name, configs and splits.",
         ) from None
 
 
@@ -539,7 +553,11 @@ def clean(record: dict[str, Any], *, twice: str = "refuse") -> tuple[dict[str, A
 def printable(value: Any) -> Any:
     """A record as it can be written to a file: what was no text is shown as \\xNN."""
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if not _half(value) else ascii(value)
+        return (
+            value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            if not _half(value)
+            else ascii(value)
+        )
     if isinstance(value, list):
         return [printable(item) for item in value]
     if isinstance(value, dict):

@@ -131,7 +131,9 @@ def recognise(
                 columns[word] = fields[word][0]
         return Shape(name, "chat", columns, templates)
     if templates:
-        raise SettingError(f"data.system is given, but {where} holds no conversation.", fix="Leave it out, or give data.prompt too.")
+        raise SettingError(
+            f"data.system is given, but {where} holds no conversation.", fix="Leave it out, or give data.prompt too."
+        )
     if "text" in fields and shape in (None, "text", "text_label"):
         if "label" in fields and shape != "text":
             return Shape("text_label", "text+label", {"text": fields["text"][0], "label": fields["label"][0]})
@@ -208,7 +210,9 @@ def _fields(found: Sequence[str], named: Mapping[str, str], where: str) -> dict[
     return fields
 
 
-def _pair(fields: dict[str, list[str]], found: Sequence[str], shape: str | None, where: str) -> tuple[str, str, str] | None:
+def _pair(
+    fields: dict[str, list[str]], found: Sequence[str], shape: str | None, where: str
+) -> tuple[str, str, str] | None:
     asks = [(word, column) for word in ("instruction", "prompt", "question") for column in fields.get(word, ())]
     replies = [(word, column) for word in ("output", "completion", "answer") for column in fields.get(word, ())]
     pairs = [
@@ -227,9 +231,7 @@ def _pair(fields: dict[str, list[str]], found: Sequence[str], shape: str | None,
     return pairs[0] if pairs else None
 
 
-def _by_template(
-    fields: dict[str, list[str]], templates: Mapping[str, Any], found: Sequence[str], where: str
-) -> Shape:
+def _by_template(fields: dict[str, list[str]], templates: Mapping[str, Any], found: Sequence[str], where: str) -> Shape:
     if "text" in templates:
         return Shape("template", "text", {}, dict(templates))
     columns: dict[str, str] = {}
@@ -286,9 +288,16 @@ def _nothing_fits(where: str, found: Sequence[str], fields: Mapping[str, Any], s
             "\nIf the first row of a table is no header: data.header: false",
         )
     guess = free[0] if len(free) == 1 else "NAME"
-    meaning = "the text" if missing == "text" else "the answer" if missing in ("output", "completion", "answer") else "the question"
+    meaning = (
+        "the text"
+        if missing == "text"
+        else "the answer"
+        if missing in ("output", "completion", "answer")
+        else "the question"
+    )
     return DataError(
-        f'{where} has no "{missing}". Found: {listed}.', fix=f"Say which column holds {meaning}: data.columns.{missing}: {guess}"
+        f'{where} has no "{missing}". Found: {listed}.',
+        fix=f"Say which column holds {meaning}: data.columns.{missing}: {guess}",
     )
 
 
@@ -430,7 +439,10 @@ def _calls(at: str, value: Any) -> list[dict[str, Any]]:
         arguments = _parsed(f"{at}.arguments", arguments) if isinstance(arguments, str) else arguments
         if not isinstance(arguments, Mapping):
             raise _wrong(f"{at}.arguments", "an object", arguments)
-        made: dict[str, Any] = {"type": "function", "function": {"name": function["name"], "arguments": dict(arguments)}}
+        made: dict[str, Any] = {
+            "type": "function",
+            "function": {"name": function["name"], "arguments": dict(arguments)},
+        }
         if isinstance(call.get("id"), str):
             made["id"] = call["id"]
         calls.append(made)
@@ -512,9 +524,9 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def templates(*, prompt: str | None = None, answer: str | None = None, system: str | None = None, text: str | None = None) -> (
-    dict[str, Callable[[Mapping[str, Any]], str]]
-):
+def templates(
+    *, prompt: str | None = None, answer: str | None = None, system: str | None = None, text: str | None = None
+) -> dict[str, Callable[[Mapping[str, Any]], str]]:
     """Sandboxed jinja templates over a record's columns, as functions; an unknown column is a BadRow.
 
     >>> templates(prompt="{{ text }}?")["prompt"]({"text": "왜"})
@@ -536,7 +548,9 @@ def templates(*, prompt: str | None = None, answer: str | None = None, system: s
         try:
             template = environment.from_string(source)
         except TemplateError as error:
-            raise SettingError(f"data.{word} is not a template: {error}", fix="Columns stand in {{ }}: {{ text }}") from None
+            raise SettingError(
+                f"data.{word} is not a template: {error}", fix="Columns stand in {{ }}: {{ text }}"
+            ) from None
 
         def render(record: Mapping[str, Any], template: Any = template, word: str = word) -> str:
             try:

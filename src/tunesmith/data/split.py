@@ -100,7 +100,8 @@ def _size(name: str, size: Size, num_rows: int) -> int:
         counted = round(size * num_rows)
         if not counted:
             raise DataError(
-                f"data.{name}: a share of {size:g} of {num_rows:,} rows is no row.", fix=f"Ask for a number: data.{name}=1 (or 0)"
+                f"data.{name}: a share of {size:g} of {num_rows:,} rows is no row.",
+                fix=f"Ask for a number: data.{name}=1 (or 0)",
             )
         return counted
     return int(size)
@@ -147,9 +148,8 @@ def value_of(row: Row, column: str) -> Any:
     if value is None or isinstance(value, dict | list):
         there = [*columns, *(["label"] if "label" in row else [])]
         raise DataError(
-            f'{row["origin"]} has no value to stratify by in "{column}".' + (f" Found: {', '.join(there)}." if there else ""),
+            f'{row["origin"]} has no value to stratify by in "{column}".'
+            + (f" Found: {', '.join(there)}." if there else ""),
             fix="Name a column with one value in every row: data.stratify: NAME",
         )
     return value
-
-

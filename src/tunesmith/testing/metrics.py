@@ -15,8 +15,18 @@ from tunesmith.core.files import to_json
 from tunesmith.testing.items import check_item, holds
 
 ROWS = (
-    {"id": "1", "origin": "rows.jsonl:1", "answer": "Seoul", "messages": [{"role": "user", "content": "Capital of Korea?"}]},
-    {"id": "2", "origin": "rows.jsonl:2", "answer": "부산은 항구 도시다.", "messages": [{"role": "user", "content": "부산?"}]},
+    {
+        "id": "1",
+        "origin": "rows.jsonl:1",
+        "answer": "Seoul",
+        "messages": [{"role": "user", "content": "Capital of Korea?"}],
+    },
+    {
+        "id": "2",
+        "origin": "rows.jsonl:2",
+        "answer": "부산은 항구 도시다.",
+        "messages": [{"role": "user", "content": "부산?"}],
+    },
     {"id": "3", "origin": "rows.jsonl:3", "answer": "yes", "messages": [{"role": "user", "content": "Is water wet?"}]},
     {"id": "4", "origin": "rows.jsonl:4", "answer": "a b c d e f", "messages": [{"role": "user", "content": "Spell."}]},
 )
@@ -41,7 +51,10 @@ def check_metric(metric: Any, rows: Sequence[Mapping[str, Any]] = ROWS, right: S
     for row, prediction in zip(rows, best):
         before = copy.deepcopy(row)
         value = metric.score(prediction, row)
-        holds(_number(value) is not None, f"{name}.score gives a number or a dict with a number under score, not {value!r}")
+        holds(
+            _number(value) is not None,
+            f"{name}.score gives a number or a dict with a number under score, not {value!r}",
+        )
         holds(row == before, f"{name}.score leaves the row as it was")
         again = metric.score(prediction, row)
         holds(_stored(again) == _stored(value), f"{name}.score gives the same twice: {value!r}, {again!r}")
@@ -74,9 +87,14 @@ def _check_summary(metric: Any, name: str, values: Sequence[Any]) -> None:
     )
     shuffled = random.Random(0).sample(list(values), len(values))
     other = metric.summary(shuffled)
-    holds(math.isclose(other.value, summary.value, rel_tol=1e-9, abs_tol=1e-12), f"{name}.summary does not depend on the order of rows")
+    holds(
+        math.isclose(other.value, summary.value, rel_tol=1e-9, abs_tol=1e-12),
+        f"{name}.summary does not depend on the order of rows",
+    )
     stored = metric.summary([_stored(value) for value in values])
-    holds(stored.value == summary.value, f"{name}.summary is the same from the values as the eval file holds them (JSON)")
+    holds(
+        stored.value == summary.value, f"{name}.summary is the same from the values as the eval file holds them (JSON)"
+    )
     to_json(summary.extra)
 
 

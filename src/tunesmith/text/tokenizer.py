@@ -291,7 +291,9 @@ def _declare(backend: tokenizers.Tokenizer, config: Mapping[str, Any], folder: P
     for id, token in sorted((int(id), token) for id, token in config.get("added_tokens_decoder", {}).items()):
         if id in added:
             continue
-        flags = {name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized", "special") if name in token}
+        flags = {
+            name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized", "special") if name in token
+        }
         backend.add_tokens([AddedToken(token["content"], **flags)])
         if backend.token_to_id(token["content"]) != id:
             raise ModelError(

@@ -1,6 +1,6 @@
 """What to say about rows longer than the limit.
 
-    print(too_long_report(lengths, 512))   # a histogram, and the one key that settles it
+print(too_long_report(lengths, 512))   # a histogram, and the one key that settles it
 """
 
 from collections.abc import Sequence

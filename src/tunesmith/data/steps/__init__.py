@@ -52,7 +52,9 @@ def said(row: Row, part: str = "all") -> str:
         return str(row["text"])
     wanted = {"all": None, "prompt": False, "answer": True}[part]
     return "\n".join(
-        message["content"] for message in row["messages"] if wanted is None or (message["role"] == "assistant") == wanted
+        message["content"]
+        for message in row["messages"]
+        if wanted is None or (message["role"] == "assistant") == wanted
     )
 
 
@@ -95,7 +97,9 @@ def _watched(
         elif isinstance(result, dict) and "origin" in result:
             yield result
         else:
-            raise DataError(f"The step {name} gave {type(result).__name__}.", wanted="A row with its origin, or a Drop.")
+            raise DataError(
+                f"The step {name} gave {type(result).__name__}.", wanted="A row with its origin, or a Drop."
+            )
     if taken != given:
         raise DataError(
             f"The step {name} took {taken:,} rows and gave {given:,} (rows and drops).",
