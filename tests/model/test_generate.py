@@ -13,6 +13,7 @@ from transformers import (
     JambaConfig,
     LlamaConfig,
     MambaConfig,
+    Ministral3Config,
     MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -461,6 +462,23 @@ def test_a_window_shorter_than_the_text_keeps_off_the_lean_path():
 def test_parts_with_another_meaning_are_found_out():
     assert why_not(model_of("granite").net, longest=64) == ""  # looks like Llama, but scales its residuals
     assert proved_path(model_of("granite").net, 64) == "merged"
+
+
+def test_attention_that_changes_with_the_position_is_found_out():
+    torch.manual_seed(0)
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 1e4,
+        "original_max_position_embeddings": 64,
+        "llama_4_scaling_beta": 0.5,
+    }
+    config = Ministral3Config(**SIZES, head_dim=8, bos_token_id=None, eos_token_id=None, rope_parameters=rope)
+    net = AutoModelForCausalLM.from_config(config).eval()
+    assert why_not(net, longest=64) == ""  # the first 64 positions are as in Llama
+    assert proved_path(net, 64) == "merged"
+    model, prompts = Model(net), prompts_of(70, 60)
+    found = ids(generate(model, prompts, max_tokens=10, eos_ids=()))
+    assert found == ids(generate(model, prompts, max_tokens=10, eos_ids=(), path="whole"))
 
 
 def test_training_mode_and_gradients_are_left_as_they_were():

@@ -30,6 +30,7 @@ _READ_AT_ONCE = {"cpu": 1024}  # tokens of prompts read in one pass: on a CPU wh
 _SCORES_AT_ONCE = 1 << 26  # attention scores against the shared prefix held at once
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
+Attend = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class LeanDecoder:
         self.position = torch.empty(0, dtype=torch.long)  # (rows,) of the next token
         self.prefix = torch.zeros(len(self.layers), 2, self.kv_heads, len(prefix), self.head_dim, **self._like)
         if prefix:
-            self._read_prefix(list(prefix))
+            self._tables(len(prefix) + 1)
+            self._read_alone(list(prefix), self.turns[: len(prefix)], self.prefix)
 
     @property
     def _like(self) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class LeanDecoder:
                 q = qkv[:, :heads].view(split)
                 return F.scaled_dot_product_attention(q, keys[layer], values[layer], mask, scale=scale)
 
-        hidden = self._walk(tokens, self.position, attend)
+        hidden = self._walk(tokens, self.turns[self.position], attend)
         self.position += 1
         self.longest += 1
         self.column += 1
@@ -184,16 +186,14 @@ class LeanDecoder:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def _walk(
-        self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Through all layers: ids and positions (tokens,) -> hidden states (tokens, features) before the last norm.
+    def _walk(self, ids: torch.Tensor, turns: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Through all layers: ids (tokens,), their rows of the rotary table -> hidden states before the last norm.
 
         attend(layer, qkv) gets queries, keys and values (tokens, heads, head_dim), rotated, and gives back (tokens, ...).
         """
         hidden = self.embed(ids)
         heads, num_q, half = len(self.kinds) // 2, self.num_q, self.head_dim // 2
-        cos, sin = self.turns[positions].index_select(1, self.kinds).split(heads, 1)  # (tokens, heads, head_dim)
+        cos, sin = turns.index_select(1, self.kinds).split(heads, 1)  # (tokens, heads, head_dim)
         for number, layer in enumerate(self.layers):
             qkv = layer.qkv(hidden).view(-1, heads, self.head_dim)
             if layer.norm_q is not None and layer.norm_k is not None:
@@ -245,21 +245,29 @@ class LeanDecoder:
                 outputs.append(out.transpose(1, 2).reshape(num * length, -1))
             return torch.cat(outputs)
 
-        hidden = self._walk(ids, positions, attend)
+        hidden = self._walk(ids, self.turns[positions], attend)
         ends = torch.tensor([len(prompt) for prompt in prompts], device=self.device).cumsum(0) - 1
         return self.head(hidden[ends])
 
-    def _read_prefix(self, prefix: list[int]) -> None:
-        length = len(prefix)
-        self._tables(length + 1)
+    def read_at(self, ids: Sequence[int], position: int) -> torch.Tensor:
+        """Logits (tokens, vocab) of a short text whose first token stands at `position`. Nothing is kept.
+
+        For the proof: some models treat far positions in ways that the parts do not show.
+        """
+        positions = torch.arange(position, position + len(ids), device=self.device)
+        return self.head(self._read_alone(ids, self._turns(positions), None))
+
+    def _read_alone(self, ids: Sequence[int], turns: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        """Hidden states of one text; keys and values go to `kept` (layers, 2, kv_heads, tokens, head_dim)."""
 
         def attend(layer: int, qkv: torch.Tensor) -> torch.Tensor:
             q, k, v = qkv.transpose(0, 1)[None].split((self.num_q, self.kv_heads, self.kv_heads), 1)
-            self.prefix[layer, 0], self.prefix[layer, 1] = k[0], v[0]
+            if kept is not None:
+                kept[layer, 0], kept[layer, 1] = k[0], v[0]
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=self.group > 1)
             return out[0].transpose(0, 1)
 
-        self._walk(torch.tensor(prefix, device=self.device), torch.arange(length, device=self.device), attend)
+        return self._walk(torch.tensor(ids, device=self.device), turns, attend)
 
     # -- book-keeping -------------------------------------------------------------------------------------------
 
@@ -300,17 +308,20 @@ class LeanDecoder:
         self._measure()
 
     def _tables(self, positions: int) -> None:
-        """Rotary tables for so many positions: (positions, 4, head_dim).
+        """Make the rotary table reach to so many positions."""
+        if positions > len(self.turns):
+            size = max(positions, 2 * len(self.turns))
+            self.turns = self._turns(torch.arange(size, device=self.device))
+
+    def _turns(self, positions: torch.Tensor) -> torch.Tensor:
+        """The model's rotary factors, (positions, 4, head_dim).
 
         0 and 2 are cosine and signed sine for queries and keys, 1 and 3 turn by nothing, for values.
         """
-        if positions <= len(self.turns):
-            return
-        size = max(positions, 2 * len(self.turns))
-        cos, sin = self.body.rotary_emb(torch.empty(1, **self._like), torch.arange(size, device=self.device)[None])
+        cos, sin = self.body.rotary_emb(torch.empty(1, **self._like), positions[None])
         half = self.head_dim // 2
         signed = torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
-        self.turns = torch.stack([cos[0], torch.ones_like(signed), signed, torch.zeros_like(signed)], 1)
+        return torch.stack([cos[0], torch.ones_like(signed), signed, torch.zeros_like(signed)], 1)
 
 
 def _attend_both(
