@@ -101,6 +101,8 @@ def demo(
         raise unknown("demo task", name, TASKS)
     if minutes <= 0:
         raise SettingError(f"minutes is {minutes}.", wanted="More than 0.")
+    if rows is not None and rows < 1:
+        raise SettingError(f"rows is {rows}.", wanted="1 or more.")
     folder = Path(out or f"runs/demo-{name}")
     return Demo(TASKS[name], lang, minutes, rows or TASKS[name].test_rows, model, folder, seed).run()
 
@@ -165,10 +167,27 @@ class Demo:
             "data": {"path": train, "test": test, "dev": 500, "prompt": self.task.prompt, "answer": self.task.answer},
             "method": "sft", "adapter": "lora",
             "metrics": [{"accuracy": {"field": self.task.field}}, {"format": {"json": True}}],
-            "generate": {"max_tokens": self.task.max_tokens}, "train": {"batch_size": 32}, "seed": self.seed, "lang": self.lang,
+            "generate": {"max_tokens": self.task.max_tokens}, "train": {"batch_size": 32},
+            "eval": {"rows": self.rows}, "seed": self.seed, "lang": self.lang,
         }  # fmt: skip
+        self.check_same(project)
         head = f"# {self.task.title['en']}\n# Try it yourself: tunesmith train {self.folder}/tunesmith.yaml minutes=2\n"
         return write_whole(self.folder / "tunesmith.yaml", head + yaml.safe_dump(project, sort_keys=False, allow_unicode=True))
+
+    def check_same(self, project: Mapping[str, Any]) -> None:
+        """A folder with another demo in it (another model, seed or number of rows) is refused: its results would be taken for this one's."""
+        from tunesmith.core.errors import ProjectError
+        from tunesmith.core.project import read_project
+
+        path = self.folder / "tunesmith.yaml"
+        there = read_project(path) if path.exists() else project
+        names = {"eval": "number of rows", "data": "task"}
+        other = [names.get(name, name) for name in project if name != "lang" and there.get(name) != project[name]]
+        if other:
+            raise ProjectError(
+                f"{self.folder} holds a demo with another {', '.join(other)}.",
+                fix="Choose another folder (--out FOLDER), or delete that one.",
+            )
 
     def tune(self, kind: str, project: Path, share: float) -> dict[str, Any]:
         """Train one variant, go on with it, or take it as it is when it is finished."""
@@ -236,6 +255,10 @@ class Demo:
         labels = sorted({answer_of(row).split('": "')[-1].rstrip('"}') for row in train})
         full = self.task.instruction.replace("{labels}", ", ".join(labels))
         room = {"context": model.context, "max_tokens": self.task.max_tokens}
+        longest = max(len(text.prompt(rungs.instructed(row, full))) for row in self.frozen)
+        if longest + self.task.max_tokens > model.context:
+            self.say(f"the names of all {len(labels)} answers do not fit the context of {model.context} tokens: asking without them")
+            full = short
         made = {
             "prompt": rungs.plain(full),
             "examples": rungs.with_fixed(text, train, self.frozen, short, seed=self.seed, **room),
