@@ -23,12 +23,14 @@ def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Resul
 
     if precision not in ("fp32", "bf16"):
         raise SettingError(f"precision is {precision!r}.", wanted="fp32 or bf16.")
-    model = open_run(run)
-    if model.adapter is None:
-        raise ModelError(f"{run} has no adapter: there is nothing to merge.", wanted="A run trained with adapter=lora.")
     where = Path(out or Path(run) / "merged")
     if (where / "config.json").exists():
         raise ModelError(f"{where} already holds a model.", fix="Choose another folder: tunesmith merge RUN FOLDER")
+    if where.is_file() or where.is_dir() and any(where.iterdir()):  # writing a model replaces the whole folder
+        raise ModelError(f"{where} is there already and is not empty.", fix="Choose a new folder: tunesmith merge RUN FOLDER")
+    model = open_run(run)
+    if model.adapter is None:
+        raise ModelError(f"{run} has no adapter: there is nothing to merge.", wanted="A run trained with adapter=lora.")
     ids = torch.randint(0, model.tokenizer.vocab_size, (1, min(64, model.context)), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = model.net(ids, use_cache=False).logits
