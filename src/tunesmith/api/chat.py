@@ -31,7 +31,7 @@ def chat(
     Example: tunesmith chat runs/train-1 --message "Where is my card?"
     """
     from tunesmith.adapters.store import merge, open_run
-    from tunesmith.core.errors import ModelError
+    from tunesmith.core.errors import ModelError, UserError
     from tunesmith.model.generate import generate
     from tunesmith.text.encode import Text
 
@@ -70,7 +70,12 @@ def chat(
             messages = list(start)
             continue
         messages.append({"role": "user", "content": said})
-        made = answer(messages, turns)
+        try:
+            made = answer(messages, turns)
+        except UserError as error:  # too long, say: the conversation goes on without this message
+            print(error, file=sys.stderr, flush=True)
+            messages.pop()
+            continue
         turns += 1
         messages.append({"role": "assistant", "content": made.text})
         print(made.text, flush=True)
