@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tunesmith.api.config import Project, resolve
+from tunesmith.api.config import IN_MEMORY, Project, resolve
 from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError, UserError
 from tunesmith.core.files import hash_json
 from tunesmith.core.runs import RunFolder
@@ -40,12 +40,16 @@ class Parts:
         """The bare loop, without checkpoints or evaluation: one Step after each update."""
         from tunesmith.train.loop import loop
         from tunesmith.train.optim import Optimizer
-        from tunesmith.train.run import embedding_names
+        from tunesmith.train.run import checkpoint_activations, embedding_names
 
         settings = self.fit_settings()
+        if settings["precision"] != "fp32":
+            raise SettingError("steps() computes in fp32.", fix="Leave train.precision out, or use tunesmith.train.")
+        checkpoint_activations(self.model.net, settings["checkpointing"])
+        shared = ("lr", "momentum", "betas", "eps", "weight_decay", "l1", "l2")
         optimizer = Optimizer(
-            self.model.net.named_parameters(), kind=settings["optimizer"], lr=settings["lr"],
-            weight_decay=settings["weight_decay"], embeddings=embedding_names(self.model.net),
+            list(self.model.net.named_parameters()), kind=settings["optimizer"], embeddings=embedding_names(self.model.net),
+            **{name: settings[name] for name in shared},
         )  # fmt: skip
         names = ("steps", "batch_size", "lr", "seed", "pass_tokens", "schedule", "warmup", "min_lr", "clip", "shuffle")
         return loop(self.model.policy, self.objective, self.units, optimizer, **{n: settings[n] for n in names})
@@ -122,10 +126,13 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         )
     objective = shelf("objectives").make(project.method, "method")
     settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
-    prepared = prepare(folder.path, seed=data.seed, root=root, **settings)
+    if data.path == IN_MEMORY:
+        prepared = kept_rows(folder)
+    else:
+        prepared = prepare(folder.path, seed=data.seed, root=root, **settings)
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
-    model = load(resolve_model(project.model, root), dtype="fp32", seed=project.seed)
+    model = load(base_to_train(project.model, root), dtype="fp32", seed=project.seed)
     added = add_tokens(model, project.add_tokens)
     names = adapter.attach(model.net, seed=project.seed)
     train_rows(model.net, added)
@@ -155,6 +162,39 @@ def resolve_model(name: str, root: Path) -> str:
     """A model's folder beside the project file, or the name as it is."""
     beside = root / name
     return str(beside) if beside.is_dir() and not Path(name).is_absolute() else name
+
+
+def base_to_train(name: str, root: Path) -> str:
+    """As `resolve_model`, and for a run its whole model. A run with an adapter must be merged before it is trained further."""
+    found = Path(resolve_model(name, root))
+    if not (found / "manifest.json").is_file():
+        return str(found) if found.is_dir() else name
+    for part in ("model", "merged"):
+        if (found / part / "config.json").is_file():
+            return str(found / part)
+    if (found / "adapter").is_dir():
+        raise ModelError(
+            f"{name} is a run with an adapter, which cannot be trained upon.",
+            fix=f"Merge it first: tunesmith merge {name}    Then model={name} means the merged model.",
+        )
+    raise ModelError(f"{name} is a run without a finished model.", fix=f"Finish it: tunesmith train --resume {name}")
+
+
+def kept_rows(folder: RunFolder) -> Any:
+    """The prepared rows of a run whose data were handed over in Python: its own, or its parent's for a rerun."""
+    from tunesmith.data.prepare import reopen
+
+    parent = folder.manifest().get("parent")
+    if not folder.file("data/card.json").exists() and parent and reopen(parent):
+        shutil.copytree(Path(parent) / "data", folder.file("data"), ignore=shutil.ignore_patterns("cache"))
+    prepared = reopen(folder.path)
+    if prepared is None:
+        raise DataError(
+            f"the rows of {folder.path} were handed over in Python, and data/ no longer holds them as they were",
+            fix="Hand them over again: tunesmith.train(data=rows)",
+        )
+    folder.update_manifest(data_hashes=dict(prepared.hashes))
+    return prepared
 
 
 def check_shape(objective: Any, prepared: Any, project: Project) -> None:

@@ -128,6 +128,8 @@ class Project:
         return self.train.precision
 
 
+IN_MEMORY = "(in memory)"  # stands in project.yaml for rows that were handed over in Python
+
 # Settings that hold items of a shelf: one, or a list of them.
 SPECS = {"method": "objectives", "adapter": "adapters", "metrics": "metrics", "data.steps": "steps"}
 
@@ -233,7 +235,7 @@ def _filled(project: Project) -> dict[str, Any]:
     path = project.data.path
     paths = path if isinstance(path, list | tuple) else [path]
     if path is not None and not all(isinstance(one, str | Path) for one in paths):
-        path = "(in memory)"
+        path = IN_MEMORY
     filled = as_dict(dataclasses.replace(project, data=dataclasses.replace(project.data, path=path)))
     for name, kind in SPECS.items():
         specs = [_plain_spec(kind, spec, where) for where, spec in _specs(project, name)]

@@ -143,6 +143,7 @@ def sampler(parts: Any) -> Any:
     """Answers to a few dev prompts at each evaluation: the eye sees what a loss does not."""
     rows = [parts.prepared.dev[i] for i in range(min(parts.project.train.sample, len(parts.prepared.dev)))]
     prompts = [(row, split_answer(row["messages"])) for row in rows if row.get("messages")]
+    prompts = [(row, split) for row, split in prompts if any(message["role"] != "system" for message in split[0])]
     if not prompts:
         return None
 
@@ -165,19 +166,19 @@ def sampler(parts: Any) -> Any:
 
 def split_answer(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """(messages to answer, the last assistant message's words)."""
-    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
     return messages[:last], str(messages[last].get("content") or "")
 
 
 def save_result(parts: Any) -> Path:
     """adapter/ in PEFT's format, or model/ as transformers loads it."""
     from tunesmith.adapters.store import save_adapter
-    from tunesmith.api.build import resolve_model
+    from tunesmith.api.build import base_to_train
     from tunesmith.model.save import save
 
     kind = getattr(parts.adapter, "file", "model")
     if kind == "adapter":
-        name = resolve_model(parts.project.model, parts.root)
+        name = base_to_train(parts.project.model, parts.root)
         base = str(Path(name).resolve()) if Path(name).is_dir() else name
         return save_adapter(parts.model, parts.adapter, parts.targets, parts.folder.path / "adapter", base=base)
     return save(parts.model.net, parts.model.tokenizer, parts.folder.path / "model", dtype="fp32")

@@ -162,6 +162,13 @@ def prepare(
     return prepared
 
 
+def reopen(folder: str | Path) -> Prepared | None:
+    """What was prepared in a folder before, when its files are still what they were; for rows that came from no file."""
+    card = Path(folder) / "data" / "card.json"
+    done = _done(Path(folder), json.loads(card.read_text("utf-8"))["key"]) if card.is_file() else None
+    return None if done is None else Prepared(Path(folder), done, True)
+
+
 class _Work:
     """One preparation: the files being written and what is counted."""
 

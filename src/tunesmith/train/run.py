@@ -132,7 +132,7 @@ def fit(
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
     masters = lower(net) if precision == "bf16" else None
-    _checkpointing(net, checkpointing)
+    checkpoint_activations(net, checkpointing)
     named = list(net.named_parameters())
     if not any(p.requires_grad for _, p in named):
         raise TrainingError("no parameter trains: the adapter marked none")
@@ -414,7 +414,8 @@ def _take_best(optim: Optimizer, place: Path, progress: _Progress) -> None:
         _restore(optim, None, {k: v for k, v in tensors.items() if k.startswith(("param.", "master."))})
 
 
-def _checkpointing(net: nn.Module, on: bool) -> None:
+def checkpoint_activations(net: nn.Module, on: bool) -> None:
+    """Recompute activations in the backward pass, when on."""
     if on:
         net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
