@@ -1,0 +1,157 @@
+"""The verb train, end to end with pico: shapes of rows, settings, what it leaves in the run folder, and going on."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.api.train import train
+from tunesmith.core.errors import DataError, ModelError, ProjectError
+from tunesmith.core.runs import RunFolder
+
+ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]
+
+
+def small(**keys: Any) -> dict[str, Any]:
+    return {"model": "pico", "quiet": True, "train.steps": 2, "train.sample": 2, "adapter": {"lora": {"rank": 2}}, **keys}
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+def events(run: str, kind: str) -> list[dict[str, Any]]:
+    return [event for event in RunFolder.open(run).journal("events.jsonl") if event["kind"] == kind]
+
+
+def called(number: int) -> dict[str, Any]:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": number}}}
+    return {
+        "tools": TOOLS,
+        "messages": [
+            {"role": "user", "content": f"add {number}"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": str(number), "tool_call_id": "1"},
+            {"role": "assistant", "content": f"It is {number}."},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"precision": "bf16"},
+        {"precision": "bf16", "adapter": "full"},
+        {"train.order": "file", "train.checkpointing": True},
+        {"train.steps": None, "train.minutes": 0.002, "train.batch_size": 4},
+        {"data": {"path": "rows.jsonl", "dev": 0, "test": 0}},
+    ],
+    ids=lambda keys: " ".join(keys),
+)  # fmt: skip
+def test_settings_that_train(folder: Path, keys: dict[str, Any]):
+    write("rows.jsonl", ROWS)
+    result = train(out="run", **small(**{"data": "rows.jsonl", **keys}))
+    assert result["status"] == "finished"
+    assert result["steps"] >= 1
+    assert result["last_loss"] > 0
+    assert (result["best_dev_loss"] is None) == ("data" in keys)
+    parts = json.loads(Path("run/parameters.json").read_text())
+    assert (parts["frozen"] == 0) == (keys.get("adapter") == "full")
+
+
+def test_shapes_that_train(folder: Path):
+    Path("rows.csv").write_text("text,category\n" + "".join(f"hello {i},c{i % 3}\n" for i in range(14)))
+    template = {"prompt": "{{ text }}", "answer": '{"intent": "{{ category }}"}'}
+    for name, data in {"csv": {"path": "rows.csv", **template}, "tools": write("tools.jsonl", [called(i) for i in range(12)])}.items():
+        assert train(data=data, out=name, **small())["status"] == "finished"
+    row = RunFolder.open("csv").path / "data" / "train.jsonl"
+    assert '{\\"intent\\": \\"c' in row.read_text()
+
+
+def test_pretrain_on_a_folder_of_texts(folder: Path):
+    Path("texts").mkdir()
+    for i in range(6):
+        Path(f"texts/{i}.txt").write_text(f"Once there were {i} cats. " * 60)
+    result = train(data="texts", method="pretrain", out="run", **small(adapter="full"))
+    assert result["status"] == "finished"
+    card = RunFolder.open("run").read_json("data/card.json")
+    assert card["kind"] == "text" and card["counts"]["rows_in"] == 6
+
+
+def test_early_stopping_says_why(folder: Path):
+    keys = small(**{"train.early_stopping": 1, "train.eval_every": 1, "train.steps": 9, "train.lr": 1e-12})
+    result = train(data=write("rows.jsonl", ROWS), out="run", **keys)
+    assert result["steps"] < 9
+    assert events("run", "early_stop")[0]["best_step"] == result["best_step"]
+
+
+def test_rows_that_begin_with_an_answer_have_no_sample(folder: Path):
+    rows = [{"messages": [{"role": "assistant", "content": f"Hello {i}."}]} for i in range(12)]
+    train(data=write("rows.jsonl", rows), out="run", **small())
+    assert all("samples" not in event for event in events("run", "eval"))
+
+
+def test_samples_are_of_dev_rows(folder: Path):
+    train(data=write("rows.jsonl", ROWS), out="run", **small())
+    event = events("run", "eval")[-1]
+    assert {sample["expected"] for sample in event["samples"]} <= {row["answer"] for row in ROWS}
+
+
+def test_relative_paths_resume_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    write("rows.jsonl", ROWS)
+    first = train(data="rows.jsonl", out="run", **small())
+    whole = Path(shutil.copytree("run", "again"))
+    shutil.rmtree(whole / "checkpoints")
+    (whole / "events.jsonl").unlink()
+    shutil.rmtree(whole / "data")  # killed before the data was prepared: paths are taken from the project's folder again
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    again = train(resume=str(folder / "again"), quiet=True)
+    assert again["result_hash"] == first["result_hash"]
+
+
+def test_rows_from_python_resume_and_are_never_taken_from_elsewhere(folder: Path):
+    first = train(data=ROWS, out="run", **small())
+    shutil.rmtree("run/checkpoints")
+    assert train(resume="run", quiet=True)["result_hash"] == first["result_hash"]
+    Path("run/data/train.jsonl").write_text("")
+    with pytest.raises(DataError, match="handed over in Python"):
+        train(resume="run", quiet=True)
+
+
+def test_a_whole_run_can_be_trained_upon(folder: Path):
+    write("rows.jsonl", ROWS)
+    train(data="rows.jsonl", out="base", **small(adapter="full"))
+    assert train(data="rows.jsonl", out="upon", **small(model="base"))["status"] == "finished"
+    config = json.loads(Path("upon/adapter/adapter_config.json").read_text())
+    assert Path(config["base_model_name_or_path"]) == folder / "base" / "model"
+
+
+def test_an_adapter_is_merged_before_it_is_trained_upon(folder: Path):
+    from tunesmith.api.merge import merge
+
+    write("rows.jsonl", ROWS)
+    train(data="rows.jsonl", out="base", **small())
+    with pytest.raises(ModelError) as error:
+        train(data="rows.jsonl", out="upon", **small(model="base"))
+    assert "tunesmith merge base" in str(error.value)
+    assert not Path("upon").exists()
+    merge("base")
+    assert train(data="rows.jsonl", out="upon", **small(model="base"))["status"] == "finished"
+
+
+def test_a_folder_in_use_is_left_alone(folder: Path):
+    write("rows.jsonl", ROWS)
+    Path("mine/data").mkdir(parents=True)
+    Path("mine/data/train.jsonl").write_text("mine")
+    with pytest.raises(ProjectError, match="would write over"):
+        train(data="rows.jsonl", out="mine", **small())
+    assert Path("mine/data/train.jsonl").read_text() == "mine"
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("mine")
+    with pytest.raises(DataError):  # nothing was trained: only what was made is taken away
+        train(data="none.jsonl", out="notes", **small())
+    assert [path.name for path in Path("notes").iterdir()] == ["a.txt"]
