@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers as hf
 
-from tunesmith.adapters._rows import RowEmbedding, RowHead, merge_rows, refuse_untrained, train_rows
+from tunesmith.adapters._rows import RowEmbedding, RowHead, merge_rows, refuse_untrained, row_layers, train_rows
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora
 from tunesmith.adapters.store import merge, open_adapter, save_adapter
@@ -346,3 +346,34 @@ def test_named_in_add_tokens_an_untrained_row_trains(base):
     Lora(rank=2).attach(model.net)
     train_rows(model.net, [id])
     refuse_untrained(model, [40, id])
+
+
+@two_nets
+def test_a_run_that_was_stopped_goes_on_to_the_same_rows(base, kind, tmp_path):
+    def rows(name, *parts):
+        model = base(kind)
+        with_tokens(model)
+        for settings in parts:
+            path = tmp_path / name
+            folder = (
+                RunFolder.open(path) if settings.get("resume") else RunFolder.create(path, project={}, verb="train")
+            )
+            fit(model, Sft(), units_of(model), None, folder=folder, steps=4, batch_size=2, lr=1e-2, **settings)
+            at = [layer.new_rows.detach().clone() for layer in row_layers(model.net).values()]
+            model = base(kind)
+            with_tokens(model)
+        return at
+
+    whole, resumed = rows("whole", {}), rows("parts", {"stop_after": 2}, {"resume": True})
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed))
+
+
+@two_nets
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_other_optimisers_move_only_the_new_rows_too(base, kind, optimizer, tmp_path):
+    model = base(kind)
+    with_tokens(model)
+    before, start = table_bytes(model.net), model.net.get_output_embeddings().new_rows.detach().clone()
+    learn(model, tmp_path, optimizer=optimizer, lr=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, table_bytes(model.net)))
+    assert (model.net.get_output_embeddings().new_rows != start).any(1).all()

@@ -4,7 +4,8 @@
     merge_rows(net)                   # write the rows into the tables and put the plain layers back
 
 The stand-ins hold the base's own parameters under their own names and an fp32 parameter `new_rows` (n, dim); tied
-tables share it. On disk it is PEFT's `trainable_token_indices`.
+tables share it. On disk it is PEFT's `trainable_token_indices`; PEFT wants the base resized to the adapter's tokenizer
+first, as `net.resize_token_embeddings(len(tokenizer))` does.
 """
 
 import json
