@@ -377,3 +377,19 @@ def test_other_optimisers_move_only_the_new_rows_too(base, kind, optimizer, tmp_
     learn(model, tmp_path, optimizer=optimizer, lr=0.1)
     assert all(torch.equal(a, b) for a, b in zip(before, table_bytes(model.net)))
     assert (model.net.get_output_embeddings().new_rows != start).any(1).all()
+
+
+def test_an_adapter_folder_with_a_part_missing_is_refused(base, tmp_path):
+    model = base("tied")
+    adapter, names, _ = with_tokens(model)
+    folder = save_adapter(model, adapter, names, tmp_path / "adapter", base=str(tmp_path / "tied"))
+    whole = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="its base has 288 rows"):
+        open_adapter(folder)
+    (folder / "tokenizer.json").write_text(whole)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    del config["trainable_token_indices"]
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="does not say of which"):
+        open_adapter(folder)

@@ -190,17 +190,25 @@ def row_config(net: nn.Module) -> dict[str, Any]:
 
 def read_rows(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], net: nn.Module, source: Path) -> None:
     """Put saved rows on a net whose tables are long enough already."""
-    wanted = config.get(SETTING)
+    wanted, found = config.get(SETTING), {name: value for name, value in tensors.items() if name.endswith(KEY)}
+    if not wanted and found:
+        raise ModelError(
+            f"{source} holds rows of added tokens, its configuration does not say of which", wanted=f"{SETTING}."
+        )
     if not wanted:
         return
     groups = list(wanted.values()) if isinstance(wanted, Mapping) else [wanted]
+    if max(groups[0]) >= (size := len(net.get_input_embeddings().weight)):
+        raise ModelError(
+            f"{source} trained the row of token {max(groups[0])}, its base has {size} rows",
+            fix="Save the tokenizer that has the added tokens into that folder; the base is made longer by it.",
+        )
     if any(list(ids) != list(groups[0]) for ids in groups):
         raise ModelError(
             f"{source} trains other tokens in the head than in the embedding, which this version does not read"
         )
     train_rows(net, [int(id) for id in groups[0]])
     expected = row_tensors(net)
-    found = {name: value for name, value in tensors.items() if name.endswith(KEY)}
     if set(found) != set(expected) or any(found[name].shape != rows.shape for name, rows in expected.items()):
         raise ModelError(
             f"{source}: the rows of its added tokens do not fit the base: it has {', '.join(sorted(found)) or 'none'}",
