@@ -84,7 +84,7 @@ def build(config: Any = None, *, out: str | Path | None = None, **keys: Any) -> 
 
 @contextmanager
 def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
-    """A run folder that goes away again, with the folders made for it, when a user's mistake ends the block before the first event."""
+    """A run folder that goes away again, with the folders made for it, when a user's mistake ends the block before the first event or answer."""
     taken = [name for name in ("data", "checkpoints", "model", "adapter") if (path / name).exists()]
     if taken and not (path / "manifest.json").exists():
         raise ProjectError(
@@ -97,7 +97,7 @@ def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
         run = RunFolder.create(path, **facts)
         yield run
     except UserError:
-        if run is not None and not run.file("events.jsonl").exists():
+        if run is not None and not run.file("events.jsonl").exists() and not run.file("evals").exists():
             for entry in set(path.iterdir()) - before:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             for folder in made:

@@ -25,16 +25,17 @@ def eval(
 
     Example: tunesmith eval runs/train-1 eval.rows=500
     """
-    from tunesmith.core.runs import RunFolder
+    from tunesmith.core.files import free_path
 
     folder, project, filled, root = _open(config, keys)
-    if folder is None:
-        from tunesmith.core.files import free_path
+    asked = {"likelihood": likelihood, "fresh": fresh, "quiet": quiet}
+    if folder is not None:
+        return _evaluate(folder, project, root, **asked)
+    from tunesmith.api.build import new_run
 
-        folder = RunFolder.create(
-            Path(project.out or free_path("runs", "eval")), project=filled, verb="eval", root=str(root.resolve())
-        )
-    return _evaluate(folder, project, root, likelihood=likelihood, fresh=fresh, quiet=quiet)
+    path = Path(project.out or free_path("runs", "eval"))
+    with new_run(path, project=filled, verb="eval", root=str(root.resolve())) as folder:
+        return _evaluate(folder, project, root, **asked)
 
 
 def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], Path]:
