@@ -78,9 +78,15 @@ class Lora:
 
         for name, layer in [(n, m) for n, m in net.named_modules() if isinstance(m, LoraLinear)]:
             with torch.no_grad():
-                wide = layer.weight.data.to(layer.lora_A.dtype) + layer.delta()
-                layer.weight.data = wide.to(layer.weight.dtype)
-            net.set_submodule(name, layer.unwrap())
+                merged = (layer.weight.data.to(layer.lora_A.dtype) + layer.delta()).to(layer.weight.dtype)
+            plain = layer.unwrap()
+            if any(p is layer.weight for n, p in net.named_parameters(remove_duplicate=False) if n != f"{name}.weight"):
+                # a head tied to the embeddings: only the head learned, so from here on they are two tensors
+                plain.weight = torch.nn.Parameter(merged, requires_grad=layer.weight.requires_grad)
+                net.config.tie_word_embeddings = False
+            else:
+                layer.weight.data = merged
+            net.set_submodule(name, plain)
 
     def tensors(self, net: Any) -> dict[str, Any]:
         """The trained tensors under PEFT's names."""
@@ -134,6 +140,13 @@ class Lora:
             rslora=config.get("use_rslora", False),
         )
         names = adapter.attach(net)
+        known = {f"base_model.model.{name}.{part}.weight" for name in names for part in ("lora_A", "lora_B")}
+        if other := sorted(n for n in {*tensors} ^ known if not _belongs_elsewhere(n, tensors, net)):
+            raise ModelError(
+                f"{source} has or lacks {len(other)} tensors that a plain LoRA on this base has, such as {other[0]}",
+                wanted="lora_A and lora_B of the same layers and nothing else.",
+                fix="Merge it with PEFT once (merge_and_unload) and give the merged folder.",
+            )
         for name in names:
             layer = net.get_submodule(name)
             for part in ("lora_A", "lora_B"):
@@ -145,3 +158,12 @@ class Lora:
                     )
                 getattr(layer, part).data.copy_(value)
         return adapter, names
+
+
+def _belongs_elsewhere(name: str, tensors: Mapping[str, Any], net: Any) -> bool:
+    """Trained rows of the embeddings (see _rows.py), or a copy of the base's own table, which PEFT writes beside its update."""
+    if name.endswith(".token_adapter.trainable_tokens_delta"):
+        return True
+    own = dict(net.named_parameters(remove_duplicate=False))
+    held = own.get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+    return name in tensors and held is not None and held.shape == tensors[name].shape and bool((held == tensors[name]).all())

@@ -28,5 +28,7 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from tunesmith.testing.adapters import check_adapter as check_adapter
     from tunesmith.testing.metrics import check_metric as check_metric
+    from tunesmith.testing.objectives import check_objective as check_objective
     from tunesmith.testing.steps import check_step as check_step

@@ -1,0 +1,267 @@
+"""LoRA against PEFT: logits, gradients and files both ways; starts at the base bit by bit; merges to the same; targets."""
+
+import json
+import math
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tunesmith.adapters.full import Full
+from tunesmith.adapters.lora import Lora
+from tunesmith.adapters.store import merge, open_adapter, open_run, save_adapter
+from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.model.load import load
+from tunesmith.model.save import save
+from tunesmith.objectives.sft import Sft
+from tunesmith.step.step import backward
+from tunesmith.testing import check_adapter
+
+IDS = torch.arange(3, 40)[None]
+CASES = {
+    "llama": ("llama", {"rank": 4}, {}),
+    "alpha": ("llama", {"rank": 4, "alpha": 3.0}, {"lora_alpha": 3.0}),
+    "rslora": ("llama", {"rank": 4, "rslora": True}, {"use_rslora": True}),
+    "some": ("llama", {"rank": 2, "targets": ("q_proj", "mlp.down_proj")}, {"target_modules": ["q_proj", "down_proj"]}),
+    "one": ("llama", {"rank": 2, "targets": "model.layers.1.*_proj"}, {"target_modules": r"model\.layers\.1\..*_proj"}),
+    "head": ("llama", {"rank": 2, "targets": ("lm_head", "v_proj")}, {"target_modules": ["lm_head", "v_proj"]}),
+    "tied_head": ("tied", {"rank": 2, "targets": ("lm_head", "v_proj")}, {"target_modules": ["lm_head", "v_proj"]}),
+    "conv1d": ("gpt2", {"rank": 4}, {}),
+}
+
+
+def randomise(model, names):
+    """B is 0 at the start: give it something to do."""
+    draw = torch.Generator().manual_seed(2)
+    for name in names:
+        model.net.get_submodule(name).lora_B.data.normal_(std=0.1, generator=draw)
+
+
+def adapted(new_model, case, dtype="fp32"):
+    name, ours, _ = CASES[case]
+    model, adapter = new_model(name, dtype), Lora(**ours)
+    names = adapter.attach(model.net, seed=3)
+    randomise(model, names)
+    return model, adapter, names
+
+
+def in_peft(plain_net, case, folder):
+    return peft.PeftModel.from_pretrained(plain_net(CASES[case][0]), str(folder), is_trainable=True).eval()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_peft_reads_our_files_and_gives_our_logits_and_gradients(
+    case, new_model, plain_net, make_units, labels_loss, tmp_path
+):
+    model, adapter, names = adapted(new_model, case)
+    save_adapter(model, adapter, names, tmp_path / "a", base="base")
+    theirs, units = in_peft(plain_net, case, tmp_path / "a"), make_units([5, 17, 9])
+    with torch.no_grad():
+        assert torch.allclose(model.net(input_ids=IDS).logits, theirs(input_ids=IDS).logits, atol=1e-5)
+    wanted = labels_loss(theirs, units)
+    wanted.backward()
+    assert backward(model.policy, Sft(), units).loss == pytest.approx(wanted.item(), rel=1e-5)
+    expected = {n.replace(".default", ""): p.grad for n, p in theirs.named_parameters() if p.requires_grad}
+    assert len(expected) == 2 * len(names)
+    for name in names:
+        layer = model.net.get_submodule(name)
+        for part in ("lora_A", "lora_B"):
+            gradient = expected[f"base_model.model.{name}.{part}.weight"]
+            assert gradient.any()
+            assert (getattr(layer, part).grad - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_we_read_what_peft_writes(case, new_model, plain_net, tmp_path):
+    name, ours, theirs = CASES[case]
+    base = new_model(name)
+    save(base.net, base.tokenizer, tmp_path / "base", dtype="fp32")
+    settings = {"r": ours["rank"], "lora_alpha": 2 * ours["rank"], "target_modules": "all-linear", **theirs}
+    wrapped = peft.get_peft_model(
+        plain_net(name), peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings)
+    )
+    wrapped.eval().save_pretrained(tmp_path / "a")
+    model = open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
+    with torch.no_grad():
+        wanted = wrapped(input_ids=IDS).logits
+        assert torch.allclose(model.net(input_ids=IDS).logits, wanted, atol=1e-5)
+        assert torch.allclose(merge(model).net(input_ids=IDS).logits, wanted, atol=1e-5)
+    assert model.adapter is None
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_merged_saved_and_read_again_the_logits_are_equal(case, new_model, tmp_path):
+    """A head tied to the embeddings is untied by its update: the embeddings keep their bytes."""
+    model, adapter, _ = adapted(new_model, case)
+    embeddings = model.net.get_input_embeddings().weight.detach().clone()
+    with torch.no_grad():
+        wanted = model.net(input_ids=IDS).logits
+        adapter.merge(model.net)
+        merged = model.net(input_ids=IDS).logits
+        assert torch.allclose(merged, wanted, atol=1e-5)
+        assert torch.equal(model.net.get_input_embeddings().weight, embeddings)
+        save(model.net, model.tokenizer, tmp_path / "m", dtype="fp32")
+        assert torch.equal(load(tmp_path / "m").net(input_ids=IDS).logits, merged)
+    assert not [n for n, _ in model.net.named_parameters() if "lora" in n]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_our_own_files_come_back_bit_by_bit(case, new_model, tmp_path):
+    model, adapter, names = adapted(new_model, case)
+    base = new_model(CASES[case][0])
+    save(base.net, base.tokenizer, tmp_path / "base", dtype="fp32")
+    save_adapter(model, adapter, names, tmp_path / "a", base=str(tmp_path / "base"))
+    again = open_run(tmp_path / "a")
+    assert again.adapter.scale == adapter.scale
+    assert sorted(again.facts["targets"]) == sorted(names)
+    with torch.no_grad():
+        assert torch.equal(again.net(input_ids=IDS).logits, model.net(input_ids=IDS).logits)
+    written = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert len(written) == 2 * len(names)
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert config["fan_in_fan_out"] == (case == "conv1d")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_first_logits_are_the_bases_bit_by_bit(case, dtype, new_model):
+    name, ours, _ = CASES[case]
+    model, base = new_model(name, dtype), new_model(name, dtype)
+    Lora(**ours, dropout=0.1).attach(model.net)
+    with torch.no_grad():
+        wanted = base.net(input_ids=IDS).logits
+        assert torch.equal(model.net(input_ids=IDS).logits, wanted)
+    assert torch.equal(model.net(input_ids=IDS).logits, wanted)  # the path with gradients
+
+
+def test_scale_and_number_of_parameters(new_model):
+    assert Lora(rank=16).scale == 2
+    assert Lora(rank=16, alpha=8).scale == 0.5
+    assert Lora(rank=16, alpha=8, rslora=True).scale == 8 / math.sqrt(16)
+    model = new_model("llama")
+    names = Lora(rank=5, targets=("q_proj", "v_proj")).attach(model.net)
+    assert names == [f"model.layers.{i}.self_attn.{p}_proj" for i in range(2) for p in "qv"]
+    trained = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
+    assert trained == 2 * (5 * (32 + 32) + 5 * (32 + 16))
+
+
+def test_a_is_drawn_from_the_seed_as_peft_draws_it_and_b_is_zero(new_model):
+    weights = []
+    for seed in (1, 1, 2):
+        model = new_model("llama")
+        names = Lora(rank=4).attach(model.net, seed=seed)
+        layers = [model.net.get_submodule(name) for name in names]
+        assert not any(layer.lora_B.any() for layer in layers)
+        for layer in layers:  # kaiming_uniform(a=sqrt(5)): uniform within 1 / sqrt(in)
+            bound = 1 / math.sqrt(layer.in_features)
+            assert 0.8 * bound < layer.lora_A.abs().max() <= bound
+        weights.append(torch.cat([layer.lora_A.flatten() for layer in layers]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_only_the_update_is_trained(new_model):
+    model = new_model("gpt2")
+    Lora().attach(model.net)
+    assert {n.rsplit(".", 1)[-1] for n, p in model.net.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
+    Full().attach(model.net)
+    assert all(p.requires_grad for p in model.net.parameters())
+
+
+def test_dropout_is_off_in_evaluation_and_scales_in_training(new_model):
+    model, _, names = adapted(new_model, "llama")
+    layer = model.net.get_submodule(names[0])
+    layer.dropout = 0.5
+    x = torch.randn(4000, layer.in_features)
+    with torch.no_grad():
+        whole = layer(x) - x @ layer.weight.T
+        layer.train()
+        torch.manual_seed(0)
+        first = layer(x) - x @ layer.weight.T
+        assert not torch.allclose(first, whole)
+        torch.manual_seed(0)
+        assert torch.equal(layer(x) - x @ layer.weight.T, first)
+        many = torch.stack([layer(x[:5]) for _ in range(3000)]).mean(0) - x[:5] @ layer.weight.T
+        assert torch.allclose(many, whole[:5], atol=0.15)
+    layer.eval()
+
+
+def test_in_bf16_a_small_update_is_not_rounded_away(new_model):
+    """Added to a bf16 weight it would vanish; computed beside it, it comes through."""
+    model = new_model("llama", "bf16")
+    name = Lora(rank=2, targets=("model.layers.0.self_attn.q_proj",)).attach(model.net)[0]
+    layer = model.net.get_submodule(name)
+    layer.weight.data.fill_(1.0)
+    layer.lora_A.data.zero_()[:, 0] = 1e-2
+    layer.lora_B.data.fill_(1e-2)
+    x = torch.zeros(1, layer.in_features, dtype=torch.bfloat16)
+    x[0, :2] = torch.tensor([1.0, -1.0])
+    wanted = layer.scale * 2 * 1e-4  # scale x rank x A x B; the base gives 1 - 1
+    assert torch.equal((layer.weight + layer.delta().to(torch.bfloat16)), layer.weight)
+    assert layer(x).float().tolist()[0] == pytest.approx([wanted] * layer.out_features, rel=0.02)
+    with torch.no_grad():
+        assert layer(x).float().tolist()[0] == pytest.approx([wanted] * layer.out_features, rel=0.02)
+        layer.enabled = False
+        assert not layer(x).any()
+        layer.enabled = True
+    assert (layer.lora_A.dtype, layer.lora_B.dtype) == (torch.float32, torch.float32)
+
+
+def test_all_linear_leaves_out_head_and_router(new_model):
+    for name in ("llama", "tied", "gpt2", "mixtral"):
+        names = Lora().attach(new_model(name).net)
+        assert names
+        assert not [n for n in names if "lm_head" in n or n.endswith((".gate", ".router"))]
+
+
+def test_a_pattern_that_matches_nothing_is_told(new_model):
+    with pytest.raises(SettingError, match=r"(?s)'q_pro' matches no linear layer .*q_proj"):
+        Lora(targets=("q_pro",)).attach(new_model("llama").net)
+    with pytest.raises(SettingError, match="matches no linear layer"):
+        Lora(targets=("embed_tokens",)).attach(new_model("llama").net)  # never dropped in silence
+
+
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_settings_without_sense_are_told(settings):
+    with pytest.raises(SettingError):
+        Lora(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
+        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"lora_bias": True}, "lora_B.bias"),
+    ],
+)
+def test_what_is_not_read_yet_is_refused_and_never_ignored(settings, word, plain_net, new_model, tmp_path):
+    base = new_model("gpt2")
+    save(base.net, base.tokenizer, tmp_path / "base")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn"], fan_in_fan_out=True, **settings)
+    peft.get_peft_model(plain_net("gpt2"), config).save_pretrained(tmp_path / "a")
+    with pytest.raises(ModelError, match=word):
+        open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
+
+
+def test_an_adapter_of_another_base_or_broken_is_told(new_model, tmp_path):
+    model, adapter, names = adapted(new_model, "llama")
+    folder = save_adapter(model, adapter, names, tmp_path / "a", base="pico")
+    with pytest.raises((ModelError, SettingError), match=r"layers\.1"):
+        open_adapter(folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_adapter(folder)
+    (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    with pytest.raises(ModelError):
+        open_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    "adapter", [Full(), Lora(), Lora(rank=2, dropout=0.2, rslora=True), Lora(targets=("lm_head", "q_proj"))]
+)
+def test_keeps_what_the_shelf_promises(adapter):
+    check_adapter(adapter)
