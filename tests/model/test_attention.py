@@ -1,5 +1,7 @@
 """Attention over packed documents against plain softmax attention, on every path: short, fused, windowed, softcapped, GQA."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ def draw(tokens, heads=4, groups=2, dim=8, dtype=torch.float64, seed=0):
 
 
 def by_document(parts, bounds, **settings):
-    return torch.cat([reference(*(x[a:b] for x in parts), **settings) for a, b in zip(bounds, bounds[1:])])
+    return torch.cat([reference(*(x[a:b] for x in parts), **settings) for a, b in pairwise(bounds)])
 
 
 BOUNDS = {
