@@ -7,7 +7,8 @@ from tunesmith.train.defaults import learning_rate, pass_tokens, steps
 
 def test_narrow_models_learn_faster():
     assert learning_rate(2e-4, 4096) == pytest.approx(2e-4)
-    assert learning_rate(2e-4, 256) == pytest.approx(2.4e-3, rel=0.05)
+    assert learning_rate(2e-4, 256) == pytest.approx(3.2e-3, rel=0.01)
+    assert learning_rate(2e-5, 256, power=1.4) == pytest.approx(9.7e-4, rel=0.02)
     assert learning_rate(2e-5, 1024) < learning_rate(2e-5, 256)
 
 

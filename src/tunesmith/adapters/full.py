@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 class Full:
     """All parameters train."""
 
-    lr: ClassVar[float] = 5e-5  # of a model 4,096 wide; see train/defaults.py
+    lr: ClassVar[float] = 2e-5  # of a model 4,096 wide; see train/defaults.py
+    lr_power: ClassVar[float] = 1.4  # 2e-5 is usual at 7B parameters, 1e-3 is good on `mini`
     file: ClassVar[str] = "model"
 
     def attach(self, net: Any, *, seed: int = 0) -> list[str]:

@@ -201,9 +201,11 @@ def check_shape(objective: Any, prepared: Any, project: Project) -> None:
     """Refuse rows that the method cannot learn from, in words."""
     wanted, found = getattr(objective, "shape", "chat"), prepared.kind
     if wanted == "chat" and found == "text+label":
+        used = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
+        asked, answered = used.get("text", "text"), used.get("label", "label")
         raise DataError(
             "the rows are texts with labels; this method learns from conversations",
-            fix="Say what is asked and answered, over your columns:  data.prompt='{{ text }}' data.answer='{{ label }}'",
+            fix=f"Say what is asked and answered, over your columns:  data.prompt='{{{{ {asked} }}}}' data.answer='{{{{ {answered} }}}}'",
         )
     if wanted == "chat" and found == "text":
         raise DataError(
@@ -287,7 +289,7 @@ def choose(parts: Parts) -> dict[str, Any]:
     chosen: dict[str, Any] = {"why": why}
     if train.lr is None:
         base = getattr(parts.adapter, "lr", 2e-4)
-        chosen["lr"] = defaults.learning_rate(base, width) * (20 if train.optimizer == "sgd" else 1)
+        chosen["lr"] = defaults.learning_rate(base, width, getattr(parts.adapter, "lr_power", 1.0)) * (20 if train.optimizer == "sgd" else 1)
         why["lr"] = f"{base:g} for a model {defaults.REFERENCE_WIDTH} wide, carried over to {width}"
     else:
         chosen["lr"], why["lr"] = train.lr, "train.lr"
