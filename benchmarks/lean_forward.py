@@ -42,7 +42,11 @@ def measure(dtype: str, lora: bool, rows: list[Any], lean: bool) -> tuple[float,
     from tunesmith.model.policy import Policy
 
     torch.manual_seed(0)
-    net = AutoModelForCausalLM.from_config(mini_config(VOCAB), attn_implementation=attention.NAME).to(DTYPES[dtype]).train()
+    net = (
+        AutoModelForCausalLM.from_config(mini_config(VOCAB), attn_implementation=attention.NAME)
+        .to(DTYPES[dtype])
+        .train()
+    )
     if lora:
         Lora().attach(net, seed=1)
         for number, (name, parameter) in enumerate(net.named_parameters()):
@@ -72,12 +76,24 @@ def main() -> None:
     for dtype in ("fp32", "bf16"):
         for lora in (False, True):
             for name, rows in sets.items():
-                (theirs, loss, wanted, tokens), (ours, own_loss, got, _) = (measure(dtype, lora, rows, lean) for lean in (False, True))
+                (theirs, loss, wanted, tokens), (ours, own_loss, got, _) = (
+                    measure(dtype, lora, rows, lean) for lean in (False, True)
+                )
                 error = max(float((got[k] - wanted[k]).norm() / wanted[k].norm().clamp_min(1e-12)) for k in wanted)
                 cell = {"dtype": dtype, "adapter": "lora" if lora else "full", "rows": name, "tokens": tokens, "module_seconds": theirs,
                         "lean_seconds": ours, "ratio": theirs / ours, "loss_error": abs(own_loss - loss) / loss, "gradient_error": error}  # fmt: skip
                 results.append(cell)
-                lines.append([dtype, cell["adapter"], name, f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.2f}", f"{error:.1e}"])
+                lines.append(
+                    [
+                        dtype,
+                        cell["adapter"],
+                        name,
+                        f"{theirs:.3f}",
+                        f"{ours:.3f}",
+                        f"{theirs / ours:.2f}",
+                        f"{error:.1e}",
+                    ]
+                )
     print(table(["dtype", "adapter", "rows", "module s", "lean s", "ratio", "gradient error"], lines))
     write_results("lean_forward", {"cells": results})
 

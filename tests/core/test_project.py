@@ -167,7 +167,11 @@ class Top:
 
 
 def test_shorthands_go_to_the_only_section_that_has_them():
-    assert place(Top, {"lr": 1, "data": "x.jsonl", "model": "m"}) == {"train": {"lr": 1}, "data": {"path": "x.jsonl"}, "model": "m"}
+    assert place(Top, {"lr": 1, "data": "x.jsonl", "model": "m"}) == {
+        "train": {"lr": 1},
+        "data": {"path": "x.jsonl"},
+        "model": "m",
+    }
     assert place(Top, {"lr": 1, "train": {"name": "n"}}) == {"train": {"name": "n", "lr": 1}}
 
 

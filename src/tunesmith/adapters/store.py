@@ -1,7 +1,7 @@
 """Adapters on disk, in PEFT's two files, and opening what a run made.
 
-    save_adapter(model, adapter, names, folder)     adapter_config.json, adapter_model.safetensors, the tokenizer
-    model = open_run("runs/train-1")                base + adapter, or the whole tuned model, or any model by name
+save_adapter(model, adapter, names, folder)     adapter_config.json, adapter_model.safetensors, the tokenizer
+model = open_run("runs/train-1")                base + adapter, or the whole tuned model, or any model by name
 """
 
 import json

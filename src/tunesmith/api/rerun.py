@@ -28,7 +28,9 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
     if manifest.get("verb") != "train":
         raise ProjectError(f"{run} is a run of tunesmith {manifest.get('verb')}.", wanted="A finished training run.")
     if "outcome" not in manifest:
-        raise ProjectError(f"{run} is no finished training run.", fix=f"Finish it first: tunesmith train --resume {run}")
+        raise ProjectError(
+            f"{run} is no finished training run.", fix=f"Finish it first: tunesmith train --resume {run}"
+        )
     path = Path(out or free_path(first.path.parent, f"{first.path.name}-again"))
     project, filled, root = resolve(str(first.file("project.yaml")), root=Path(manifest.get("root") or "."))
     result = start(project, filled, root, path, parent=str(first.path), quiet=quiet)

@@ -92,14 +92,18 @@ class RunFolder:
         """An existing run. A folder without a manifest, or one of a newer format, is a ProjectError."""
         run = cls(path)
         if not run.file("manifest.json").is_file():
-            found = f"{path} is not a run folder: it has no manifest.json." if run.path.exists() else f"There is no {path}."
+            found = (
+                f"{path} is not a run folder: it has no manifest.json." if run.path.exists() else f"There is no {path}."
+            )
             siblings = [p.parent.name for p in run.path.parent.glob("*/manifest.json")]
             close = nearest(run.path.name, siblings) or sorted(siblings)[-3:]
             fix = f"Runs beside it: {', '.join(close)}" if close else "Make one with: tunesmith train"
             raise ProjectError(found, wanted="The folder of a run, such as runs/train-1.", fix=fix)
         number = run.manifest().get("format")
         if number != FORMAT:
-            raise ProjectError(f"{path} has format {number}.", wanted=f"This version reads {FORMAT}.", fix="Update tunesmith.")
+            raise ProjectError(
+                f"{path} has format {number}.", wanted=f"This version reads {FORMAT}.", fix="Update tunesmith."
+            )
         return run
 
     def file(self, name: str) -> Path:
@@ -165,7 +169,12 @@ def hardware() -> dict[str, Any]:
     """The machine: system, processor, cores this process may use, memory in bytes. GPUs are added by who uses them."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": cores, "memory": memory}
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": cores,
+        "memory": memory,
+    }
 
 
 @cache

@@ -58,7 +58,11 @@ class UnitCache:
         self._ids, self._weights, self._examples, self._units = (
             array[name] for name in ("ids", "weights", "examples", "units")
         )
-        self._shared, self._facts_at, self._facts = array["shared"], array["facts_at"], _mapped(self.path / "facts", "u1")
+        self._shared, self._facts_at, self._facts = (
+            array["shared"],
+            array["facts_at"],
+            _mapped(self.path / "facts", "u1"),
+        )
         self.lengths, self.num_trained = array["lengths"], array["trained"]
         self._columns = [
             (

@@ -47,7 +47,9 @@ def segment_attention(
     """Attention within each segment, (batch, time, heads, head_dim). Refuses arguments it does not implement."""
     unknown = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
     if unknown:
-        raise NotImplementedError(f"attention argument {', '.join(unknown)} of {type(module).__name__} is not implemented")
+        raise NotImplementedError(
+            f"attention argument {', '.join(unknown)} of {type(module).__name__} is not implemented"
+        )
     if segments is None:
         if softcap is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)

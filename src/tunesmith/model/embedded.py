@@ -1,7 +1,7 @@
 """Models that come with the package: `mini`, the pre-trained bilingual base, and `pico`, one layer for tests.
 
-    folder("mini")  -> its folder, with config.json, model.safetensors, tokenizer.json, README.md (the model card)
-    pico(seed=0)    -> a fresh one-layer Llama over bytes, built in milliseconds
+folder("mini")  -> its folder, with config.json, model.safetensors, tokenizer.json, README.md (the model card)
+pico(seed=0)    -> a fresh one-layer Llama over bytes, built in milliseconds
 """
 
 from pathlib import Path

@@ -57,7 +57,9 @@ class Lean:
         half = cos.shape[-1] // 2
         cos, sin = cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
         layers = list(self.body.layers)
-        recompute = self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
+        recompute = (
+            self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
+        )
         for number, layer in enumerate(layers):
             chosen = batch.predictor if number == len(layers) - 1 else None
             if recompute:
@@ -66,7 +68,9 @@ class Lean:
                 x = self._layer(layer, x, cos, sin, segments, chosen)
         return norm(x, self.body.norm.weight, self.eps)
 
-    def _layer(self, layer: Any, x: torch.Tensor, cos, sin, segments: Segments, chosen: torch.Tensor | None) -> torch.Tensor:
+    def _layer(
+        self, layer: Any, x: torch.Tensor, cos, sin, segments: Segments, chosen: torch.Tensor | None
+    ) -> torch.Tensor:
         attention, mlp = layer.self_attn, layer.mlp
         y = norm(x, layer.input_layernorm.weight, self.eps)
         q, k, v = (p(y).view(len(y), -1, self.head_dim) for p in (attention.q_proj, attention.k_proj, attention.v_proj))

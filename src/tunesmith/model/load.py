@@ -166,7 +166,9 @@ def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
         except ValueError as error:
             if "attention" not in str(error).lower() and "attn" not in str(error).lower():
                 raise
-            net, told = AutoModelForCausalLM.from_pretrained(source, **settings)  # it keeps its own attention: run padded
+            net, told = AutoModelForCausalLM.from_pretrained(
+                source, **settings
+            )  # it keeps its own attention: run padded
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{source} cannot be loaded as a causal language model: {_first_line(error)}") from error
     except Exception as error:  # SafetensorError has no public base class

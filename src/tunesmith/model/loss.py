@@ -56,7 +56,9 @@ class _Gradients:
         self.hidden = torch.empty_like(hidden) if needs[0] else None
         # Chunks add up in fp32: many small bf16 sums would lose the tail.
         self.weight = torch.zeros_like(head.weight, dtype=wide(hidden.dtype)) if needs[1] else None
-        self.bias = torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if needs[2] and head.bias is not None else None
+        self.bias = (
+            torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if needs[2] and head.bias is not None else None
+        )
 
     def add(self, rows: slice, hidden: torch.Tensor, logits: torch.Tensor, gradient: torch.Tensor) -> None:
         """`gradient` (n, vocab) is that of the final logits; it may be overwritten."""
@@ -108,7 +110,9 @@ class _WeightedNLL(torch.autograd.Function):
             total -= (logp * coefficient[rows]).sum()
             logps[rows] = logp
             if wants:
-                grads.add(rows, chunk, logits, _of_logprob(logits, lse, target[rows], -coefficient[rows], softcap is not None))
+                grads.add(
+                    rows, chunk, logits, _of_logprob(logits, lse, target[rows], -coefficient[rows], softcap is not None)
+                )
         ctx.grads = (grads.hidden, grads.weight, grads.bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(logps)

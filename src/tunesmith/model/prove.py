@@ -82,7 +82,9 @@ def _prove(net: nn.Module, tolerance: float | None) -> Proof:
         return Proof("padded", exact, f"{type(net).__name__} keeps its sliding window to itself, so rows are padded")
     apart = max((together[:size] - alone[0]).abs().max().item(), (together[size:] - alone[1]).abs().max().item())
     if not apart <= tolerance * spread:
-        return Proof("padded", exact, f"{type(net).__name__} packed and alone differ by {apart:.2g}, so rows are padded")
+        return Proof(
+            "padded", exact, f"{type(net).__name__} packed and alone differ by {apart:.2g}, so rows are padded"
+        )
     return Proof("packed", exact, lean=_lean_agrees(net, [unit(first), unit(second)], together, tolerance))
 
 

@@ -38,7 +38,9 @@ def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | Non
     net.save_pretrained(part, state_dict=state)  # empties `state`, and sets the config's dtype to the network's own
     net.config.dtype = kept
     config = json.loads((part / "config.json").read_text())
-    (part / "config.json").write_text(json.dumps({**config, "dtype": str(written).removeprefix("torch.")}, indent=2) + "\n")
+    (part / "config.json").write_text(
+        json.dumps({**config, "dtype": str(written).removeprefix("torch.")}, indent=2) + "\n"
+    )
     tokenizer.save(part)
     replace_folder(part, folder)
     return folder

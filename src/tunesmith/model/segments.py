@@ -94,7 +94,9 @@ class _Attend(torch.autograd.Function):
                     g, q, k, v, o, saved, 0.0, True, scale=ctx.scale
                 )
                 for whole, part in zip((d_query, d_key, d_value), made):
-                    flat = part.transpose(1, 2)  # (number, size, heads, dim); a shared head gets the sum of its queries'
+                    flat = part.transpose(
+                        1, 2
+                    )  # (number, size, heads, dim); a shared head gets the sum of its queries'
                     if whole.shape[1] != heads:
                         flat = flat.unflatten(2, (groups, heads // groups)).sum(3)
                     whole[rows] = flat.reshape(number * size, *whole.shape[1:])

@@ -43,7 +43,9 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / "state.safetensors")
+        save_file(
+            {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / "state.safetensors"
+        )
         write_json(part / "progress.json", {"format": FORMAT, "step": step, **progress})
         if target.exists():  # saved a moment ago, now with a newer progress: at no time is there none of this step
             old = _aside(target)
@@ -53,7 +55,9 @@ def save(
         shutil.rmtree(_aside(target), ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        explained = explain_os_error(error, target) if isinstance(error, OSError) else _explain_safetensors(error, target)
+        explained = (
+            explain_os_error(error, target) if isinstance(error, OSError) else _explain_safetensors(error, target)
+        )
         if explained is None:
             raise
         raise explained from error
@@ -82,7 +86,8 @@ def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, An
         return load_file(path / "state.safetensors"), progress
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
-            f"the checkpoint {path} cannot be read: {error}", fix="Remove that folder; --resume then takes the one before."
+            f"the checkpoint {path} cannot be read: {error}",
+            fix="Remove that folder; --resume then takes the one before.",
         ) from error
 
 

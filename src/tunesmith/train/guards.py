@@ -1,7 +1,7 @@
 """Stop a run that cannot succeed, with the cause: NaN, divergence. And stop it gently when the user asks.
 
-    guard = DivergenceGuard(); guard.check(step, origins)     # raises TrainingError
-    with Asked() as asked: ... if asked: save and leave
+guard = DivergenceGuard(); guard.check(step, origins)     # raises TrainingError
+with Asked() as asked: ... if asked: save and leave
 """
 
 import math

@@ -1,6 +1,6 @@
 """Optional listeners on the events of a run: tensorboard, mlflow, wandb. events.jsonl is written in any case.
 
-    fit(..., listeners=loggers(["tensorboard"], folder))
+fit(..., listeners=loggers(["tensorboard"], folder))
 """
 
 from collections.abc import Callable, Mapping, Sequence

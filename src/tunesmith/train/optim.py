@@ -62,9 +62,7 @@ class Optimizer:
         for parameter, master in zip(self.parameters, self.masters):
             if master is not parameter:
                 self._gather.append(parameter.register_post_accumulate_grad_hook(_add_to(master)))
-        decays = [
-            decay_all or (p.ndim >= 2 and name not in embeddings) for name, p in zip(self.names, self.parameters)
-        ]
+        decays = [decay_all or (p.ndim >= 2 and name not in embeddings) for name, p in zip(self.names, self.parameters)]
         self.shrinks = [m for m, d in zip(self.masters, decays) if d and kind == "sgd" and weight_decay]
         self.weight_decay = weight_decay
         self.inner = _build(
@@ -121,7 +119,9 @@ class Optimizer:
                 numbers = 1 if inner.defaults["momentum"] else 0
             else:
                 numbers = 1 if isinstance(inner, torch.optim.Muon) else 2
-            total += sum(numbers * p.numel() * p.element_size() for group in inner.param_groups for p in group["params"])
+            total += sum(
+                numbers * p.numel() * p.element_size() for group in inner.param_groups for p in group["params"]
+            )
         return total
 
     def state(self) -> dict[str, torch.Tensor]:

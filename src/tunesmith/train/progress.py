@@ -1,6 +1,6 @@
 """Progress for a person who waits: one line that is rewritten on a terminal, a line now and then elsewhere.
 
-    fit(..., listeners=[Progress()])
+fit(..., listeners=[Progress()])
 """
 
 import sys

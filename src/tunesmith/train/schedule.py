@@ -1,6 +1,6 @@
 """Learning rate by optimiser step: a warm-up, then constant, linear, cosine or late (wsd) decay to `min_lr` (a share of the peak).
 
-    rate = learning_rate(step=10, steps=100, lr=1e-3, schedule="cosine", warmup=0.1)
+rate = learning_rate(step=10, steps=100, lr=1e-3, schedule="cosine", warmup=0.1)
 """
 
 import math
