@@ -7,7 +7,8 @@ Both sides run in this process, in turn, on the same prompts, greedily, in fp32,
 best options (sdpa attention, padding on the left, cache, logits of the last token only). Cells: batch 1, 8 and 32 with
 64 prompt tokens and 48 new ones, and a mix: 96 prompts whose answers have 4 to 128 tokens (lognormal), where transformers
 in batches of 32 waits for the longest of each batch. Its answers are cut to their length and only those tokens count.
-A busy machine slows both sides of a pair alike, so the ratio is taken pair by pair; then median and range.
+A busy machine slows both sides of a pair alike, so the ratio is taken pair by pair; then median and range. Beside it stands
+the ratio of processor time, which waiting for a turn does not change; with one thread it is what a free core would show.
 """
 
 import argparse
@@ -120,11 +121,11 @@ def theirs(net: Any, cell: Cell) -> list[list[int]]:
     return answers
 
 
-def timed(call: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
-    """Seconds and answers."""
-    started = time.perf_counter()
+def timed(call: Callable[[], list[list[int]]]) -> tuple[float, float, list[list[int]]]:
+    """Seconds, seconds of processor time and answers."""
+    started, worked = time.perf_counter(), time.process_time()
     answers = call()
-    return time.perf_counter() - started, answers
+    return time.perf_counter() - started, time.process_time() - worked, answers
 
 
 def differences(net: Any, cell: Cell, found: list[list[int]], wanted: list[list[int]]) -> list[dict[str, Any]]:
@@ -145,20 +146,23 @@ def measure(net: Any, cell: Cell, rounds: int) -> dict[str, Any]:
     """Both sides in turn, the one that starts changing; the first pair is for warming up."""
     pairs, ties = [], []
     for number in range(rounds + 1):
-        sides: dict[str, tuple[float, list[list[int]]]] = {}
+        sides: dict[str, tuple[float, float, list[list[int]]]] = {}
         for side in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
             sides[side] = timed(lambda side=side: (ours if side == "ours" else theirs)(net, cell))
         if number:
-            pairs.append((sides["ours"][0], sides["theirs"][0]))
-        ties = differences(net, cell, sides["ours"][1], sides["theirs"][1])
-    ratios = [theirs_seconds / our_seconds for our_seconds, theirs_seconds in pairs]
+            pairs.append((sides["ours"][:2], sides["theirs"][:2]))
+        ties = differences(net, cell, sides["ours"][2], sides["theirs"][2])
+    ratios = [other[0] / mine[0] for mine, other in pairs]
+    worked = [other[1] / mine[1] for mine, other in pairs]
     return {
         "prompts": len(cell.prompts),
         "new_tokens": cell.tokens,
-        "ours": speed(cell, [pair[0] for pair in pairs]),
-        "transformers": speed(cell, [pair[1] for pair in pairs]),
+        "ours": speed(cell, [mine[0] for mine, _ in pairs]),
+        "transformers": speed(cell, [other[0] for _, other in pairs]),
         "ratios": [round(ratio, 2) for ratio in ratios],
         "ratio": round(statistics.median(ratios), 2),
+        "processor_ratios": [round(ratio, 2) for ratio in worked],
+        "processor_ratio": round(statistics.median(worked), 2),
         "bar": BARS.get(cell.name),
         "differing_answers": ties,
         "greedy_identical": all(tie["gap"] <= 1e-4 for tie in ties),
@@ -191,13 +195,16 @@ def main() -> None:
         def shown(side: dict[str, float]) -> str:
             return f"{side['median']:.0f} ({side['low']:.0f}-{side['high']:.0f})"
 
-        ratio = f"{result['ratio']:.2f} ({min(result['ratios']):.2f}-{max(result['ratios']):.2f})"
+        def range_of(key: str) -> str:
+            return f"{result[key]:.2f} ({min(result[key + 's']):.2f}-{max(result[key + 's']):.2f})"
+
         same = "yes" if result["greedy_identical"] else "NO"
-        return [name, shown(result["ours"]), shown(result["transformers"]), ratio, str(result["bar"] or "-"), same]
+        ratios = [range_of("ratio"), range_of("processor_ratio"), str(result["bar"] or "-")]
+        return [name, shown(result["ours"]), shown(result["transformers"]), *ratios, same]
 
     print(machine())
     print(f"{options.threads} threads; load of the machine before the first cell: {load:.1f}\n")
-    columns = ["cell", "ours, tokens/s", "transformers", "ratio", "bar", "same tokens"]
+    columns = ["cell", "ours, tokens/s", "transformers", "ratio", "of processor time", "bar", "same tokens"]
     print(table(columns, [line(name, result) for name, result in results.items()]))
     if not options.quick:
         facts = {
