@@ -5,6 +5,7 @@ In a page, alone on a line:   <!-- verbs -->   <!-- settings -->   <!-- shelves 
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -64,7 +65,55 @@ def items() -> str:
     return "\n".join(parts)
 
 
-PLACES: dict[str, Callable[[], str]] = {"verbs": verbs, "settings": settings, "shelves": items}
+def measured() -> str:
+    """The figures of benchmarks/results as tables; a benchmark without results says so."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.banking77 import show
+        from benchmarks.common import table
+        from benchmarks.training_speed.__main__ import table as speeds
+    finally:
+        sys.path.remove(str(ROOT))
+
+    def banking77(found: Any) -> str:
+        return show(found["parts"])
+
+    def base_model(found: Any) -> str:
+        size, others = found["bytes"], found["baselines"]
+        bits = [
+            (
+                f"{found['model']['name']}, {found['model']['parameters'] / 1e6:.1f}M parameters",
+                sum(found["model"]["bits"]),
+            ),
+            (f"Kneser-Ney, {others['kneser_ney']['order']}-grams", sum(others["kneser_ney"]["bits"])),
+            ("xz -9e that knows the training text", 8 * others["xz"]["given_train_bytes"]),
+        ]
+        return table(
+            ["unseen text, English and Korean", "bits per byte"], [[name, f"{b / size:.3f}"] for name, b in bits]
+        )
+
+    def generation(found: Any) -> str:
+        lines = [
+            [name, str(cell["ours"]["median"]), str(cell["transformers"]["median"]), f"{cell['ratio']:.2f}"]
+            for name, cell in found["cells"].items()
+        ]
+        return table(["answers", "ours, tokens/s", "transformers", "ratio"], lines)
+
+    shown = {"banking77": banking77, "base_model": base_model, "generation": generation, "training_speed": speeds}
+    parts: list[str] = []
+    for name, tell in shown.items():
+        parts += [f"## {name}", ""]
+        file = ROOT / "benchmarks" / "results" / f"{name}.json"
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            machine = ", ".join(f"{key} {value}" for key, value in found.get("machine", {}).items())
+            parts += [tell(found), "", f"Measured {found.get('date', '')} on: {machine}.".replace("  ", " "), ""]
+        else:
+            parts += ["Not measured yet.", ""]
+    return "\n".join(parts)
+
+
+PLACES: dict[str, Callable[[], str]] = {"verbs": verbs, "settings": settings, "shelves": items, "measured": measured}
 
 
 def fill_in(text: str) -> str:
