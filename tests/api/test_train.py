@@ -95,6 +95,14 @@ def test_rows_that_begin_with_an_answer_have_no_sample(folder: Path):
     assert all("samples" not in event for event in events("run", "eval"))
 
 
+def test_rows_left_out_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    write("rows.jsonl", [*ROWS, *({"question": "long " * 200 + str(i), "answer": "yes"} for i in range(5))])
+    train(data={"path": "rows.jsonl", "dev": 0, "test": 0}, out="run", **small(length=300, too_long="drop", quiet=False))
+    assert "left out  5 train rows" in capsys.readouterr().err
+    dropped = [drop for drop in RunFolder.open("run").journal("data/dropped.jsonl") if drop["by"] == "tokenise"]
+    assert len(dropped) == 5 and dropped[0]["reason"] == "too long"
+
+
 def test_samples_are_of_dev_rows(folder: Path):
     train(data=write("rows.jsonl", ROWS), out="run", **small())
     event = events("run", "eval")[-1]

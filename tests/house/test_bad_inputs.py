@@ -321,6 +321,17 @@ def negative_learning_rate(folder: Path) -> list[str]:
     return good(folder, "lr=-1")
 
 
+@case("seed", "9999999999999999999999")
+def seed_too_large(folder: Path) -> list[str]:
+    return good(folder, "seed=9999999999999999999999")
+
+
+@case("data.answer='{{ category }}'")
+def labels_in_a_csv_for_sft(folder: Path) -> list[str]:
+    (folder / "rows.csv").write_text("text,category\n" + "".join(f"hello {i},c{i % 3}\n" for i in range(12)))
+    return words("rows.csv")
+
+
 @case("train.epochs", "0")
 def no_epochs(folder: Path) -> list[str]:
     return good(folder, "epochs=0")
@@ -495,6 +506,17 @@ def rerun_of_nothing(folder: Path) -> list[str]:
 @case("nowhere")
 def eval_of_nothing(folder: Path) -> list[str]:
     return ["eval", "nowhere"]
+
+
+@case("none.jsonl")
+def eval_without_its_data(folder: Path) -> list[str]:
+    return ["eval", "data=none.jsonl", "model=pico"]
+
+
+@case("picco", "pico")
+def eval_of_a_missing_model(folder: Path) -> list[str]:
+    lines(folder / "rows.jsonl", ROWS)
+    return ["eval", "data=rows.jsonl", "model=picco"]
 
 
 @case("nowhere")

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from tunesmith.core.errors import ProjectError
 from tunesmith.core.fill import conform, describe, fill, section_of
-from tunesmith.core.limits import at_least
+from tunesmith.core.limits import at_least, between
 from tunesmith.core.project import NAMES, merge, place, read_project
 from tunesmith.core.shelf import shelf, use
 from tunesmith.core.source import Field
@@ -120,7 +120,7 @@ class Project:
 
     def __post_init__(self) -> None:
         at_least("length", self.length, 2)
-        at_least("seed", self.seed, 0)
+        between("seed", self.seed, 0, 2**63 - 1)  # what torch takes
 
     @property
     def precision(self) -> str:

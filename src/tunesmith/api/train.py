@@ -1,5 +1,6 @@
 """tunesmith train: fine-tune or pre-train a model on your rows, into a run folder."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,9 @@ def fix_choices(parts: Any) -> str:
         "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
         "layout": parts.model.proof.layout + (f": {parts.model.proof.reason}" if parts.model.proof.reason else ""),
     }  # fmt: skip
+    lost = parts.folder.file("data/train_too_long.json")
+    if lost.exists():
+        told["left out"] = f"{json.loads(lost.read_text())['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
     lines = [f"{name:>10}  {value}" for name, value in told.items()]
     for name in ("lr", "steps", "epochs", "pass_tokens"):
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
