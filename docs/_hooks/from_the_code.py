@@ -80,10 +80,11 @@ def measured() -> str:
 
     def base_model(found: Any) -> str:
         size, others = found["bytes"], found["baselines"]
+        models = [found["model"]] if "model" in found else []
         bits = [
-            (
-                f"{found['model']['name']}, {found['model']['parameters'] / 1e6:.1f}M parameters",
-                sum(found["model"]["bits"]),
+            *(
+                (f"{model['name']}, {model['parameters'] / 1e6:.1f}M parameters", sum(model["bits"]))
+                for model in models
             ),
             (f"Kneser-Ney, {others['kneser_ney']['order']}-grams", sum(others["kneser_ney"]["bits"])),
             ("xz -9e that knows the training text", 8 * others["xz"]["given_train_bytes"]),
