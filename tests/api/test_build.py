@@ -10,7 +10,11 @@ from tunesmith.core.errors import SettingError
 from tunesmith.core.runs import RunFolder
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
-PROJECT = {"model": "pico", "data": {"path": ROWS, "dev": 0, "test": 0}, "train": {"steps": 3, "sample": 0, "l2": 0.5, "betas": [0.5, 0.9]}}
+PROJECT = {
+    "model": "pico",
+    "data": {"path": ROWS, "dev": 0, "test": 0},
+    "train": {"steps": 3, "sample": 0, "l2": 0.5, "betas": [0.5, 0.9]},
+}
 
 
 def test_steps_are_those_of_train(folder: Path):

@@ -12,7 +12,9 @@ SMALL = {"model": "pico", "quiet": True, "train.steps": 2, "train.sample": 0}
 
 def test_equal_figures_also_of_a_time_budget(folder: Path):
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    first = train(data="rows.jsonl", out="run", **{**SMALL, "train.steps": None, "train.minutes": 0.001, "train.batch_size": 4})
+    first = train(
+        data="rows.jsonl", out="run", **{**SMALL, "train.steps": None, "train.minutes": 0.001, "train.batch_size": 4}
+    )
     again = rerun("run", quiet=True)
     assert again["equal"], again.text
     assert again["after"]["steps"] == first["steps"]

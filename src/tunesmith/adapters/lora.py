@@ -126,7 +126,11 @@ class Lora:
         }
         if not found:
             raise ModelError(f"{source} holds no LoRA tensors")
-        refused = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication") if config.get(k)]
+        refused = [
+            k
+            for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication")
+            if config.get(k)
+        ]
         if refused:
             raise ModelError(
                 f"{source} uses {', '.join(refused)}, which this version does not read",
@@ -166,4 +170,9 @@ def _belongs_elsewhere(name: str, tensors: Mapping[str, Any], net: Any) -> bool:
         return True
     own = dict(net.named_parameters(remove_duplicate=False))
     held = own.get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
-    return name in tensors and held is not None and held.shape == tensors[name].shape and bool((held == tensors[name]).all())
+    return (
+        name in tensors
+        and held is not None
+        and held.shape == tensors[name].shape
+        and bool((held == tensors[name]).all())
+    )

@@ -55,7 +55,12 @@ def chat(
     if message is not None:
         made = answer([*start, {"role": "user", "content": message}], 0)
         return Result(
-            answer=made.text, finish=made.finish, tokens=len(made.ids), prompt_tokens=made.num_prompt, model=model, text=made.text
+            answer=made.text,
+            finish=made.finish,
+            tokens=len(made.ids),
+            prompt_tokens=made.num_prompt,
+            model=model,
+            text=made.text,
         )
     print(f"Talking to {model}. An empty line ends, /new starts over.", file=sys.stderr)
     messages, turns = list(start), 0

@@ -27,17 +27,23 @@ def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Resul
     if (where / "config.json").exists():
         raise ModelError(f"{where} already holds a model.", fix="Choose another folder: tunesmith merge RUN FOLDER")
     if where.is_file() or where.is_dir() and any(where.iterdir()):  # writing a model replaces the whole folder
-        raise ModelError(f"{where} is there already and is not empty.", fix="Choose a new folder: tunesmith merge RUN FOLDER")
+        raise ModelError(
+            f"{where} is there already and is not empty.", fix="Choose a new folder: tunesmith merge RUN FOLDER"
+        )
     model = open_run(run)
     if model.adapter is None:
         raise ModelError(f"{run} has no adapter: there is nothing to merge.", wanted="A run trained with adapter=lora.")
-    ids = torch.randint(0, model.tokenizer.vocab_size, (1, min(64, model.context)), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        0, model.tokenizer.vocab_size, (1, min(64, model.context)), generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         before = model.net(ids, use_cache=False).logits
         after = merged(model).net(ids, use_cache=False).logits
     difference = float((before - after).abs().max())
     if difference > 1e-3 * max(1.0, float(before.abs().max())):
-        raise ModelError(f"the merged model's logits differ by {difference:.2g} from the adapter's; nothing was written.")
+        raise ModelError(
+            f"the merged model's logits differ by {difference:.2g} from the adapter's; nothing was written."
+        )
     save(model.net, model.tokenizer, where, dtype=precision)
     return Result(
         folder=str(where), difference=difference, precision=precision,

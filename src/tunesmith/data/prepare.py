@@ -122,7 +122,9 @@ def prepare(
         there = hub_splits(name, config)
         split = "train" if "train" in there else there[0] if len(there) == 1 else None
         if split is None:
-            raise DataError(f"{name} has no split train. Splits: {', '.join(there)}.", fix=f"Say which: data.split: {there[0]}")
+            raise DataError(
+                f"{name} has no split train. Splits: {', '.join(there)}.", fix=f"Say which: data.split: {there[0]}"
+            )
         hub = {"dev": "validation" if dev is None else None, "test": "test" if test is None else None}
         hub = {part: other for part, other in hub.items() if other in there and other != split}
     made = [_step(step) for step in steps]
@@ -184,7 +186,9 @@ class _Work:
         kept = self.data / ".kept.jsonl"
         with ExitStack() as stack:
             stack.callback(kept.unlink, missing_ok=True)
-            self.files = {name: stack.enter_context(writing(self.data / f"{name}.jsonl")) for name in (*SPLITS, "dropped")}
+            self.files = {
+                name: stack.enter_context(writing(self.data / f"{name}.jsonl")) for name in (*SPLITS, "dropped")
+            }
             self.cards = {name: Card() for name in SPLITS}
             held_out: dict[str, HashSet] = {}
             for part in own:
@@ -199,7 +203,9 @@ class _Work:
             others = {name for other in self.readings[:-1] for name in (src.name for src in other.sources)}
             for src in reading.sources:
                 if src.name in others:
-                    raise DataError(f"{src.name} is given twice, to train on and to test on.", fix="Name different files.")
+                    raise DataError(
+                        f"{src.name} is given twice, to train on and to test on.", fix="Name different files."
+                    )
 
             def dropped(step: str, drop: Drop) -> None:
                 self._drop(reading, drop.row, drop.reason, drop.detail, step)
@@ -324,7 +330,8 @@ def _done(folder: Path, key: str) -> dict[str, Any] | None:
     if card.get("key") != key:
         return None
     same = all(
-        (folder / "data" / f"{name}.jsonl").is_file() and hash_file(folder / "data" / f"{name}.jsonl") == card["hashes"][name]
+        (folder / "data" / f"{name}.jsonl").is_file()
+        and hash_file(folder / "data" / f"{name}.jsonl") == card["hashes"][name]
         for name in SPLITS
     )
     return card if same and (folder / "data" / "dropped.jsonl").is_file() else None

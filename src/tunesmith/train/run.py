@@ -177,7 +177,11 @@ def fit(
             )
         improved = progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss
         if improved:
-            progress.best_dev_loss, progress.best_step, progress.patience_left = figures["loss"], progress.step, early_stopping
+            progress.best_dev_loss, progress.best_step, progress.patience_left = (
+                figures["loss"],
+                progress.step,
+                early_stopping,
+            )
         elif progress.patience_left is not None:
             progress.patience_left -= 1
         more = on_eval(progress.step) if on_eval else {}
@@ -187,14 +191,18 @@ def fit(
         weights = sum(m.numel() * m.element_size() for m in optim.masters)
         size = weights + optim.predicted_state_bytes() + rows.num_bytes
         space = checkpoint.forecast(place, checkpoint_bytes=size, result_bytes=result_bytes, keep=keep)
-        events.emit("start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space)
+        events.emit(
+            "start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space
+        )
     began, last_saved = time.perf_counter() - progress.seconds, time.perf_counter()
     speed = _Speed()
 
     def out_of_patience() -> bool:
         if progress.patience_left is None or progress.patience_left > 0:
             return False
-        events.emit("early_stop", step=progress.step, best_step=progress.best_step, best_dev_loss=progress.best_dev_loss)
+        events.emit(
+            "early_stop", step=progress.step, best_step=progress.best_step, best_dev_loss=progress.best_dev_loss
+        )
         return True
 
     # a kill may have come between the last evaluation's checkpoint and the end
@@ -213,14 +221,18 @@ def fit(
             progress.seconds = time.perf_counter() - began
             origins = [units[int(i)].origin for i in step.indices[:3]]
             try:
-                guard.check(number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins)
+                guard.check(
+                    number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins
+                )
             except TrainingError as error:
                 events.emit("error", step=step.number, message=error.found)
                 raise
             events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
             first = step.number == 1
             if first:
-                held = activation_bytes(policy, objective, [units[int(i)] for i in step.indices], pass_tokens=pass_tokens)
+                held = activation_bytes(
+                    policy, objective, [units[int(i)] for i in step.indices], pass_tokens=pass_tokens
+                )
                 folder.write_json("memory.json", {**memory_parts(net, optim), "activations": held, "measured": True})
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
@@ -277,7 +289,14 @@ def dev_figures(
 
 
 def seconds_per_step(
-    policy: Any, objective: Any, units: Sequence[Unit], *, batch_size: int, pass_tokens: int | None, seed: int, tries: int = 3
+    policy: Any,
+    objective: Any,
+    units: Sequence[Unit],
+    *,
+    batch_size: int,
+    pass_tokens: int | None,
+    seed: int,
+    tries: int = 3,
 ) -> float:
     """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget."""
     draw = np.random.default_rng([seed, 0xB0D])
@@ -352,7 +371,12 @@ class _Rows:
     def write(self, path: Path, units: Sequence[Unit]) -> None:
         with writing(path) as file:
             for i in range(len(self.loss)):
-                line = {"row": i, "origin": units[i].origin, "loss": round(float(self.loss[i]), 5), "seen": int(self.seen[i])}
+                line = {
+                    "row": i,
+                    "origin": units[i].origin,
+                    "loss": round(float(self.loss[i]), 5),
+                    "seen": int(self.seen[i]),
+                }
                 file.write((to_json(line) + "\n").encode())
 
 
@@ -404,7 +428,9 @@ def _prove_checkpoint(place: Path, optim: Optimizer) -> None:
     _, tensors, _ = checkpoint.load_latest(place)  # type: ignore[misc]
     for key, value in {**_parameters(optim), **optim.state()}.items():
         if not torch.equal(tensors[key], value.detach().cpu()):
-            raise TrainingError(f"the first checkpoint in {place} does not read back: {key} differs", fix="Check the disk.")
+            raise TrainingError(
+                f"the first checkpoint in {place} does not read back: {key} differs", fix="Check the disk."
+            )
 
 
 def _take_best(optim: Optimizer, place: Path, progress: _Progress) -> None:
@@ -422,5 +448,11 @@ def checkpoint_activations(net: nn.Module, on: bool) -> None:
 
 def _outcome(status: str, progress: _Progress) -> Outcome:
     return Outcome(
-        status, progress.step, progress.best_step, progress.best_dev_loss, progress.last_loss, progress.seconds, progress.tokens
+        status,
+        progress.step,
+        progress.best_step,
+        progress.best_dev_loss,
+        progress.last_loss,
+        progress.seconds,
+        progress.tokens,
     )
