@@ -12,11 +12,23 @@ from tunesmith.core.errors import DataError, ModelError, ProjectError
 from tunesmith.core.runs import RunFolder
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
-TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
+    }
+]
 
 
 def small(**keys: Any) -> dict[str, Any]:
-    return {"model": "pico", "quiet": True, "train.steps": 2, "train.sample": 2, "adapter": {"lora": {"rank": 2}}, **keys}
+    return {
+        "model": "pico",
+        "quiet": True,
+        "train.steps": 2,
+        "train.sample": 2,
+        "adapter": {"lora": {"rank": 2}},
+        **keys,
+    }
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> str:
@@ -66,7 +78,10 @@ def test_settings_that_train(folder: Path, keys: dict[str, Any]):
 def test_shapes_that_train(folder: Path):
     Path("rows.csv").write_text("text,category\n" + "".join(f"hello {i},c{i % 3}\n" for i in range(14)))
     template = {"prompt": "{{ text }}", "answer": '{"intent": "{{ category }}"}'}
-    for name, data in {"csv": {"path": "rows.csv", **template}, "tools": write("tools.jsonl", [called(i) for i in range(12)])}.items():
+    for name, data in {
+        "csv": {"path": "rows.csv", **template},
+        "tools": write("tools.jsonl", [called(i) for i in range(12)]),
+    }.items():
         assert train(data=data, out=name, **small())["status"] == "finished"
     row = RunFolder.open("csv").path / "data" / "train.jsonl"
     assert '{\\"intent\\": \\"c' in row.read_text()
@@ -97,7 +112,9 @@ def test_rows_that_begin_with_an_answer_have_no_sample(folder: Path):
 
 def test_rows_left_out_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
     write("rows.jsonl", [*ROWS, *({"question": "long " * 200 + str(i), "answer": "yes"} for i in range(5))])
-    train(data={"path": "rows.jsonl", "dev": 0, "test": 0}, out="run", **small(length=300, too_long="drop", quiet=False))
+    train(
+        data={"path": "rows.jsonl", "dev": 0, "test": 0}, out="run", **small(length=300, too_long="drop", quiet=False)
+    )
     assert "left out  5 train rows" in capsys.readouterr().err
     dropped = [drop for drop in RunFolder.open("run").journal("data/dropped.jsonl") if drop["by"] == "tokenise"]
     assert len(dropped) == 5 and dropped[0]["reason"] == "too long"
@@ -109,13 +126,17 @@ def test_samples_are_of_dev_rows(folder: Path):
     assert {sample["expected"] for sample in event["samples"]} <= {row["answer"] for row in ROWS}
 
 
-def test_relative_paths_resume_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+def test_relative_paths_resume_from_elsewhere(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
     write("rows.jsonl", ROWS)
     first = train(data="rows.jsonl", out="run", **small())
     whole = Path(shutil.copytree("run", "again"))
     shutil.rmtree(whole / "checkpoints")
     (whole / "events.jsonl").unlink()
-    shutil.rmtree(whole / "data")  # killed before the data was prepared: paths are taken from the project's folder again
+    shutil.rmtree(
+        whole / "data"
+    )  # killed before the data was prepared: paths are taken from the project's folder again
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     again = train(resume=str(folder / "again"), quiet=True)
     assert again["result_hash"] == first["result_hash"]

@@ -187,7 +187,12 @@ def data_given_twice(folder: Path) -> list[str]:
 @case("trained on")
 def every_row_masked(folder: Path) -> list[str]:
     rows = [
-        {"messages": [{"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"], "train": False}]}
+        {
+            "messages": [
+                {"role": "user", "content": r["question"]},
+                {"role": "assistant", "content": r["answer"], "train": False},
+            ]
+        }
         for r in ROWS
     ]
     return train(folder, rows)
@@ -206,7 +211,10 @@ def every_row_is_dropped_as_too_long(folder: Path) -> list[str]:
 @case("image")
 def image_in_a_message(folder: Path) -> list[str]:
     parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "a.png"}}]
-    rows = [{"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": f"A {i}."}]} for i in range(4)]
+    rows = [
+        {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": f"A {i}."}]}
+        for i in range(4)
+    ]
     return train(folder, rows)
 
 
@@ -454,7 +462,15 @@ def tokenizer_bigger_than_the_embedding(folder: Path) -> list[str]:
     base = saved_pico(folder)
     told = json.loads((base / "tokenizer.json").read_text())
     told["added_tokens"].append(
-        {"id": 400, "content": "<extra>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        {
+            "id": 400,
+            "content": "<extra>",
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
     )
     told["model"]["vocab"].update({f"xx{i}": i for i in range(288, 400)})
     (base / "tokenizer.json").write_text(json.dumps(told))
@@ -464,7 +480,9 @@ def tokenizer_bigger_than_the_embedding(folder: Path) -> list[str]:
 @case("architecture")
 def unknown_architecture(folder: Path) -> list[str]:
     config = saved_pico(folder) / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "nonesuch", "architectures": ["Nonesuch"]}))
+    config.write_text(
+        json.dumps({**json.loads(config.read_text()), "model_type": "nonesuch", "architectures": ["Nonesuch"]})
+    )
     return good(folder, "model=base")
 
 

@@ -1,7 +1,7 @@
 """tunesmith.build: the parts of a project as objects, for a loop of your own (Python only).
 
-    parts = tunesmith.build({"data": "faq.json", "model": "mini"})
-    for step in parts.steps(): print(step.loss)
+parts = tunesmith.build({"data": "faq.json", "model": "mini"})
+for step in parts.steps(): print(step.loss)
 """
 
 import shutil
@@ -88,7 +88,8 @@ def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
     taken = [name for name in ("data", "checkpoints", "model", "adapter") if (path / name).exists()]
     if taken and not (path / "manifest.json").exists():
         raise ProjectError(
-            f"{path} holds {', '.join(taken)}, which the run would write over.", fix="Choose another folder, a new one: out=..."
+            f"{path} holds {', '.join(taken)}, which the run would write over.",
+            fix="Choose another folder, a new one: out=...",
         )
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     before = set(path.iterdir()) if path.is_dir() else set()
@@ -139,14 +140,21 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     length = min(project.length or model.context, model.context)
     raw = getattr(objective, "shape", "chat") == "text"
     text = Text(
-        model.tokenizer, length=length, too_long=project.too_long or ("split" if raw else "error"), reasoning=project.reasoning
+        model.tokenizer,
+        length=length,
+        too_long=project.too_long or ("split" if raw else "error"),
+        reasoning=project.reasoning,
     )
     units, dev = (
         tokenise(folder, part, rows, objective, text, project, filled)
         for part, rows in (("train", prepared.train), ("dev", prepared.dev))
     )
     if not len(units):
-        reasons = Counter(": ".join(filter(None, (d["reason"], d["detail"]))) for d in folder.journal("data/dropped.jsonl") if d["by"] == "tokenise")
+        reasons = Counter(
+            ": ".join(filter(None, (d["reason"], d["detail"])))
+            for d in folder.journal("data/dropped.jsonl")
+            if d["by"] == "tokenise"
+        )
         raise DataError(
             "no training example is left after tokenising",
             wanted="Dropped: " + ", ".join(f"{reason} ({number:,} rows)" for reason, number in reasons.most_common()),
@@ -201,7 +209,7 @@ def check_shape(objective: Any, prepared: Any, project: Project) -> None:
     """Refuse rows that the method cannot learn from, in words."""
     wanted, found = getattr(objective, "shape", "chat"), prepared.kind
     if wanted == "chat" and found == "text+label":
-        used = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
+        used: dict[str, str] = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
         asked, answered = used.get("text", "text"), used.get("label", "label")
         raise DataError(
             "the rows are texts with labels; this method learns from conversations",
@@ -210,7 +218,7 @@ def check_shape(objective: Any, prepared: Any, project: Project) -> None:
     if wanted == "chat" and found == "text":
         raise DataError(
             "the rows are raw text; this method learns from conversations (instruction and answer, question and answer, messages)",
-            fix='For raw text: method=pretrain. If a column is the answer, say which:  data.columns={answer: COLUMN}',
+            fix="For raw text: method=pretrain. If a column is the answer, say which:  data.columns={answer: COLUMN}",
         )
     if wanted == "text" and found != "text":
         raise DataError(
@@ -219,7 +227,9 @@ def check_shape(objective: Any, prepared: Any, project: Project) -> None:
         )
 
 
-def tokenise(folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping) -> Any:
+def tokenise(
+    folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping
+) -> Any:
     """The Units of a split, in a memory-mapped cache that is made once for each tokenizer, template and setting."""
     from tunesmith.data.cache import UnitCache
 
@@ -240,7 +250,9 @@ def tokenise(folder: RunFolder, part: str, rows: Any, objective: Any, text: Any,
     return made
 
 
-def encode(rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
+def encode(
+    rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]
+) -> Iterator[Any]:
     """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
     import numpy as np
 
@@ -289,7 +301,9 @@ def choose(parts: Parts) -> dict[str, Any]:
     chosen: dict[str, Any] = {"why": why}
     if train.lr is None:
         base = getattr(parts.adapter, "lr", 2e-4)
-        chosen["lr"] = defaults.learning_rate(base, width, getattr(parts.adapter, "lr_power", 1.0)) * (20 if train.optimizer == "sgd" else 1)
+        chosen["lr"] = defaults.learning_rate(base, width, getattr(parts.adapter, "lr_power", 1.0)) * (
+            20 if train.optimizer == "sgd" else 1
+        )
         why["lr"] = f"{base:g} for a model {defaults.REFERENCE_WIDTH} wide, carried over to {width}"
     else:
         chosen["lr"], why["lr"] = train.lr, "train.lr"

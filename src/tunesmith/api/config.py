@@ -250,11 +250,10 @@ def _filled(project: Project) -> dict[str, Any]:
 def _plain_spec(kind: str, spec: Any, where: str) -> Any:
     if dataclasses.is_dataclass(spec) and not isinstance(spec, type):
         raise ProjectError(
-            f"{where} is a {type(spec).__name__} object.", wanted='A name, or {"name": {settings}}: it is written into the run.'
+            f"{where} is a {type(spec).__name__} object.",
+            wanted='A name, or {"name": {settings}}: it is written into the run.',
         )
     return shelf(kind).filled(spec, where)
-
-
 
 
 @functools.cache

@@ -111,7 +111,9 @@ def demo(
 class Demo:
     """One demo under way: what it found so far lies in its folder, so a second call goes on."""
 
-    def __init__(self, task: Task, lang: Literal["en", "ko"], minutes: float, rows: int, model: str, folder: Path, seed: int) -> None:
+    def __init__(
+        self, task: Task, lang: Literal["en", "ko"], minutes: float, rows: int, model: str, folder: Path, seed: int
+    ) -> None:
         self.task, self.lang, self.minutes, self.rows, self.base, self.folder, self.seed = (
             task, lang, minutes, rows, model, folder, seed
         )  # fmt: skip
@@ -148,7 +150,14 @@ class Demo:
         seconds = time.perf_counter() - self.began
         lines = [f"{v['name']:<28} {v['score']:6.1%}   95 % {v['low']:.1%} to {v['high']:.1%}" for v in variants]
         text = "\n".join(
-            [*lines, "", *(test["words"] for test in tests[-3:]), "", f"Report: {page}", f"Talk to it: tunesmith chat {self.folder / 'full'}"]
+            [
+                *lines,
+                "",
+                *(test["words"] for test in tests[-3:]),
+                "",
+                f"Report: {page}",
+                f"Talk to it: tunesmith chat {self.folder / 'full'}",
+            ]
         )
         return Result(
             report=str(page), seconds=round(seconds, 1), variants=variants, tests=tests, best=best["name"],
@@ -173,7 +182,9 @@ class Demo:
         }  # fmt: skip
         self.check_same(project)
         head = f"# {self.task.title['en']}\n# Try it yourself: tunesmith train {self.folder}/tunesmith.yaml minutes=2\n"
-        return write_whole(self.folder / "tunesmith.yaml", head + yaml.safe_dump(project, sort_keys=False, allow_unicode=True))
+        return write_whole(
+            self.folder / "tunesmith.yaml", head + yaml.safe_dump(project, sort_keys=False, allow_unicode=True)
+        )
 
     def check_same(self, project: Mapping[str, Any]) -> None:
         """A folder with another demo in it (another model, seed or number of rows) is refused: its results would be taken for this one's."""
@@ -221,7 +232,9 @@ class Demo:
 
         path = self.folder / "test.jsonl"
         if not path.exists():
-            drawn = stratified_sample(list(open_test(self.folder / "lora", by="demo")), min(self.rows, run["rows"]["test"]), seed=self.seed)
+            drawn = stratified_sample(
+                list(open_test(self.folder / "lora", by="demo")), min(self.rows, run["rows"]["test"]), seed=self.seed
+            )
             write_rows(path, drawn)
         self.frozen = list(RowFile(path))
         self.say(f"test set frozen: {len(self.frozen)} rows, stratified; no variant was chosen on it")
@@ -229,7 +242,11 @@ class Demo:
     def metrics(self) -> dict[str, Any]:
         from tunesmith.core.shelf import shelf
 
-        wanted = {"accuracy": {"field": self.task.field}, "macro_f1": {"field": self.task.field}, "format": {"json": True}}
+        wanted = {
+            "accuracy": {"field": self.task.field},
+            "macro_f1": {"field": self.task.field},
+            "format": {"json": True},
+        }
         return {name: shelf("metrics").make({name: settings}) for name, settings in wanted.items()}
 
     def evaluate(self, model: Any, kind: str, ask: Any = None) -> dict[str, Any]:
@@ -258,7 +275,9 @@ class Demo:
         room = {"context": model.context, "max_tokens": self.task.max_tokens}
         longest = max(len(text.prompt(rungs.instructed(row, full))) for row in self.frozen)
         if longest + self.task.max_tokens > model.context:
-            self.say(f"the names of all {len(labels)} answers do not fit the context of {model.context} tokens: asking without them")
+            self.say(
+                f"the names of all {len(labels)} answers do not fit the context of {model.context} tokens: asking without them"
+            )
             full = short
         made = {
             "prompt": rungs.plain(full),
@@ -283,7 +302,9 @@ class Demo:
 
     def variant(self, kind: str, made: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         score, valid = made["metrics"]["accuracy"], made["metrics"]["format"]
-        self.say(f"  accuracy {score['value']:.1%} (95 % {score['low']:.1%} to {score['high']:.1%}), valid JSON {valid['value']:.1%}")
+        self.say(
+            f"  accuracy {score['value']:.1%} (95 % {score['low']:.1%} to {score['high']:.1%}), valid JSON {valid['value']:.1%}"
+        )
         return {
             "name": NAMES[kind][self.lang], "kind": KINDS[kind], "score": score["value"], "low": score["low"], "high": score["high"],
             "n": score["n"], "valid": valid["value"],
@@ -297,7 +318,13 @@ class Demo:
         from tunesmith.evals.files import read_evaluation
 
         evaluations = {kind: read_evaluation(self.folder / "evals" / kind) for kind in KINDS}
-        pairs = [("prompt", "examples"), ("examples", "picked"), ("picked", "lora"), ("picked", "full"), ("lora", "full")]
+        pairs = [
+            ("prompt", "examples"),
+            ("examples", "picked"),
+            ("picked", "lora"),
+            ("picked", "full"),
+            ("lora", "full"),
+        ]
         found = []
         for a, b in pairs:
             names = (NAMES[a][self.lang], NAMES[b][self.lang])
@@ -320,17 +347,26 @@ class Demo:
         rows = []
         for kind in runs:
             after = run_panel(merge(open_run(self.folder / kind)))
-            rows += [{**row, "variant": NAMES[kind][self.lang]} for row in compare_panels(before, after, lang=self.lang)]
+            rows += [
+                {**row, "variant": NAMES[kind][self.lang]} for row in compare_panels(before, after, lang=self.lang)
+            ]
         return rows
 
     def worst(self, number: int = 10) -> list[dict[str, Any]]:
         """Wrong answers of the best tuned variant that it was surest of."""
         from tunesmith.evals.files import read_evaluation
 
-        lines = [line for line in read_evaluation(self.folder / "evals" / "full").rows if line["metrics"]["accuracy"] < 1]
+        lines = [
+            line for line in read_evaluation(self.folder / "evals" / "full").rows if line["metrics"]["accuracy"] < 1
+        ]
         lines.sort(key=lambda line: -float(line.get("logprob") or 0))
         return [
-            {"prompt": line["prompt"], "expected": line["answer"], "answer": line["prediction"], "origin": line["origin"]}
+            {
+                "prompt": line["prompt"],
+                "expected": line["answer"],
+                "answer": line["prediction"],
+                "origin": line["origin"],
+            }
             for line in lines[:number]
         ]
 
@@ -342,9 +378,14 @@ class Demo:
         return {key: extra["confusion"][key] for key in ("labels", "matrix")}
 
     def budget(self, runs: Mapping[str, Any]) -> str:
-        parts = [(NAMES[kind][self.lang], run["chosen"]["epochs"], run["outcome"]["seconds"] / 60) for kind, run in runs.items()]
+        parts = [
+            (NAMES[kind][self.lang], run["chosen"]["epochs"], run["outcome"]["seconds"] / 60)
+            for kind, run in runs.items()
+        ]
         if self.lang == "ko":
             told = ", ".join(f"{name} {epochs:g} 에폭 {minutes:.1f}분" for name, epochs, minutes in parts)
-            return f"학습은 {self.minutes:g}분의 시간 예산에 맞추었습니다: {told}. 시간이 더 있으면 더 좋아질 수 있습니다."
+            return (
+                f"학습은 {self.minutes:g}분의 시간 예산에 맞추었습니다: {told}. 시간이 더 있으면 더 좋아질 수 있습니다."
+            )
         told = ", ".join(f"{name} {epochs:g} epochs in {minutes:.1f} minutes" for name, epochs, minutes in parts)
         return f"Tuning was fitted into a budget of {self.minutes:g} minutes: {told}. More time may give more."

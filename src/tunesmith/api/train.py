@@ -43,7 +43,9 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
     return start(project, filled, root, Path(project.out or free_path("runs", "train")), quiet=quiet)
 
 
-def start(project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False) -> Result:
+def start(
+    project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False
+) -> Result:
     """A new run of a resolved project in the folder `path`."""
     from tunesmith.api.build import assemble, new_run
 
@@ -99,7 +101,9 @@ def fix_choices(parts: Any) -> str:
     }  # fmt: skip
     lost = parts.folder.file("data/train_too_long.json")
     if lost.exists():
-        told["left out"] = f"{json.loads(lost.read_text())['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
+        told["left out"] = (
+            f"{json.loads(lost.read_text())['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
+        )
     lines = [f"{name:>10}  {value}" for name, value in told.items()]
     for name in ("lr", "steps", "epochs", "pass_tokens"):
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
@@ -109,7 +113,9 @@ def fix_choices(parts: Any) -> str:
     train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)
     parts.folder.write_text("project.yaml", to_yaml(parts.filled))
     parts.folder.write_json("chosen.json", chosen)
-    parts.folder.update_manifest(hyperparameters={**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]})
+    parts.folder.update_manifest(
+        hyperparameters={**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]}
+    )
     return "\n".join(lines)
 
 
@@ -199,7 +205,11 @@ def summary(parts: Any, outcome: Any, where: Path) -> str:
     """What a person reads at the end."""
     from tunesmith.train.progress import duration
 
-    best = "" if outcome.best_dev_loss is None else f", best dev loss {outcome.best_dev_loss:.4f} at step {outcome.best_step}"
+    best = (
+        ""
+        if outcome.best_dev_loss is None
+        else f", best dev loss {outcome.best_dev_loss:.4f} at step {outcome.best_step}"
+    )
     return (
         f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
         f"Result: {where}\n"

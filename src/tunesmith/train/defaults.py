@@ -1,6 +1,6 @@
 """What a run chooses when nobody said: learning rate, tokens per pass, number of steps. Every choice is printed.
 
-    learning_rate(adapter_lr=2e-4, width=256)  ->  3.2e-3
+learning_rate(adapter_lr=2e-4, width=256)  ->  3.2e-3
 """
 
 import math
