@@ -1,9 +1,15 @@
 """What tests of several rooms share: Units of random tokens, transformers' loss of them, gradients by name."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from tunesmith.text.example import Example, Unit
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it back.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VOCAB = 288  # of pico
 

@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path):
 
 def test_what_is_no_run_is_told_with_its_neighbours(tmp_path: Path):
     RunFolder.create(tmp_path / "train-1", project={}, verb="train")
-    with pytest.raises(ProjectError, match=r"There is no .*train-2.\nRuns beside it: train-1"):
+    with pytest.raises(ProjectError, match=r"There is no .*train-2\.\n.*\nRuns beside it: train-1"):
         RunFolder.open(tmp_path / "train-2")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ProjectError, match="no manifest.json"):
