@@ -222,6 +222,23 @@ def test_a_pattern_that_matches_nothing_is_told(new_model):
         Lora(targets=("embed_tokens",)).attach(new_model("llama").net)  # never dropped in silence
 
 
+@pytest.mark.parametrize("target", ["experts", "gate_up_proj", "experts.down_proj", "model.layers.*.mlp.experts.*"])
+def test_experts_joined_in_one_parameter_are_told_and_not_left_out_in_silence(target, new_model):
+    with pytest.raises(SettingError, match=r"expert parameters such as model.layers.0.mlp.experts"):
+        Lora(targets=("q_proj", target)).attach(new_model("mixtral").net)
+
+
+def test_an_adapter_of_experts_is_refused(plain_net, new_model, tmp_path):
+    base = new_model("mixtral")
+    save(base.net, base.tokenizer, tmp_path / "base")
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"]
+    )
+    peft.get_peft_model(plain_net("mixtral"), config).save_pretrained(tmp_path / "a")
+    with pytest.raises(SettingError, match="expert parameters"):
+        open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
+
+
 @pytest.mark.parametrize("settings", [{"rank": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_settings_without_sense_are_told(settings):
     with pytest.raises(SettingError):
@@ -265,3 +282,15 @@ def test_an_adapter_of_another_base_or_broken_is_told(new_model, tmp_path):
 )
 def test_keeps_what_the_shelf_promises(adapter):
     check_adapter(adapter)
+
+
+def test_a_layer_that_its_mixer_reads_without_calling_is_no_target():
+    """Jamba's and Mamba's dt_proj: an update beside it would train and change nothing."""
+    from torch import nn
+
+    from tunesmith.adapters._targets import targets
+
+    net = nn.ModuleDict({"mixer": nn.ModuleDict({"in_proj": nn.Linear(3, 3), "dt_proj": nn.Linear(3, 3)})})
+    assert targets(net, "all-linear") == ["mixer.in_proj"]
+    with pytest.raises(SettingError, match="reads without calling it"):
+        targets(net, ("mixer.*",))

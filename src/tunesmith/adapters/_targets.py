@@ -39,6 +39,12 @@ def targets(net: nn.Module, wanted: str | Sequence[str]) -> list[str]:
     found: list[str] = []
     for pattern in patterns:
         matched = [n for n in linear if n == pattern or n.endswith(f".{pattern}") or fnmatchcase(n, pattern)]
+        if not matched and (experts := _experts(net, pattern)):
+            raise SettingError(
+                f"adapter target {pattern!r} means expert parameters such as {experts[0]}, which have no low-rank update here yet",
+                wanted="Linear layers; the experts of this model are one parameter of three dimensions.",
+                fix="Leave them out, or train everything: adapter: full",
+            )
         if not matched:
             last = sorted({n.rsplit(".", 1)[-1] for n in linear})
             raise SettingError(
@@ -54,3 +60,9 @@ def targets(net: nn.Module, wanted: str | Sequence[str]) -> list[str]:
             )
         found += matched
     return [name for name in linear if name in set(found)]
+
+
+def _experts(net: nn.Module, pattern: str) -> list[str]:
+    """Names of the experts' joined weights (experts, out, in) that a pattern means."""
+    joined = [n for n, p in net.named_parameters() if p.ndim == 3]
+    return [n for n in joined if n.endswith(f".{pattern}") or f".{pattern}." in f".{n}" or fnmatchcase(n, pattern)]
