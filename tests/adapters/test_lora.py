@@ -78,6 +78,7 @@ def test_we_read_what_peft_writes(case, new_model, plain_net, tmp_path):
     base = new_model(name)
     save(base.net, base.tokenizer, tmp_path / "base", dtype="fp32")
     settings = {"r": ours["rank"], "lora_alpha": 2 * ours["rank"], "target_modules": "all-linear", **theirs}
+    torch.manual_seed(0)  # PEFT draws from the global generator
     wrapped = peft.get_peft_model(
         plain_net(name), peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings)
     )
@@ -85,8 +86,9 @@ def test_we_read_what_peft_writes(case, new_model, plain_net, tmp_path):
     model = open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
     with torch.no_grad():
         wanted = wrapped(input_ids=IDS).logits
-        assert torch.allclose(model.net(input_ids=IDS).logits, wanted, atol=1e-5)
-        assert torch.allclose(merge(model).net(input_ids=IDS).logits, wanted, atol=1e-5)
+        near = 1e-5 * max(1.0, wanted.abs().max().item())
+        assert torch.allclose(model.net(input_ids=IDS).logits, wanted, atol=near)
+        assert torch.allclose(merge(model).net(input_ids=IDS).logits, wanted, atol=near)
     assert model.adapter is None
 
 
