@@ -254,11 +254,13 @@ def encode(
     rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]
 ) -> Iterator[Any]:
     """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
+    from array import array
+
     import numpy as np
 
     from tunesmith.text.too_long import TooLong, too_long_report
 
-    lengths: list[int] = []
+    lengths = array("i")  # four bytes a row: only a report of rows too long reads them
     first = ""
     over = 0
     for number, row in enumerate(rows):
@@ -277,7 +279,7 @@ def encode(
             reason = "too long" if not units else "nothing in it is trained on"
             detail = f"length is {text.length} tokens" if not units else ""
             drop({"origin": row["origin"], "reason": reason, "detail": detail, "by": "tokenise", "row": row})
-        lengths += [unit.num_tokens for unit in kept]
+        lengths.extend(unit.num_tokens for unit in kept)
         if not over:
             yield from kept
     if over:

@@ -5,6 +5,7 @@ pico(seed=0)    -> a fresh one-layer Llama over bytes, built in milliseconds
 """
 
 from pathlib import Path
+from typing import Any
 
 NAMES = ("mini", "pico")
 
@@ -16,10 +17,8 @@ def folder(name: str) -> Path:
 
 def mini_config(vocab_size: int):
     """The architecture of `mini`: a Llama decoder that trains on two cores and still reads 1,024 tokens."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=vocab_size,
+    return _llama(
+        vocab_size,
         hidden_size=256,
         intermediate_size=704,
         num_hidden_layers=6,
@@ -29,29 +28,33 @@ def mini_config(vocab_size: int):
         max_position_embeddings=1024,
         rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        tie_word_embeddings=True,
         initializer_range=0.02,
         attention_dropout=0.0,
-        bos_token_id=None,
-        eos_token_id=[0, 5],
-        pad_token_id=14,
     )
 
 
 def pico_config(vocab_size: int):
     """One layer, a few thousand parameters: what tests train."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=vocab_size,
+    return _llama(
+        vocab_size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=512,
+    )
+
+
+def _llama(vocab_size: int, **sizes: Any):
+    """A tied Llama that speaks the control tokens of text/tokenizer.py: 0 ends a text, 5 a turn, 14 pads."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=[0, 5],
         pad_token_id=14,
+        **sizes,
     )

@@ -44,7 +44,6 @@ class Outcome:
     last_loss: float
     seconds: float
     tokens: int
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -206,9 +205,9 @@ def fit(
         return True
 
     # a kill may have come between the last evaluation's checkpoint and the end
-    stopped = "early" if out_of_patience() else ""
+    early = out_of_patience()
     with Asked() as asked:
-        walk = () if stopped else loop(
+        walk = () if early else loop(
             policy, objective, units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed, start=progress.step,
             pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip, shuffle=shuffle,
         )  # fmt: skip
@@ -245,7 +244,7 @@ def fit(
                 if first:
                     _prove_checkpoint(place, optim)
             if out_of_patience():
-                stopped = "early"
+                early = True
                 break
             if asked or (stop_after is not None and step.number >= stop_after):
                 save()
@@ -256,11 +255,11 @@ def fit(
                 events.emit("pause", step=step.number)
                 while pause_file.exists() and not asked:
                     time.sleep(0.5)
-                began += time.perf_counter() - began - progress.seconds
+                began = time.perf_counter() - progress.seconds
     progress.done = "finished"
     progress.seconds = time.perf_counter() - began
     events.emit(
-        "end", step=progress.step, status="finished", early=stopped == "early", best_step=progress.best_step,
+        "end", step=progress.step, status="finished", early=early, best_step=progress.best_step,
         best_dev_loss=progress.best_dev_loss, seconds=progress.seconds, tokens=progress.tokens, trained_tokens=progress.trained,
         predicted_updates=steps, counted_updates=progress.step,
     )  # fmt: skip
