@@ -54,21 +54,25 @@ def segment_attention(
         if softcap is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
         return _softcapped(query, key, value, attention_mask, scaling, softcap, dropout), None
-    if query.shape[0] != 1 or query.shape[2] != segments[-1]:
-        raise ValueError(f"packed attention wants one row of {segments[-1]} tokens, got {tuple(query.shape)}")
+    bounds = segments if isinstance(segments, Segments) else Segments(segments)
+    held = segments[-1] if bounds.source is None else len(bounds.source)
+    if query.shape[0] != 1 or query.shape[2] != held:
+        raise ValueError(f"packed attention wants one row of {held} tokens, got {tuple(query.shape)}")
     if (windows := getattr(segments, "windows", None)) is not None:
         windows.append(sliding_window)  # model/prove.py looks on: is every window given to us?
-    bounds = Segments(segments)
     banded = sliding_window is not None and max(size for _, _, size in bounds.runs) > sliding_window
     if query.device.type == "cpu" and softcap is None and not banded and not dropout:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         flat = (x[0].transpose(0, 1) for x in (query, key, value))
         return attend(*flat, bounds, scale)[None], None
+    if bounds.place is not None:
+        query, key, value = (x.index_select(2, bounds.place) for x in (query, key, value))
     sizes = [end - start for start, end in pairwise(segments)]
     # split, not slices: the backward pass of a slice fills a whole row with zeros for each document
     parts = zip(*(x.split(sizes, dim=2) for x in (query, key, value)))
     outputs = [_one(q, k, v, scaling, softcap, sliding_window, dropout) for q, k, v in parts]
-    return torch.cat(outputs, dim=1), None
+    mixed = torch.cat(outputs, dim=1)
+    return (mixed if bounds.source is None else mixed.index_select(1, bounds.source)), None
 
 
 def _one(q, k, v, scaling, softcap, window, dropout) -> torch.Tensor:

@@ -3,16 +3,20 @@
     batch = pack(units)                      # (1, total): documents one after another, isolated by `segments`
     batch = pad(units, pad_id=0)             # (examples, longest): for models that cannot be proved to isolate documents
 
+A prompt that the Examples of a Unit share lies in a packed row once and is computed once; attention knows (segments.py).
+
 Either way `predictor`, `target` and `weight` list the trained-on tokens flat, in the order of the Examples.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
+from tunesmith.model.segments import Segments
 from tunesmith.text.example import Unit
 
 
@@ -22,24 +26,27 @@ class Batch:
 
     ids        int64 (rows, time)
     positions  int64 (rows, time): restart at 0 in every Example
-    segments   bounds of the Examples in a packed row, (examples + 1,) plain ints; None when padded
+    segments   bounds of the Examples in a packed row, (examples + 1,) plain ints; None when padded. Where prompts are
+               shared, the bounds they would have without sharing, and where each token lies (see model/segments.py)
     mask       bool (rows, time), True where a token is; None when packed
     predictor  int64 (targets,): flat index of the hidden state that predicts each trained-on token
     target     int64 (targets,): the token that is to be predicted
     weight     float32 (targets,): its weight
     example    int64 (targets,): which Example of the batch it belongs to
+    last       int64 (examples,): flat index of each Example's last token
     unit       int64 (examples,): which Unit each Example belongs to
     columns    per Example numbers, float32 (examples,), or per target values, float32 (targets,)
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    segments: tuple[int, ...] | None
+    segments: Segments | None
     mask: torch.Tensor | None
     predictor: torch.Tensor
     target: torch.Tensor
     weight: torch.Tensor
     example: torch.Tensor
+    last: torch.Tensor
     unit: torch.Tensor
     num_units: int
     num_tokens: int
@@ -53,11 +60,22 @@ class Batch:
         """The same batch with its tensors on `device`."""
         if torch.device(device) == self.ids.device:
             return self
-        names = ("ids", "positions", "mask", "predictor", "target", "weight", "example", "unit")
+        names = ("ids", "positions", "mask", "predictor", "target", "weight", "example", "last", "unit")
         moved: dict[str, Any] = {name: getattr(self, name) for name in names}
         moved = {name: value if value is None else value.to(device, non_blocking=True) for name, value in moved.items()}
         moved["columns"] = {k: v.to(device) if torch.is_tensor(v) else v for k, v in self.columns.items()}
+        if self.segments is not None:
+            moved["segments"] = self.segments.to(device)
         return replace(self, **moved)
+
+    def per_example(self, values: torch.Tensor) -> torch.Tensor:
+        """Sums over each Example's trained-on tokens: (targets,) -> (examples,)."""
+        return values.new_zeros(self.num_examples).index_add(0, self.example, values)
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Trained-on tokens of each Example, float32 (examples,): those whose weight is not 0."""
+        return self.per_example((self.weight != 0).float())
 
 
 def pack(units: Sequence[Unit]) -> Batch:
@@ -65,17 +83,47 @@ def pack(units: Sequence[Unit]) -> Batch:
     examples = [example for unit in units for example in unit.examples]
     lengths = np.array([len(example) for example in examples], dtype=np.int64)
     bounds = np.concatenate(([0], np.cumsum(lengths)))
-    ids = np.concatenate([example.ids for example in examples]).astype(np.int64)
-    positions = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths)
+    shared = [unit.shared_prompt for unit in units for _ in unit.examples]
+    if not any(shared):
+        where = np.arange(bounds[-1])
+        own = np.ones(len(where), dtype=bool)
+    else:
+        where, own = _places(units, bounds)
+    ids = np.concatenate([example.ids for example in examples]).astype(np.int64)[own]
+    positions = (np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths))[own]
+    segments = Segments(int(bound) for bound in bounds)
+    if len(ids) < len(where):
+        segments = segments.sharing(torch.from_numpy(where), torch.from_numpy(np.flatnonzero(own)))
     return _batch(
         units,
         examples,
-        offsets=bounds[:-1],
+        places=[where[start:end] for start, end in pairwise(bounds)],
         ids=torch.from_numpy(ids)[None],
         positions=torch.from_numpy(positions)[None],
-        segments=tuple(int(bound) for bound in bounds),
+        segments=segments,
         mask=None,
     )
+
+
+def _places(units: Sequence[Unit], bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(where each token of each Example lies in the row, which of them is the one that lies there)."""
+    own = np.ones(bounds[-1], dtype=bool)
+    number = 0
+    for unit in units:
+        for later in range(1, len(unit.examples)):
+            start = bounds[number + later]
+            own[start : start + unit.shared_prompt] = False
+        number += len(unit.examples)
+    where = np.cumsum(own) - 1
+    number = 0
+    for unit in units:
+        if shared := unit.shared_prompt:
+            prompt = where[bounds[number] : bounds[number] + shared]
+            for later in range(1, len(unit.examples)):
+                start = bounds[number + later]
+                where[start : start + shared] = prompt
+        number += len(unit.examples)
+    return where, own
 
 
 def pad(units: Sequence[Unit], pad_id: int = 0) -> Batch:
@@ -91,7 +139,7 @@ def pad(units: Sequence[Unit], pad_id: int = 0) -> Batch:
     return _batch(
         units,
         examples,
-        offsets=np.arange(len(examples), dtype=np.int64) * longest,
+        places=[np.arange(len(example)) + row * longest for row, example in enumerate(examples)],
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
         segments=None,
@@ -99,14 +147,17 @@ def pad(units: Sequence[Unit], pad_id: int = 0) -> Batch:
     )
 
 
-def _batch(units: Sequence[Unit], examples: Sequence[Any], offsets: np.ndarray, **layout: Any) -> Batch:
-    """List the trained-on tokens flat: the token at i is predicted by the hidden state at i - 1, shifted exactly once."""
+def _batch(units: Sequence[Unit], examples: Sequence[Any], places: Sequence[np.ndarray], **layout: Any) -> Batch:
+    """List the trained-on tokens flat: the token at i is predicted by the hidden state at i - 1, shifted exactly once.
+
+    places  for each Example, the flat index of each of its tokens
+    """
     predictor, target, weight, owner = [], [], [], []
-    for number, (example, offset) in enumerate(zip(examples, offsets)):
+    for number, (example, place) in enumerate(zip(examples, places)):
         trained = np.flatnonzero(example.weights)
         if len(trained) and trained[0] == 0:
             raise ValueError("the first token of an Example is predicted from nothing; its weight must be 0")
-        predictor.append(offset + trained - 1)
+        predictor.append(place[trained - 1])
         target.append(example.ids[trained])
         weight.append(example.weights[trained])
         owner.append(np.full(len(trained), number))
@@ -123,9 +174,10 @@ def _batch(units: Sequence[Unit], examples: Sequence[Any], offsets: np.ndarray, 
         target=torch.from_numpy(np.concatenate(target).astype(np.int64)),
         weight=torch.from_numpy(np.concatenate(weight).astype(np.float32)),
         example=torch.from_numpy(np.concatenate(owner).astype(np.int64)),
+        last=torch.tensor([int(place[-1]) for place in places], dtype=torch.int64),
         unit=torch.tensor([number for number, unit in enumerate(units) for _ in unit.examples], dtype=torch.int64),
         num_units=len(units),
-        num_tokens=sum(len(example) for example in examples),
+        num_tokens=int(layout["ids"].shape[1]) if layout["mask"] is None else sum(map(len, examples)),
         columns=columns,
         **layout,
     )

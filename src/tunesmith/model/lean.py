@@ -49,7 +49,7 @@ class Lean:
     def predicting(self, batch: Batch) -> torch.Tensor:
         """(targets, dim): last hidden states of the predicting tokens of a packed batch."""
         assert batch.segments is not None
-        segments = Segments(batch.segments)
+        segments = batch.segments
         x = self.body.embed_tokens(batch.ids)[0]
         if x.device.type != "cpu":
             raise ValueError("the lean forward is made for the CPU")

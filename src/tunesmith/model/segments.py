@@ -20,7 +20,29 @@ SHORT = {torch.float32: 144, torch.bfloat16: 640}
 
 
 class Segments(tuple):
-    """Bounds of the documents of a packed row: (0, end of the first, ..., number of tokens)."""
+    """Bounds of the documents of a packed row: (0, end of the first, ..., number of tokens).
+
+    Where documents share their beginning (the answers to one prompt), the row holds it once. The bounds are then those
+    of the documents written out in full, and two index lists lead from one to the other:
+
+    place   int64 (tokens in full,): where each token of each document lies in the row; None = nothing is shared
+    source  int64 (tokens of the row,): which of the tokens in full each one of the row is
+    """
+
+    place: torch.Tensor | None = None
+    source: torch.Tensor | None = None
+
+    def sharing(self, place: torch.Tensor, source: torch.Tensor) -> "Segments":
+        """The same bounds, over a row in which shared beginnings lie once."""
+        made = Segments(self)
+        made.place, made.source = place, source
+        return made
+
+    def to(self, device: torch.device | str) -> "Segments":
+        """With its index lists on `device`."""
+        if self.place is None or self.source is None:
+            return self
+        return self.sharing(self.place.to(device), self.source.to(device))
 
     @property
     def runs(self) -> tuple[tuple[int, int, int], ...]:
@@ -48,6 +70,11 @@ def attend(
     scale: float,
 ) -> torch.Tensor:
     """Causal attention within each document, (tokens, heads, head_dim). On a CPU; heads are a multiple of kv_heads."""
+    if segments.place is not None and segments.source is not None:
+        # everything but attention saw a shared prompt once; here it is read by each of its continuations
+        query, key, value = (x.index_select(0, segments.place) for x in (query, key, value))
+        mixed = _Attend.apply(query, key, value, segments.runs, scale)
+        return mixed.index_select(0, segments.source)
     return _Attend.apply(query, key, value, segments.runs, scale)
 
 

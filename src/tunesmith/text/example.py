@@ -60,3 +60,23 @@ class Unit:
     def num_tokens(self) -> int:
         """Tokens in memory, the shared prompt counted once."""
         return sum(len(example) for example in self.examples) - self.shared_prompt * (len(self.examples) - 1)
+
+
+def together(examples: Sequence[Example], origin: str = "", columns: Mapping[str, Any] | None = None) -> Unit:
+    """A Unit of Examples over one prompt: what they all start with and nobody is trained on is its shared prompt.
+
+    >>> a, b = Example.of([5, 6, 7], [0, 0, 1]), Example.of([5, 6, 8, 9], [0, 0, 1, 1])
+    >>> together([a, b]).shared_prompt
+    2
+    """
+    if len(examples) < 2:
+        return Unit(tuple(examples), origin=origin, columns=columns or {})
+    first = examples[0]
+    # at least one token of each Example is its own, and what is trained on is never shared
+    shared = min(
+        min(len(e) - 1, int(np.flatnonzero(e.weights)[0]) if e.num_trained else len(e) - 1) for e in examples
+    )
+    for other in examples[1:]:
+        differs = np.flatnonzero(first.ids[:shared] != other.ids[:shared])
+        shared = int(differs[0]) if len(differs) else shared
+    return Unit(tuple(examples), shared_prompt=max(0, shared), origin=origin, columns=columns or {})
