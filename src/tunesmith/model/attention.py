@@ -108,7 +108,7 @@ def _softcapped(
     scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
         mask = _causal(key.shape[2], None, key.device)[-query.shape[2] :]
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
     weights = F.dropout(torch.softmax(scores.float(), dim=-1).to(query.dtype), dropout)
     return (weights @ value).transpose(1, 2)
 

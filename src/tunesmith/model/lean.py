@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from tunesmith.model.batch import Batch
 from tunesmith.model.segments import Segments, attend
 
+_TASKS = ("CausalLM", "SequenceClassification")
+
 
 class Lean:
     """The body of a Llama-like decoder (Llama, Mistral, Qwen2, Qwen3 without a sliding window)."""
@@ -37,7 +39,8 @@ class Lean:
         parts = {"embed_tokens", "layers", "norm", "rotary_emb"}
         if body is None or {name for name, _ in body.named_children()} != parts or not len(body.layers):
             return None
-        if type(net).__name__ not in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"):
+        known = {f"{name}For{task}" for name in ("Llama", "Mistral", "Qwen2", "Qwen3") for task in _TASKS}
+        if type(net).__name__ not in known:
             return None
         if getattr(config, "attention_dropout", 0.0) or config.hidden_act not in ("silu", "swish"):
             return None

@@ -3,10 +3,12 @@
     model = load("mini")
     model.net         # a transformers causal LM, attention replaced by ours where the architecture lets us
     model.tokenizer   # tunesmith.text Tokenizer
+    load("mini", kind="classify", labels=("sport", "politics"))    # the same body under a new head; see kinds.py
 
 Only safetensors are read and no code that comes with a model is run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,25 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import attention, embedded
+from tunesmith.model import embedded, kinds
+from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
-from tunesmith.model.save import quietly
+from tunesmith.model.seq2seq import Seq2Seq
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+NAMES = tuple(dict.fromkeys((*embedded.NAMES, *embedded.CONFIGS)))
 
 
 @dataclass(eq=False)
 class Model:
-    """A network with its tokenizer. `adapter` is what was attached, if anything; `facts` what was proved at load."""
+    """A network with its tokenizer. `adapter` is what was attached, if anything; `facts` what was found at load.
+
+    kind    what it was loaded as: causal | classify | masked | seq2seq | embed (see kinds.py)
+    labels  names of a classifier's scores, in their order
+    facts   "heads": modules that are new, drawn from the seed
+    """
 
     net: nn.Module
     tokenizer: Tokenizer
@@ -36,49 +45,91 @@ class Model:
     source: Path | None = None
     adapter: Any = None
     facts: dict[str, Any] = field(default_factory=dict)
+    kind: str = "causal"
+    labels: tuple[str, ...] = ()
 
     @property
     def context(self) -> int:
         """How many tokens the model can read."""
         config = self.net.config
-        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20)
+        places = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
+        table = getattr(getattr(self.net.base_model, "embeddings", None), "position_embeddings", None)
+        if getattr(table, "padding_idx", None) is not None:  # RoBERTa counts from behind the padding's number
+            places -= table.padding_idx + 1
+        return int(places)
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> Policy | Encoder | Seq2Seq:
         """The door objectives use."""
         pad_id = self.tokenizer.pad if self.tokenizer.pad is not None else 0
         proof = self.proof
+        if self.kind == "seq2seq":
+            return Seq2Seq(self.net, pad_id=pad_id)
+        if proof.both_ways:
+            return Encoder(self.net, pad_id=pad_id, exact_head=proof.exact_head)
         return Policy(self.net, layout=proof.layout, pad_id=pad_id, exact_head=proof.exact_head, lean=proof.lean)
 
 
-def load(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", seed: int = 0) -> Model:
-    """Load `name`. dtype: fp32, bf16, fp16 or fp64; `seed` fixes the weights of models made on the spot (`pico`).
+def load(
+    name: str | Path,
+    *,
+    kind: str = "causal",
+    labels: Sequence[str] = (),
+    problem: str = "single",
+    dtype: str = "fp32",
+    device: str = "cpu",
+    seed: int = 0,
+) -> Model:
+    """Load `name` as a network of `kind`: causal, classify, masked, seq2seq or embed.
 
-    Raises ModelError when there is no such model, its weights are not safetensors or it is not a causal LM.
+    labels   names of a classifier's scores; () takes those its folder names
+    problem  single (one label a text), multi (any number of them) or regression (a number)
+    dtype    fp32, bf16, fp16 or fp64
+    seed     fixes the weights of models made on the spot (`pico`) and of new heads
+
+    Raises ModelError when there is no such model, its weights are not safetensors or it cannot be of that kind.
     """
+    kinds.check_kind(kind, labels, problem)
     if dtype not in DTYPES:
         raise ModelError(f"precision {dtype!r} is not known", wanted=f"One of {', '.join(DTYPES)}.")
-    if str(name) == "pico":
-        return fresh(embedded.pico_config, byte_tokenizer(), name="pico", dtype=dtype, device=device, seed=seed)
+    wanted: dict[str, Any] = {"kind": kind, "labels": tuple(labels), "problem": problem, "seed": seed}
+    if str(name) in embedded.CONFIGS:
+        config_of, tokenizer = embedded.CONFIGS[str(name)], byte_tokenizer()
+        if str(name) == "mini-encoder":
+            tokenizer = Tokenizer(embedded.folder("mini"))
+        if str(name) != "pico":
+            embedded.speak_as(tokenizer, str(name))
+        return fresh(config_of, tokenizer, name=str(name), dtype=dtype, device=device, **wanted)
     source = find(name)
     tokenizer = read_tokenizer(source)
-    net = read_network(source, DTYPES[dtype]).to(device)
+    net, heads = kinds.read(source, DTYPES[dtype], **wanted)
     check_vocabulary(net, tokenizer, str(name))
-    return Model(net, tokenizer, str(name), prove(net), source)
+    return _model(net.to(device), tokenizer, str(name), source, kind, heads)
 
 
 def fresh(
-    config_of: Any, tokenizer: Tokenizer, *, name: str, dtype: str = "fp32", device: str = "cpu", seed: int = 0
+    config_of: Any,
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    dtype: str = "fp32",
+    device: str = "cpu",
+    seed: int = 0,
+    kind: str = "causal",
+    labels: Sequence[str] = (),
+    problem: str = "single",
 ) -> Model:
     """A model with random weights drawn from `seed`; `config_of(vocab_size)` gives its architecture."""
-    from transformers import AutoModelForCausalLM
-
     config = config_of(tokenizer.vocab_size) if callable(config_of) else config_of
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    net = net.to(device=device, dtype=DTYPES[dtype]).eval()
-    return Model(net, tokenizer, name, prove(net))
+    net, heads = kinds.make(config, DTYPES[dtype], kind, labels, problem, seed)
+    return _model(net.to(device), tokenizer, name, None, kind, heads)
+
+
+def _model(net: nn.Module, tokenizer: Tokenizer, name: str, source: Path | None, kind: str, heads: list[str]) -> Model:
+    kinds.set_up_tokenizer(tokenizer, net, kind)
+    labels = kinds.labels_of(net.config) if kind == "classify" else ()
+    proof = prove(net, kind)
+    return Model(net, tokenizer, name, proof, source, facts={"heads": heads}, kind=kind, labels=labels)
 
 
 def find(name: str | Path) -> Path:
@@ -98,11 +149,11 @@ def find(name: str | Path) -> Path:
         return folder
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
         return _from_hub(str(name))
-    close = nearest(str(name), [*embedded.NAMES, *(p.name for p in folder.parent.glob("*") if p.is_dir())])
+    close = nearest(str(name), [*NAMES, *(p.name for p in folder.parent.glob("*") if p.is_dir())])
     raise ModelError(
         f"there is no model {str(name)!r}: no such folder, no embedded model of that name",
         wanted=f"Nearest: {', '.join(close)}." if close else "",
-        fix=f"Give a folder, {' or '.join(embedded.NAMES)}, or a Hugging Face name such as owner/model.",
+        fix=f"Give a folder, {' or '.join(NAMES)}, or a Hugging Face name such as owner/model.",
     )
 
 
@@ -139,52 +190,6 @@ def read_tokenizer(source: Path) -> Tokenizer:
         ) from error
 
 
-def read_network(source: Path, dtype: torch.dtype) -> nn.Module:
-    """The causal LM in a folder, in evaluation mode. Only safetensors, never code."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not list(source.glob("*.safetensors")):
-        other = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in source.glob(pattern))
-        raise ModelError(
-            f"{source} has no safetensors weights" + (f", only {', '.join(other[:3])}" if other else ""),
-            wanted="Weights as *.safetensors: other formats can run code when they are read.",
-            fix="Convert them once with transformers: model.save_pretrained(folder, safe_serialization=True).",
-        )
-    quietly()
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if getattr(config, "is_encoder_decoder", False):
-            raise ModelError(
-                f"{source} holds an encoder-decoder ({config.model_type}), not a causal language model",
-                wanted="A decoder, which predicts each token from those before it.",
-            )
-        settings: dict[str, Any] = {
-            "dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True
-        }  # fmt: skip
-        try:
-            net, told = AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention.NAME, **settings)
-        except ValueError as error:
-            if "attention" not in str(error).lower() and "attn" not in str(error).lower():
-                raise
-            net, told = AutoModelForCausalLM.from_pretrained(
-                source, **settings
-            )  # it keeps its own attention: run padded
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{source} cannot be loaded as a causal language model: {_first_line(error)}") from error
-    except Exception as error:  # SafetensorError has no public base class
-        if "safetensor" in type(error).__name__.lower():
-            raise ModelError(
-                f"the weights in {source} are damaged: {_first_line(error)}", fix="Fetch or save the model again."
-            ) from error
-        raise
-    if missing := sorted(told["missing_keys"]):  # transformers fills them with random numbers and only warns
-        raise ModelError(
-            f"the weights in {source} lack {len(missing)} of {type(net).__name__}'s, such as {', '.join(missing[:3])}",
-            wanted="All weights of a causal language model, its head included.",
-        )
-    return net.eval()
-
-
 def check_vocabulary(net: nn.Module, tokenizer: Tokenizer, name: str) -> None:
     """Refuse a tokenizer with more ids than the model has rows."""
     rows = net.get_input_embeddings().weight.shape[0]
@@ -193,8 +198,3 @@ def check_vocabulary(net: nn.Module, tokenizer: Tokenizer, name: str) -> None:
             f"the tokenizer of {name} has {tokenizer.vocab_size} ids, its model only {rows} rows",
             fix="Use the tokenizer the model was trained with, or add rows by adding tokens through Tunesmith.",
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

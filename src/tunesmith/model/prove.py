@@ -5,7 +5,7 @@
 Position ids alone do not isolate packed documents in every architecture (encoders ignore them, state-space layers carry
 their state over), so nothing is believed: one document is changed and the other's hidden states must not move by a bit.
 What cannot be trained on as a causal language model at all is refused: a model that reads later tokens (an encoder), or
-one whose logits are not what its head makes of its last hidden state.
+one whose logits are not what its head makes of its last hidden state. Other kinds (see kinds.py) may read both ways.
 """
 
 from dataclasses import dataclass, replace
@@ -16,37 +16,42 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.model.batch import pack, pad
+from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
+from tunesmith.model.segments import Segments
 from tunesmith.text.example import Example, Unit
 
 
 @dataclass(frozen=True)
 class Proof:
     """layout: "packed" or "padded"; exact_head: our head gives the model's own logits; lean: so does our own forward;
-    reason: why a model is padded, in words."""
+    reason: why a model is padded, in words; both_ways: it reads later tokens too, as encoders do."""
 
     layout: str
     exact_head: bool
     reason: str = ""
     lean: bool = False
+    both_ways: bool = False
 
 
 @torch.no_grad()
-def prove(net: nn.Module, *, tolerance: float | None = None) -> Proof:
+def prove(net: nn.Module, kind: str = "causal", *, tolerance: float | None = None) -> Proof:
     """Run a few tokens through the model several ways and say which layout and head are right for it.
 
-    Raises ModelError for what is no causal language model. An architecture with attention that ours does not implement
+    Raises ModelError for what is not of that kind. An architecture with attention that ours does not implement
     gets its own back and runs padded.
     """
     training = net.training
     net.eval()
     try:
-        return _prove(net, tolerance)
+        if kind == "seq2seq":
+            return Proof("padded", False, "an encoder-decoder reads each text in a row of its own")
+        return _prove(net, kind, tolerance)
     finally:
         net.train(training)
 
 
-def _prove(net: nn.Module, tolerance: float | None) -> Proof:
+def _prove(net: nn.Module, kind: str, tolerance: float | None) -> Proof:
     wide = next(net.parameters()).dtype in (torch.float32, torch.float64)
     tolerance = tolerance if tolerance is not None else (1e-4 if wide else 6e-2)
     draw = np.random.default_rng(0)
@@ -65,8 +70,13 @@ def _prove(net: nn.Module, tolerance: float | None) -> Proof:
         net.set_attn_implementation("eager")
         alone = [policy_hidden(padded, [unit(ids)]) for ids in (first, second)]
     spread = max(1.0, alone[1].abs().max().item())
-    _causal(net, second, alone[1], policy_hidden(padded, [unit(_with_other_end(second))]), tolerance * spread)
-    exact = _head_is_exact(net, policy, second, alone[1], tolerance)
+    other_end = policy_hidden(padded, [unit(_with_other_end(second))])
+    moved = (alone[1][:-4] - other_end[:-4]).abs().max().item()
+    if not moved <= tolerance * spread:
+        return _both_ways(net, kind, second, alone[1], tolerance)
+    exact = kind == "causal" and _head_is_exact(net, policy, second, alone[1], tolerance)
+    if kind == "classify":
+        _scores_are_exact(net, padded, unit(second), tolerance)
     if own or (own := _beyond_segments(net)):
         return Proof("padded", exact, own)
     try:
@@ -93,13 +103,33 @@ def _with_other_end(ids: np.ndarray) -> np.ndarray:
     return np.concatenate([ids[:-4], np.where(ids[-4:] == 1, 2, 1)])
 
 
-def _causal(net: nn.Module, ids: np.ndarray, before: torch.Tensor, after: torch.Tensor, tolerance: float) -> None:
-    """Refuse a model whose earlier states moved when the last four tokens were changed."""
-    moved = (before[:-4] - after[:-4]).abs().max().item()
-    if not moved <= tolerance:
+def _both_ways(net: nn.Module, kind: str, ids: np.ndarray, hidden: torch.Tensor, tolerance: float) -> Proof:
+    """The proof of a model whose earlier states moved when the last four tokens were changed."""
+    if kind == "causal":
         raise ModelError(
             f"{type(net).__name__} reads later tokens: it is an encoder, not a causal language model",
             wanted="A decoder, which predicts each token from those before it.",
+            fix="An encoder learns hidden words (method=masked), labels (method=classify) or vectors (method=embed).",
+        )
+    reason = f"{type(net).__name__} reads each text in both directions, so rows are padded"
+    if kind != "masked":
+        return Proof("padded", False, reason, both_ways=True)
+    own = net(input_ids=torch.as_tensor(ids, device=hidden.device)[None]).logits[0].float()
+    logits = Encoder(net).head_logits(hidden)
+    exact = logits is not None and bool((own - logits).abs().max() <= tolerance * max(1.0, own.abs().max().item()))
+    return Proof("padded", exact, reason, both_ways=True)
+
+
+def _scores_are_exact(net: nn.Module, policy: Policy, unit: Unit, tolerance: float) -> None:
+    """Refuse a decoder whose scores are not its `score` layer over the last token's state."""
+    batch = pad([unit]).to(policy.device)
+    own = net(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False).logits.float()  # type: ignore[union-attr]
+    if not hasattr(net, "score") or (own - policy.scores(batch)).abs().max() > tolerance * max(
+        1.0, own.abs().max().item()
+    ):
+        raise ModelError(
+            f"the scores of {type(net).__name__} are not what its head makes of the last token's state",
+            wanted="A decoder with a `score` layer, or an encoder.",
         )
 
 
@@ -111,7 +141,7 @@ def _beyond_segments(net: nn.Module) -> str:
     return ""
 
 
-class _Watched(tuple):
+class _Watched(Segments):
     """Bounds of documents that also collect the sliding window each attention call was given."""
 
     windows: list[int | None]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from tunesmith.core.errors import DataError, ModelError, SettingError
 
@@ -104,7 +104,7 @@ class Tokenizer:
         self.backend.no_truncation()  # some published files cut at 128 tokens in silence
         self.backend.no_padding()
         self._lock = threading.Lock()
-        self._find_ids()
+        self.refresh()
 
     def __getstate__(self) -> dict[str, Any]:  # a lock does not travel to a worker
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -112,7 +112,8 @@ class Tokenizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def _find_ids(self) -> None:
+    def refresh(self) -> None:
+        """Find named tokens and what is put around texts again, after `config` or the backend's post-processor changed."""
         self.bos_token, self.bos = self._special("bos_token")
         self.eos_token, self.eos = self._special("eos_token")
         self.pad_token, self.pad = self._special("pad_token")
@@ -263,8 +264,22 @@ class Tokenizer:
         before = self.vocab_size
         added = [AddedToken(token, special=special, normalized=not special) for token in tokens]
         (self.backend.add_special_tokens if special else self.backend.add_tokens)(added)
-        self._find_ids()
+        self.refresh()
         return self.vocab_size - before
+
+    def set_around(self, single: Sequence[str], pair: Sequence[str]) -> None:
+        """Set what is put around a text and a pair of texts, as the post-processor that is saved with the tokenizer.
+
+        tokenizer.set_around(["[CLS]", "$A", "[SEP]"], ["[CLS]", "$A", "[SEP]", "$B:1", "[SEP]:1"])
+        """
+        words = {part.split(":")[0] for part in (*single, *pair) if not part.startswith("$")}
+        ids = {word: self.backend.token_to_id(word) for word in sorted(words)}
+        if lost := [word for word, id in ids.items() if id is None]:
+            raise ModelError(f"This tokenizer has no token {', '.join(lost)} to put around texts.")
+        self.backend.post_processor = processors.TemplateProcessing(
+            single=list(single), pair=list(pair), special_tokens=[(word, int(id or 0)) for word, id in ids.items()]
+        )
+        self.refresh()
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json."""
