@@ -17,6 +17,7 @@ from tunesmith import __version__
 from tunesmith.core.errors import DataError, SpaceError
 from tunesmith.core.files import Journal, hash_json
 from tunesmith.evals.files import read_evaluation, score_line, summarise, write_evaluation
+from tunesmith.text.infill import blank_of, prompt_ids
 
 Ask = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 Shown = Callable[[int, int], None]
@@ -46,7 +47,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Generate an answer to every row, score it, write folder/name.jsonl and folder/name.json; returns the latter.
 
-    rows     chats that end with the reference answer, or {"messages" ending with the user, "answer"}
+    rows     chats that end with the reference answer, or {"messages" ending with the user, "answer"}; or blanks to be filled,
+             {"prefix", "middle", "suffix"}: the middle is the reference, and the model is asked prefix first
     metrics  {name: metric}; each is asked to check every row before the first answer is generated
     ask      row -> messages to show the model (examples in the prompt, another wording); None = the row's own
     cluster  name of a column whose equal values mark rows that belong together (passage, user): intervals become cluster-robust
@@ -61,7 +63,11 @@ def evaluate(
     check_rows(rows, metrics)
     clusters = _clusters(rows, cluster)
     asked = [ask(row) if ask else row["messages"] for row in rows]
-    prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
+    blanks = ask is None and all("middle" in row for row in rows)
+    if blanks:
+        prompts = [prompt_ids(text, row.get("prefix", ""), row.get("suffix", "")) for row in rows]
+    else:
+        prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
     _check_lengths(prompts, rows, max_tokens, getattr(model, "context", None))
     settings: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": list(stop),
@@ -118,7 +124,7 @@ def evaluate(
                 model,
                 [prompts[place] for place in open_rows],
                 seeds=[seeds[place] for place in open_rows],
-                eos_ids=text.stops,
+                eos_ids=blank_of(text.tokenizer).stops if blanks else text.stops,
                 batch=batch,
                 on_answer=keep,
                 **settings,
@@ -169,8 +175,12 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as it is asked and scored: "messages" end with the user's, "answer" is the reference.
 
     {"messages": [user, assistant]} -> {"messages": [user], "answer": what the assistant says}
+    {"prefix", "middle", "suffix"}  -> {"messages": [the text with ____ for the blank], "answer": the middle, ...}
     """
     messages = list(row.get("messages") or [])
+    if not messages and "middle" in row:
+        shown = f"{row.get('prefix', '')}____{row.get('suffix', '')}"
+        return {**row, "messages": [{"role": "user", "content": shown}], "answer": row["middle"]}
     where = row.get("origin") or row.get("id") or "A row"
     if not messages:
         raise DataError(

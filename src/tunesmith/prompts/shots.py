@@ -50,7 +50,9 @@ def question_of(row: Row) -> list[dict[str, Any]]:
 
 
 def answer_of(row: Row) -> str:
-    """The last answer's text."""
+    """The last answer's text; of a blank, what belongs in it."""
+    if "middle" in row and "messages" not in row:
+        return str(row["middle"])
     question_of(row)
     return str(row["messages"][-1].get("content") or "")
 
