@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tunesmith.objectives.sft import Sft
-from tunesmith.train.loop import epoch_order, loop, steps_per_epoch, units_of_step
+from tunesmith.train.feed import epoch_order, units_of_step
+from tunesmith.train.loop import loop, steps_per_epoch
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.schedule import learning_rate
 

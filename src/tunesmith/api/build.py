@@ -34,6 +34,8 @@ class Parts:
     targets: list[str]
     units: Any
     dev: Any
+    helpers: Any = None
+    feed: Any = None
     chosen: dict[str, Any] = field(default_factory=dict)
 
     def steps(self) -> Iterator[Any]:
@@ -52,7 +54,10 @@ class Parts:
             **{name: settings[name] for name in shared},
         )  # fmt: skip
         names = ("steps", "batch_size", "lr", "seed", "pass_tokens", "schedule", "warmup", "min_lr", "clip", "shuffle")
-        return loop(self.model.policy, self.objective, self.units, optimizer, **{n: settings[n] for n in names})
+        given = {name: settings[name] for name in names}
+        return loop(
+            self.model.policy, self.objective, self.feed or self.units, optimizer, helpers=self.helpers, **given
+        )
 
     def fit_settings(self) -> dict[str, Any]:
         """The keywords of train.run.fit that this project means."""
@@ -115,6 +120,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
     from tunesmith.model.tokens import add_tokens
+    from tunesmith.model.value_head import add_value_head
     from tunesmith.text.encode import Text
 
     if project.train.threads:
@@ -133,9 +139,15 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         prepared = prepare(folder.path, seed=data.seed, root=root, **settings)
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
-    model = load(base_to_train(project.model, root), dtype="fp32", seed=project.seed)
+    model = load(
+        base_to_train(project.model, root), dtype="fp32", seed=project.seed, **network(objective, prepared.train)
+    )
+    if "value" in getattr(objective, "heads", ()):
+        add_value_head(model)
     added = add_tokens(model, project.add_tokens)
     names = adapter.attach(model.net, seed=project.seed)
+    for name in model.facts.get("heads", ()):  # what is new has to learn, whatever the adapter
+        model.net.get_submodule(name).requires_grad_(True)
     train_rows(model.net, added)
     length = min(project.length or model.context, model.context)
     raw = getattr(objective, "shape", "chat") == "text"
@@ -162,8 +174,107 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         )
     refuse_untrained(model, units.used_ids)
     parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
+    add_helpers(parts)
     parts.chosen = choose(parts)
     return parts
+
+
+def network(objective: Any, rows: Any) -> dict[str, Any]:
+    """How `load` makes the network an objective wants: its kind, and for classifiers the labels."""
+    kind = getattr(objective, "kind", "causal")
+    if hasattr(objective, "network"):
+        return {"kind": kind, **objective.network(rows)}
+    if labels := getattr(objective, "labels", ()):
+        return {"kind": kind, "labels": labels, "problem": "regression" if len(labels) == 1 else "single"}
+    return {"kind": kind}
+
+
+def add_helpers(parts: Parts) -> None:
+    """Reference, sampler, reward: what the objective says it needs, from the model as it is before the first step."""
+    from tunesmith.step.helpers import Helpers, frozen
+
+    objective, model, project = parts.objective, parts.model, parts.project
+    wants = getattr(objective, "helpers", ())
+    helpers = parts.helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
+    samples = hasattr(objective, "collect")
+    if "teacher" in wants:
+        helpers.teacher = teacher(objective, model, parts.root)
+    if "reference" in wants and samples:
+        helpers.live = frozen(model.policy)
+    elif "reference" in wants:
+        parts.units, parts.dev = (reference_columns(parts, name) for name in ("units", "dev"))
+    if not samples:
+        return
+    from tunesmith.api.rewards import reward_of, sampler
+    from tunesmith.train.feed import Rollouts
+
+    reward = reward_of(objective.reward, parts.root) if "reward" in wants else None
+    if getattr(objective, "hidden", None) is not None:
+        helpers.hidden = reward_of(objective.hidden, parts.root)
+    answer = sampler(
+        model, parts.text, max_tokens=objective.max_tokens, temperature=objective.temperature,
+        batch=max(64, project.generate.batch),
+    )  # fmt: skip
+    parts.feed = Rollouts(
+        parts.units, collect=lambda prompts, sample: objective.collect(model.policy, prompts, sample, reward, helpers),
+        answer=answer, batch_size=project.train.batch_size, collect_size=objective.collect_size, reuse=objective.reuse,
+        seed=project.seed, shuffle=project.train.order == "shuffle", rank=rank(), ranks=ranks(), reward=reward,
+    )  # fmt: skip
+
+
+def rank() -> int:
+    """Which of the processes that train together this one is."""
+    import torch.distributed as dist
+
+    return dist.get_rank() if ranks() > 1 else 0
+
+
+def ranks() -> int:
+    """How many processes train together."""
+    from tunesmith.step.step import ranks
+
+    return ranks()
+
+
+def reference_columns(parts: Parts, name: str) -> Any:
+    """A split's Units with log p of the starting state, in a cache keyed by the weights and the ids."""
+    from tunesmith.data.cache import UnitCache
+    from tunesmith.step.helpers import with_reference
+
+    units = getattr(parts, name)
+    if units is None or not len(units):
+        return units
+    place = units.path.with_name(f"{units.path.name}-reference")
+    key = hash_json([units.meta["key"], hash_weights(parts.model.net)])
+    made = with_reference(parts.model.policy, units, pass_tokens=parts.project.train.pass_tokens or 8192)
+    return UnitCache.open(place, key) or UnitCache.write(place, made, key=key)
+
+
+def hash_weights(net: Any) -> str:
+    """blake2b over all parameters' bytes: equal hashes are equal models."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def teacher(objective: Any, model: Any, root: Path) -> Any:
+    """The policy of the model that an objective learns from, frozen; it must speak with the same tokens."""
+    from tunesmith.adapters.store import open_run
+
+    other = open_run(resolve_model(str(objective.teacher), root))
+    if hash_tokenizer(other.tokenizer) != hash_tokenizer(model.tokenizer):
+        raise ModelError(
+            f"the teacher {objective.teacher} has another tokenizer than the student, so their probabilities cannot be compared",
+            fix="Learn from its answers instead: let it answer, then method=sft on the answers.",
+        )
+    other.net.requires_grad_(False).eval()
+    return other.policy
 
 
 def resolve_model(name: str, root: Path) -> str:
@@ -206,25 +317,15 @@ def kept_rows(folder: RunFolder) -> Any:
 
 
 def check_shape(objective: Any, prepared: Any, project: Project) -> None:
-    """Refuse rows that the method cannot learn from, in words."""
+    """Refuse rows that the method cannot learn from, in words, with the first row's line."""
+    from tunesmith.data.fitting import fits, refusal
+
     wanted, found = getattr(objective, "shape", "chat"), prepared.kind
-    if wanted == "chat" and found == "text+label":
-        used: dict[str, str] = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
-        asked, answered = used.get("text", "text"), used.get("label", "label")
-        raise DataError(
-            "the rows are texts with labels; this method learns from conversations",
-            fix=f"Say what is asked and answered, over your columns:  data.prompt='{{{{ {asked} }}}}' data.answer='{{{{ {answered} }}}}'",
-        )
-    if wanted == "chat" and found == "text":
-        raise DataError(
-            "the rows are raw text; this method learns from conversations (instruction and answer, question and answer, messages)",
-            fix="For raw text: method=pretrain. If a column is the answer, say which:  data.columns={answer: COLUMN}",
-        )
-    if wanted == "text" and found != "text":
-        raise DataError(
-            f"the rows are {found}; this method learns from raw text",
-            fix="For conversations: method=sft. To read a column as raw text:  data.shape=text data.columns={text: COLUMN}",
-        )
+    if fits(found, wanted):
+        return
+    used: dict[str, str] = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
+    origin = next((str(row.get("origin", "")) for row in prepared.train), "")
+    raise refusal(wanted, found, origin, used)
 
 
 def tokenise(
@@ -256,16 +357,16 @@ def encode(
     """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
     from array import array
 
-    import numpy as np
-
+    from tunesmith.text.draw import Draw
     from tunesmith.text.too_long import TooLong, too_long_report
 
     lengths = array("i")  # four bytes a row: only a report of rows too long reads them
     first = ""
     over = 0
+    asks = hasattr(objective, "collect")  # its Units are prompts, on which nothing is trained
     for number, row in enumerate(rows):
         try:
-            units = objective.units(row, text, np.random.default_rng([seed, 0, number]))
+            units = objective.units(row, text, Draw([seed, 0, number], rows))
         except TooLong as error:
             if text.too_long != "error":
                 raise DataError(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
@@ -274,7 +375,7 @@ def encode(
             continue
         except (DataError, ModelError, SettingError) as error:
             raise type(error)(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
-        kept = [unit for unit in units if any(example.num_trained for example in unit.examples)]
+        kept = units if asks else [unit for unit in units if any(example.num_trained for example in unit.examples)]
         if len(kept) < len(units) or not units:
             reason = "too long" if not units else "nothing in it is trained on"
             detail = f"length is {text.length} tokens" if not units else ""
@@ -315,14 +416,18 @@ def choose(parts: Parts) -> dict[str, Any]:
         why["pass_tokens"] = "a quarter of the memory; it never changes the result"
     else:
         chosen["pass_tokens"], why["pass_tokens"] = train.pass_tokens, "train.pass_tokens"
-    per_epoch = steps_per_epoch(len(parts.units), train.batch_size)
+    per_epoch = parts.feed.per_epoch if parts.feed else steps_per_epoch(len(parts.units), train.batch_size)
     seconds = None
+    if train.minutes is not None and parts.feed:
+        raise SettingError(
+            "train.minutes is set, but a method that samples cannot foresee its time.", fix="Set train.steps."
+        )
     if train.minutes is not None:
         from tunesmith.train.run import seconds_per_step
 
         seconds = seconds_per_step(
             parts.model.policy, parts.objective, parts.units, batch_size=train.batch_size,
-            pass_tokens=chosen["pass_tokens"], seed=parts.project.seed,
+            pass_tokens=chosen["pass_tokens"], seed=parts.project.seed, helpers=parts.helpers,
         )  # fmt: skip
     chosen["steps"], why["steps"] = defaults.steps(
         per_epoch=per_epoch, epochs=train.epochs, steps=train.steps, minutes=train.minutes, seconds_each=seconds

@@ -68,7 +68,8 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     write_parameters(parts)
     listeners: list[Any] = [*([] if quiet else [Progress()]), *loggers(project.log, folder)]
     outcome = fit(
-        model, parts.objective, parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
+        model, parts.objective, parts.feed or parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
+        helpers=parts.helpers, score=scorer(parts),
         on_eval=sampler(parts) if project.train.sample and len(parts.dev) else None,
         result_bytes=sum(p.numel() * 4 for p in model.net.parameters() if p.requires_grad), **parts.fit_settings(),
     )  # fmt: skip
@@ -85,6 +86,14 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     }  # fmt: skip
     folder.update_manifest(status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen")})
     return Result(facts, text=summary(parts, outcome, where))
+
+
+def scorer(parts: Any) -> Any:
+    """How methods that sample are evaluated: by the reward of sampled answers to the dev prompts."""
+    if parts.feed is None or parts.feed.reward is None or not len(parts.dev):
+        return None
+    asked = [parts.dev[i] for i in range(min(len(parts.dev), 256))]
+    return lambda: parts.feed.score(asked)
 
 
 def fix_choices(parts: Any) -> str:

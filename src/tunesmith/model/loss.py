@@ -37,6 +37,11 @@ class Head:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
 
+    def at(self, temperature: float) -> "Head":
+        """The head whose logits are divided by `temperature`."""
+        cap = None if self.softcap is None else self.softcap / temperature
+        return Head(self.weight, self.bias, cap, self.scale / temperature)
+
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype sums are made in: float64 stays (tests use it), everything else is float32."""

@@ -9,6 +9,7 @@ elsewhere. Nothing here reads a value out of a tensor: the planner runs it on fa
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from tunesmith.model import attention
 from tunesmith.model.batch import Batch, pack, pad
 from tunesmith.model.lean import Lean
-from tunesmith.model.loss import Head, logprobs, over_logits, weighted_nll
+from tunesmith.model.loss import Head, logprobs, over_logits, weighted_nll, wide
 from tunesmith.text.example import Unit
 
 
@@ -38,6 +39,12 @@ class Policy:
         self.exact_head = exact_head
         self.body = net.base_model
         self.config = net.config
+
+    def of(self, net: nn.Module) -> "Policy":
+        """The same door to another network of this architecture."""
+        return Policy(
+            net, layout=self.layout, pad_id=self.pad_id, exact_head=self.exact_head, lean=self.lean is not None
+        )
 
     @property
     def device(self) -> torch.device:
@@ -86,10 +93,25 @@ class Policy:
             return -(logp * coefficient).sum(), logp.detach()
         return weighted_nll(hidden, batch.target, coefficient, head)
 
-    def logprobs(self, batch: Batch) -> torch.Tensor:
-        """log p of each trained-on token, (targets,) float32, differentiable."""
-        hidden, head = self.predicting(batch), self.head()
-        return self._by_module(hidden, batch.target) if head is None else logprobs(hidden, batch.target, head)
+    def logprobs(self, batch: Batch, temperature: float = 1.0, *, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """log p of each trained-on token, (targets,) float32, differentiable.
+
+        temperature  what logits are divided by: 1 is the model's own distribution, others those of answers drawn so
+        hidden       the predicting states, where they were asked for already
+        """
+        hidden, head = self.predicting(batch) if hidden is None else hidden, self.head()
+        if head is None:
+            return self._by_module(hidden, batch.target, temperature)
+        return logprobs(hidden, batch.target, head if temperature == 1.0 else head.at(temperature))
+
+    def values(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the value head expects from predicting states (n, dim) on, (n,) float32. Methods ask for it by `heads`."""
+        return self.net.value_head(hidden.to(self.net.value_head.weight.dtype))[:, 0]
+
+    def scores(self, batch: Batch) -> torch.Tensor:
+        """(examples, labels) float32 of a `classify` network: its head at each Example's last token, differentiable."""
+        scores = self.net.score(self.predicting(replace(batch, predictor=batch.last)))
+        return scores.to(wide(scores.dtype))
 
     def over_logits(self, batch: Batch, fn: Callable[..., torch.Tensor], *per_target: torch.Tensor) -> torch.Tensor:
         """fn(logits (n, vocab) float32, *the same n of each per_target) -> (n, ...), in chunks recomputed in backward."""
@@ -104,9 +126,9 @@ class Policy:
         cap = softcap(self.config)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _by_module(self, hidden: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _by_module(self, hidden: torch.Tensor, target: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         def pick(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-            return torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]
+            return torch.log_softmax(logits / temperature, dim=-1).gather(1, chosen[:, None])[:, 0]
 
         return over_logits(hidden, self.logits, pick, (target,), self.config.vocab_size)
 

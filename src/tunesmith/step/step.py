@@ -6,7 +6,7 @@ The weight of every term is known from the Units before any forward pass, summed
 So accumulation, packing, micro-batches and ranks cannot change a gradient, whatever the method.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from tunesmith.core.errors import TrainingError
+from tunesmith.step.helpers import Helpers
 from tunesmith.text.example import Unit
 
 
@@ -88,7 +89,7 @@ def backward(
     units: Sequence[Unit],
     *,
     pass_tokens: int | None = None,
-    helpers: Any = None,
+    helpers: Helpers | None = None,
     scale: float = 1.0,
     keep_unit_losses: bool = False,
     idle: Unit | None = None,
@@ -107,11 +108,15 @@ def backward(
         )
     sums: dict[str, list[torch.Tensor]] = {}
     losses: list[torch.Tensor] = []
+    helpers = Helpers() if helpers is None else helpers
     unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
     passes = cut(units, pass_tokens, padded=policy.layout == "padded")
     units_of_pass = units
     if not units and idle is not None:
         units_of_pass, passes = [_weightless(idle)], [[0]]
+    if hasattr(objective, "shared"):
+        batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
+        look_once(policy, objective, batches, helpers)
     for chosen in passes:
         batch = policy.batch([units_of_pass[i] for i in chosen])
         out = objective.loss(policy, batch, helpers)
@@ -138,6 +143,18 @@ def backward(
     )
 
 
+def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any) -> None:
+    """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means."""
+    sums: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for batch in batches:
+            for name, (value, count) in objective.shared(policy, batch, helpers).items():
+                pair = torch.stack([value.double(), torch.as_tensor(count, device=value.device).double()])
+                sums[name] = sums[name] + pair if name in sums else pair
+    pairs = {name: _over_ranks(pair) for name, pair in sums.items()}
+    helpers.shared = {name: (pair[0] / pair[1].clamp_min(1e-12)).float() for name, pair in pairs.items()}
+
+
 def _weightless(unit: Unit) -> Unit:
     """The same Unit with nothing trained on."""
     return replace(unit, examples=tuple(replace(e, weights=np.zeros_like(e.weights)) for e in unit.examples))
@@ -153,6 +170,10 @@ def measure(
     """
     totals: dict[str, tuple[float, float]] = {}
     unit_losses = np.full(len(units), np.nan, dtype=np.float32)
+    helpers = Helpers() if helpers is None else helpers
+    if hasattr(objective, "shared"):
+        passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+        look_once(policy, objective, (policy.batch([units[i] for i in chosen]) for chosen in passes), helpers)
     for chosen in cut(units, pass_tokens, padded=policy.layout == "padded"):
         batch = policy.batch([units[i] for i in chosen])
         out = objective.loss(policy, batch, helpers)

@@ -24,8 +24,13 @@ class DivergenceGuard:
         given = state or {"mean": math.nan, "best": math.inf, "seen": 0}
         self.state = {name: float(value) for name, value in given.items()}  # in JSON infinity is the word "Infinity"
 
-    def check(self, *, number: int, loss: float, grad_norm: float, lr: float, origins: Sequence[str]) -> None:
-        """Raise TrainingError naming what happened at which step, and what to do."""
+    def check(
+        self, *, number: int, loss: float, grad_norm: float, lr: float, origins: Sequence[str], falls: bool = True
+    ) -> None:
+        """Raise TrainingError naming what happened at which step, and what to do.
+
+        falls  False where the loss is no measure of progress (methods that sample): only NaN and infinity count
+        """
         rows = ", ".join(origins[:3])
         if not math.isfinite(loss):
             raise TrainingError(
@@ -37,6 +42,8 @@ class DivergenceGuard:
                 f"the gradient became {grad_norm} at step {number} while the loss was {loss:.4g} (learning rate {lr:.3g}, rows such as {rows})",
                 fix="Lower train.lr or look at those rows: tunesmith data --show 3.",
             )
+        if not falls:
+            return
         state = self.state
         state["seen"] += 1
         state["mean"] = loss if math.isnan(state["mean"]) else 0.9 * state["mean"] + 0.1 * loss

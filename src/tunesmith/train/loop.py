@@ -1,15 +1,14 @@
 """The one loop: units -> step -> update, as a generator of facts. Saving, logging, evaluating stand outside.
 
     for step in loop(policy, objective, units, optimizer, steps=100, batch_size=16, seed=0, lr=1e-3):
-        print(step.number, step.loss)
+        print(step.number, step.stats.loss)
 
-Which Units make step k depends on (seed, k) alone, so a run that starts at step k does what the uninterrupted run did.
+Which Units make step k is the feed's to say (see feed.py), so a run that starts at step k does what the uninterrupted run did.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -17,8 +16,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from tunesmith.step.helpers import Helpers
 from tunesmith.step.step import StepStats, backward, ranks, reduce_gradients
 from tunesmith.text.example import Unit
+from tunesmith.train.feed import Rollouts, Rows
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.schedule import learning_rate
 
@@ -41,29 +42,14 @@ def steps_per_epoch(num_units: int, batch_size: int) -> int:
     return ceil(num_units / batch_size)
 
 
-@lru_cache(maxsize=2)
-def epoch_order(num_units: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
-    """The order of the Units in an epoch, int32 (units,): a permutation fixed by (seed, epoch)."""
-    if not shuffle:
-        return np.arange(num_units, dtype=np.int32)
-    return np.random.default_rng([seed, epoch, 0x0DE]).permutation(num_units).astype(np.int32)
-
-
-def units_of_step(number: int, num_units: int, batch_size: int, seed: int, shuffle: bool = True) -> np.ndarray:
-    """Indices of the Units of step `number` (from 0), over all ranks."""
-    per_epoch = steps_per_epoch(num_units, batch_size)
-    epoch, place = divmod(number, per_epoch)
-    return epoch_order(num_units, seed, epoch, shuffle)[place * batch_size : (place + 1) * batch_size]
-
-
 def loop(
     policy: Any,
     objective: Any,
-    units: Sequence[Unit],
+    units: Sequence[Unit] | Rollouts,
     optimizer: Optimizer,
     *,
     steps: int,
-    batch_size: int,
+    batch_size: int = 16,
     lr: float,
     seed: int = 0,
     start: int = 0,
@@ -73,40 +59,47 @@ def loop(
     min_lr: float = 0.0,
     clip: float | None = 1.0,
     shuffle: bool = True,
-    helpers: Any = None,
+    helpers: Helpers | None = None,
     keep_unit_losses: bool = True,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, yielding each Step after its update.
 
-    batch_size  Units per step over all ranks; pass_tokens only bounds memory
+    units  Units that lie ready, or a feed that makes them as it goes (methods that sample); see feed.py
+    batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
-    policy.net.train()
-    per_epoch = steps_per_epoch(len(units), batch_size)
+    helpers = Helpers() if helpers is None else helpers
     rank = dist.get_rank() if ranks() > 1 else 0
+    feed = (
+        units
+        if isinstance(units, Rollouts)
+        else Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank, ranks=ranks())
+    )
     for number in range(start, steps):
         began = time.perf_counter()
+        portion = feed.step(number)
+        policy.net.train()
         torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step), so resuming is exact
-        everyone = units_of_step(number, len(units), batch_size, seed, shuffle)
-        indices = everyone[rank :: ranks()]
         stats = backward(
             policy,
             objective,
-            [units[int(i)] for i in indices],
+            portion.units,
             pass_tokens=pass_tokens,
             helpers=helpers,
             keep_unit_losses=keep_unit_losses,
-            idle=None if len(indices) else units[int(everyone[0])],
+            idle=portion.idle,
         )
         reduce_gradients(optimizer.gradients())
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
         norm = optimizer.step(lr=rate, clip=clip)
+        if hasattr(objective, "after"):
+            helpers.state = objective.after(helpers.state, stats.figures)
         yield Step(
             number=number + 1,
-            epoch=(number + 1) / per_epoch,
+            epoch=(number + 1) / feed.per_epoch,
             lr=rate,
             grad_norm=norm,
             seconds=time.perf_counter() - began,
             stats=stats,
-            indices=indices,
+            indices=portion.indices,
         )

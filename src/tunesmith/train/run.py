@@ -25,9 +25,11 @@ from tunesmith.core.events import Events
 from tunesmith.core.files import to_json, writing
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
+from tunesmith.step.helpers import Helpers
 from tunesmith.step.step import backward, cut, measure
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
+from tunesmith.train.feed import Rollouts
 from tunesmith.train.guards import Asked, DivergenceGuard
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.optim import Optimizer
@@ -58,6 +60,8 @@ class _Progress:
     best_step: int | None = None
     patience_left: int | None = None
     guard: dict[str, float] = field(default_factory=dict)
+    watch: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, float] = field(default_factory=dict)
     last_loss: float = float("nan")
     done: str = ""
 
@@ -83,7 +87,7 @@ def lower(net: nn.Module) -> dict[str, torch.Tensor]:
 def fit(
     model: Model,
     objective: Any,
-    units: Sequence[Unit],
+    units: Sequence[Unit] | Rollouts,
     dev: Sequence[Unit] | None,
     *,
     folder: RunFolder,
@@ -119,14 +123,21 @@ def fit(
     listeners: Sequence[Callable[[dict[str, Any]], object]] = (),
     on_eval: Callable[[int], dict[str, Any]] | None = None,
     result_bytes: int = 0,
+    helpers: Helpers | None = None,
+    score: Callable[[], dict[str, float]] | None = None,
 ) -> Outcome:
     """Train `model` on `units` for `steps` updates in all; see TrainSettings for what each setting means.
 
     resume      go on from the folder's last checkpoint, bit by bit as if nothing had happened (CPU, same threads)
     stop_after  leave after that step as if asked to (tests)
     on_eval     called with the step after each evaluation; what it returns is journalled (sampled answers)
+    units       Units that lie ready, or a feed that samples them (feed.py)
+    score       what an evaluation is for methods that sample: figures with a "loss" to be made small
     Raises TrainingError on NaN, divergence or nothing to train on; SpaceError when the disk is too small.
     """
+    feed = units if isinstance(units, Rollouts) else None
+    units = feed.prompts if feed is not None else units
+    helpers = Helpers() if helpers is None else helpers
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
@@ -141,13 +152,16 @@ def fit(
     )  # fmt: skip
     policy = model.policy
     rows = _Rows(len(units))
-    progress = _Progress(patience_left=early_stopping)
+    progress = _Progress(patience_left=early_stopping, state=dict(helpers.state))
     place = folder.path / "checkpoints"
     journal = folder.journal("events.jsonl")
     if resume and (found := checkpoint.load_latest(place)):
         _, tensors, saved = found
         _restore(optim, rows, tensors)
         progress = _Progress(**saved["progress"])
+        helpers.state = dict(progress.state)
+        if feed is not None:
+            feed.load(tensors)
         journal.cut(saved["journal"])
         if progress.done:
             _take_best(optim, place, progress)
@@ -156,19 +170,25 @@ def fit(
         journal.cut(0)
     events = Events(journal, listeners)
     guard = DivergenceGuard(state=progress.guard or None)
-    per_epoch = steps_per_epoch(len(units), batch_size)
+    per_epoch = feed.per_epoch if feed is not None else steps_per_epoch(len(units), batch_size)
     every = per_epoch if eval_every == "epoch" else eval_every
 
     def save() -> None:
-        progress.guard = guard.state
+        progress.guard, progress.state = guard.state, dict(helpers.state)
         tensors = {**_parameters(optim), **optim.state(), "rows.loss": rows.loss, "rows.seen": rows.seen}
+        tensors |= feed.state() if feed is not None else {}
         facts = {"progress": vars(progress), "journal": journal.size()}
         checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
 
     def evaluate() -> None:
         if dev is None or not len(dev):
             return
-        figures = dev_figures(policy, objective, dev, pass_tokens=eval_pass_tokens or pass_tokens, rows=eval_batch)
+        some = eval_pass_tokens or pass_tokens
+        figures = (
+            score()
+            if score
+            else dev_figures(policy, objective, dev, pass_tokens=some, rows=eval_batch, helpers=helpers)
+        )
         if not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}",
@@ -208,8 +228,9 @@ def fit(
     early = out_of_patience()
     with Asked() as asked:
         walk = () if early else loop(
-            policy, objective, units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed, start=progress.step,
-            pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip, shuffle=shuffle,
+            policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
+            start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
+            shuffle=shuffle, helpers=helpers,
         )  # fmt: skip
         for step in walk:
             rows.note(step)
@@ -221,7 +242,12 @@ def fit(
             origins = [units[int(i)].origin for i in step.indices[:3]]
             try:
                 guard.check(
-                    number=step.number, loss=step.stats.loss, grad_norm=step.grad_norm, lr=step.lr, origins=origins
+                    number=step.number,
+                    loss=step.stats.loss,
+                    grad_norm=step.grad_norm,
+                    lr=step.lr,
+                    origins=origins,
+                    falls=feed is None,
                 )
             except TrainingError as error:
                 events.emit("error", step=step.number, message=error.found)
@@ -229,9 +255,8 @@ def fit(
             events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
             first = step.number == 1
             if first:
-                held = activation_bytes(
-                    policy, objective, [units[int(i)] for i in step.indices], pass_tokens=pass_tokens
-                )
+                used = feed.step(0).units if feed is not None else [units[int(i)] for i in step.indices]
+                held = activation_bytes(policy, objective, used, pass_tokens=pass_tokens, helpers=helpers)
                 folder.write_json("memory.json", {**memory_parts(net, optim), "activations": held, "measured": True})
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
@@ -270,7 +295,13 @@ def fit(
 
 
 def dev_figures(
-    policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None, rows: int = 256
+    policy: Any,
+    objective: Any,
+    units: Sequence[Unit],
+    *,
+    pass_tokens: int | None,
+    rows: int = 256,
+    helpers: Helpers | None = None,
 ) -> dict[str, float]:
     """The objective's figures over all `units`, sums streamed at most `rows` Units at a time; dropout off."""
     training = policy.net.training
@@ -279,7 +310,8 @@ def dev_figures(
     try:
         for start in range(0, len(units), rows):
             some = [units[i] for i in range(start, min(start + rows, len(units)))]
-            for name, (value, count) in measure(policy, objective, some, pass_tokens=pass_tokens or 8192)[0].items():
+            totals_of_some = measure(policy, objective, some, pass_tokens=pass_tokens or 8192, helpers=helpers)[0]
+            for name, (value, count) in totals_of_some.items():
                 old = totals.get(name, (0.0, 0.0))
                 totals[name] = (old[0] + value, old[1] + count)
     finally:
@@ -296,6 +328,7 @@ def seconds_per_step(
     pass_tokens: int | None,
     seed: int,
     tries: int = 3,
+    helpers: Helpers | None = None,
 ) -> float:
     """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget."""
     draw = np.random.default_rng([seed, 0xB0D])
@@ -304,7 +337,7 @@ def seconds_per_step(
     for _ in range(tries + 1):
         chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
         began = time.perf_counter()
-        backward(policy, objective, chosen, pass_tokens=pass_tokens)
+        backward(policy, objective, chosen, pass_tokens=pass_tokens, helpers=helpers)
         took.append(time.perf_counter() - began)
     for parameter in policy.net.parameters():
         parameter.grad = None
@@ -322,7 +355,9 @@ def memory_parts(net: nn.Module, optim: Optimizer) -> dict[str, int]:
     }  # fmt: skip
 
 
-def activation_bytes(policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None) -> int:
+def activation_bytes(
+    policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None, helpers: Helpers | None = None
+) -> int:
     """Bytes that the largest pass of a step keeps for its backward pass: every storage autograd holds, weights left out."""
     passes = cut(units, pass_tokens, padded=policy.layout == "padded")
     chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
@@ -336,7 +371,7 @@ def activation_bytes(policy: Any, objective: Any, units: Sequence[Unit], *, pass
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = objective.loss(policy, policy.batch([units[i] for i in chosen]), None)
+        out = objective.loss(policy, policy.batch([units[i] for i in chosen]), helpers or Helpers())
     del out
     return sum(kept.values())
 

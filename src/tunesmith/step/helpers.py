@@ -1,0 +1,84 @@
+"""What a loss may look at besides the policy: the starting state, a teacher, a reward, numbers kept between steps.
+
+    helpers = Helpers(reference=frozen(policy))
+    helpers.reference(batch)        # (targets,) log p under the starting state
+
+A reference is asked for in one of two ways. Methods that learn from fixed rows have it as a column of their Units, made once
+before the first step (`with_reference`). Methods that sample keep a frozen copy, which holds only what trains a second time.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunesmith.text.example import Example, Unit
+
+LogProbs = Callable[..., torch.Tensor]
+
+
+@dataclass(eq=False)
+class Helpers:
+    """live: a frozen policy of the starting state; teacher, hidden: what api built; state, shared: see house.md."""
+
+    live: Any = None
+    teacher: Any = None
+    hidden: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[float]] | None = None
+    state: dict[str, float] = field(default_factory=dict)
+    shared: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def reference(self, batch: Any, temperature: float = 1.0) -> torch.Tensor:
+        """log p of each trained-on token under the starting state, (targets,) float32, without gradient."""
+        if "reference" in batch.columns and temperature == 1.0:
+            return batch.columns["reference"]
+        if self.live is None:
+            raise ValueError("the Units have no column 'reference' and no reference model was built")
+        with torch.no_grad():
+            return self.live.logprobs(batch, temperature).float()
+
+
+def frozen(policy: Any) -> Any:
+    """The policy as it is now, for good: evaluation mode, no gradients. What does not train is shared, not copied."""
+    shared = {id(p): p for p in policy.net.parameters() if not p.requires_grad}
+    shared |= {id(b): b for b in policy.net.buffers()}
+    net = copy.deepcopy(policy.net, shared).eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)  # those that are shared had none
+    return policy.of(net)
+
+
+def with_reference(policy: Any, units: Sequence[Unit], *, pass_tokens: int = 8192) -> Iterator[Unit]:
+    """The Units with column "reference": log p of each trained-on token under `policy` as it is now, 0 elsewhere.
+
+    Units stream: a few passes' worth are held. Their order stays.
+    """
+    from tunesmith.step.step import cut
+
+    training = policy.net.training
+    policy.net.eval()
+    try:
+        for start in range(0, len(units), 256):
+            some = [units[i] for i in range(start, min(start + 256, len(units)))]
+            made: dict[int, Unit] = {}
+            for chosen in cut(some, pass_tokens, padded=policy.layout == "padded"):
+                with torch.no_grad():
+                    logp = policy.logprobs(policy.batch([some[i] for i in chosen])).float().cpu().numpy()
+                at = 0
+                for i in chosen:
+                    examples = []
+                    for example in some[i].examples:
+                        examples.append(_with_column(example, logp[at : at + example.num_trained]))
+                        at += example.num_trained
+                    made[i] = replace(some[i], examples=tuple(examples))
+            yield from (made[i] for i in range(len(some)))
+    finally:
+        policy.net.train(training)
+
+
+def _with_column(example: Example, values: np.ndarray) -> Example:
+    column = np.zeros(len(example), dtype=np.float32)
+    column[np.flatnonzero(example.weights)] = values
+    return replace(example, columns={**example.columns, "reference": column})
