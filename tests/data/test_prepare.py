@@ -187,3 +187,31 @@ def test_a_hub_data_set_brings_its_own_splits(hub, tmp_path):
     assert prepare(tmp_path / "run", **settings).reused
     prepared = prepare(tmp_path / "other", **{**settings, "dev": 1})  # asked for: drawn from train
     assert (len(prepared.train), len(prepared.dev)) == (1, 1)
+
+
+def test_a_prompt_of_pairs_is_never_on_two_sides(tmp_path):
+    rows = [{"prompt": f"q{i % 40}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(160)]
+    prepared = prepare(tmp_path / "run", path=rows, dev=0.2, test=0.2)
+    prompts = {
+        part: {row["messages"][0]["content"] for row in RowFile(tmp_path / "run" / "data" / f"{part}.jsonl")}
+        for part in ("train", "dev", "test")
+    }
+    assert all(prompts.values()) and sum(map(len, prompts.values())) == 40 == len(set.union(*prompts.values()))
+    card = prepared.card
+    assert card["kind"] == "preference" and card["prompts_in_train_and_test"] == 0 and card["duplicates"] == 0
+    assert card["splits"]["train"]["prompts"] == len(prompts["train"])
+    assert set(card["splits"]["train"]["characters"]) == {"prompt", "chosen", "rejected"}
+    assert "a prompt is never on two sides" in told(card)
+    # rows of a prompt that a file of its own holds out are taken from what is trained on
+    held = [{"prompt": "q1", "chosen": "other", "rejected": "worse"}]
+    (tmp_path / "test.jsonl").write_text(json.dumps(held[0]), "utf-8")
+    card = prepare(tmp_path / "own", path=rows, dev=0, test=str(tmp_path / "test.jsonl")).card
+    assert {"prompt also in test": 4} in [part["reasons"] for part in card["counts"]["by_origin"].values()]
+
+
+def test_groups_are_counted(tmp_path):
+    rows = [{"text": f"t{i}", "id": i // 3} for i in range(60)]
+    card = prepare(tmp_path / "run", path=rows, group="id", dev=0.1, test=0.1).card
+    assert card["kind"] == "group" and card["counts"]["rows_joined"] == 40
+    assert card["splits"]["train"]["texts_per_row"] == 3 and card["splits"]["train"]["rows"] == 16
+    assert "40 rows joined" in told(card)

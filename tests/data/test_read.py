@@ -421,3 +421,46 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, name, line):
     assert (
         large < small + 900_000
     )  # a row here takes about 1.5 kB as Python objects; the look at the head grows with the file up to 1 MB
+
+
+def test_groups_by_a_column_and_by_counting(tmp_path):
+    lines = ["0\ta", "1\tb", "0\tc", "1\td", "2\te", "0\tf"]
+    path = tmp_path / "groups.tsv"
+    path.write_text("\n".join(lines), "utf-8")
+    reading = read(path, header=False, columns={"text": "column_2"}, group="column_1")
+    rows = list(reading)
+    assert reading.kind == "group" and [row["texts"] for row in rows] == [["a", "c", "f"], ["b", "d"], ["e"]]
+    assert [(row["group"], row["origin"]) for row in rows][1] == ("1", "groups.tsv:2")
+    counts = reading.counts.as_dict()
+    assert (counts["rows_in"], counts["rows_out"], counts["rows_joined"]) == (6, 3, 3)
+    assert counts["notes"] == {"groups of one text": 1}
+    rows = list(read(path, header=False, columns={"text": "column_2"}, group=3))
+    assert [row["texts"] for row in rows] == [["a", "b", "c"], ["d", "e", "f"]]
+    assert len({row["id"] for row in rows}) == 2
+    with pytest.raises(SettingError, match="data.group is 1"):
+        read(path, group=1)
+
+
+def test_malformed_pairs_are_the_first_five_with_their_lines_and_a_count(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b" if i == 3 else "a"} for i in range(9)]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    with pytest.raises(DataError) as caught:
+        list(read(path))
+    assert "8 of 9 rows cannot be used" in str(caught.value) and "... and 3 more" in str(caught.value)
+    assert "pairs.jsonl:1  chosen and rejected are the same answer" in str(caught.value)
+    (row,) = read(path, bad_rows="drop")
+    assert row["origin"] == "pairs.jsonl:4"
+
+
+def test_a_weight_of_a_pair_is_the_rows(tmp_path):
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "w": 0.5}]
+    (row,) = read(rows, weight="w")
+    assert row["weight"] == 0.5 and "weight" not in row["chosen"][0]
+
+
+def test_a_number_that_json_does_not_know_before_broken_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"question":NaN "x", "answer": "a"}]', "utf-8")
+    with pytest.raises(DataError, match="is not JSON"):
+        list(read(path))

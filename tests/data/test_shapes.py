@@ -53,7 +53,7 @@ def test_text_and_label():
 
 @pytest.mark.parametrize(
     ("record", "reason"),
-    [({"text": " ", "label": 1}, "empty text"), ({"text": "a", "label": ""}, "empty label"), ({"text": "a", "label": [1]}, "wrong type"),
+    [({"text": " ", "label": 1}, "empty text"), ({"text": "a", "label": ""}, "empty label"), ({"text": "a", "label": {"b": 1}}, "wrong type"),
      ({"text": "a"}, "missing field")],
 )  # fmt: skip
 def test_texts_and_labels_that_cannot_be_used(record, reason):
@@ -120,8 +120,12 @@ def test_a_system_template_goes_before_conversations_that_have_none():
         (["question", "reply", "id"], {}, r"data.columns.answer: NAME"),
         (["output", "who"], {}, r'has no "instruction"'),
         (["title", "label"], {}, r'has no "text".*\n.*data.columns.text: title'),
-        (["premise", "hypothesis"], {}, r"no shape I know. Found: premise, hypothesis"),
-        (["chosen", "rejected"], {}, r"preference pairs"),
+        (["premise", "context"], {}, r"no shape I know. Found: premise, context"),
+        (
+            ["prompt", "chosen"],
+            {"shape": "preference"},
+            r"a:1|not preference. Found: prompt, chosen.*\n.*chosen and rejected",
+        ),
         (["messages", "conversations"], {}, r"2 ways: messages; conversations"),
         (["question", "answer", "prompt", "completion"], {}, r"2 ways: prompt -> completion; question -> answer"),
         (["question", "질문", "answer"], {}, r"2 ways: question -> answer; 질문 -> answer"),
@@ -144,7 +148,7 @@ def test_unknown_words_are_refused_with_the_nearest():
         recognise(["q", "a"], where="a:1", named={"anwser": "a"})
     with pytest.raises(Exception, match="Did you mean: messages"):
         recognise(["messages"], where="a:1", shape="mesages")
-    assert len(SHAPES) == 7
+    assert len(SHAPES) == 14
 
 
 TOOLS = '[{"name": "weather", "description": "", "parameters": {"type": "object"}}]'
@@ -241,3 +245,55 @@ def test_prompts_without_answers_are_read_when_none_is_needed():
     shape = recognise(["question", "answer"], where="a:1")
     row = canonical({"question": "q", "answer": None}, shape, need_answer=False)
     assert row["messages"] == [{"role": "user", "content": "q"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "row"),
+    [
+        ({"prefix": "a", "middle": "b", "suffix": "c"}, {"prefix": "a", "middle": "b", "suffix": "c"}),
+        ({"prompt": "a", "suffix": "c", "canonical_solution": " b"}, {"prefix": "a", "middle": " b", "suffix": "c"}),
+        ({"prefix": "", "middle": "b", "suffix": "c"}, {"prefix": "", "middle": "b", "suffix": "c"}),
+        ({"sentence1": "a", "sentence2": "b"}, {"text": "a", "text2": "b"}),
+        ({"sentence1": "a", "sentence2": "b", "score": "4.5"}, {"text": "a", "text2": "b", "score": 4.5}),
+        ({"query": "a", "positive": "b", "negative": "c"}, {"text": "a", "text2": "b", "negatives": ["c"]}),
+        ({"query": "a", "pos": ["b"], "neg": ["c", "d"]}, {"text": "a", "text2": "b", "negatives": ["c", "d"]}),
+        ({"premise": "a", "hypothesis": "b", "gold_label": "neutral"}, {"text": "a", "text2": "b", "label": "neutral"}),
+        ({"문장1": "a", "문장2": "b"}, {"text": "a", "text2": "b"}),
+        ({"texts": ["a", "b"]}, {"texts": ["a", "b"]}),
+        ({"text": "a", "label": ["x", "y"]}, {"text": "a", "label": ["x", "y"]}),
+    ],
+)  # fmt: skip
+def test_gaps_pairs_groups_and_several_labels(record, row):
+    assert canonical(record, recognise(list(record), where="a:1")) == row
+
+
+def test_a_label_of_a_pair_is_a_score_when_it_is_named_so():
+    record = {"sentence1": "a", "sentence2": "b", "label": 3.2, "labels": {"real": 3.1}}
+    assert recognise(list(record), where="a:1").kind == "text+label"
+    shape = recognise(list(record), where="a:1", named={"score": "label"})
+    assert shape.kind == "pair" and canonical(record, shape)["score"] == 3.2
+    shape = recognise(list(record), where="a:1", named={"score": "labels.real"})
+    assert canonical(record, shape)["score"] == 3.1
+    assert recognise(list(record), where="a:1", kinds=("pair",)).kind == "pair"
+
+
+@pytest.mark.parametrize(
+    ("record", "detail"),
+    [
+        ({"prefix": "a", "middle": " ", "suffix": "c"}, "middle: empty"),
+        ({"prefix": " ", "middle": "b", "suffix": ""}, "prefix and suffix: empty"),
+        ({"sentence1": "a", "sentence2": ""}, "sentence2: empty"),
+        ({"query": "a", "pos": ["b", "c"]}, "pos: expected text, got a list"),
+        ({"texts": ["a"]}, "texts: 1, at least 2"),
+        ({"texts": ["a", " "]}, "texts: one is empty"),
+        ({"texts": "a"}, "texts: expected a list of texts"),
+    ],
+)
+def test_gaps_pairs_and_groups_that_cannot_be_used(record, detail):
+    with pytest.raises(BadRow, match=detail):
+        canonical(record, recognise(list(record), where="a:1"))
+
+
+def test_a_table_read_as_text_is_told():
+    with pytest.raises(DataError, match="data.format: tsv"):
+        recognise(["text"], where="a.txt:1", named={"text": "column_3"})

@@ -59,4 +59,34 @@ def test_long_rows_and_raw_text_and_rows_that_cannot_be_shown(text):
         shown({"text": "한 글", "origin": "a.txt:1"}, text) == "a.txt:1  8 tokens, 7 trained on\n⟦한 글<|endoftext|>⟧"
     )
     with pytest.raises(DataError, match="^faq.jsonl:2: "):
-        shown(row(("user", "only", {})), text)
+        shown(row(("robot", "a", {}), ("assistant", "b", {})), text)
+
+
+def test_every_side_of_a_judged_row_is_shown_with_its_own_answer_trained_on(text):
+    ask = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": False}, {"role": "user", "content": "c"}]  # fmt: skip
+    pair = {
+        "messages": ask,
+        "chosen": [{"role": "assistant", "content": "yes"}],
+        "rejected": [{"role": "assistant", "content": "no"}],
+        "origin": "p:1",
+    }
+    told = shown(pair, text)
+    assert "p:1 (chosen)" in told and "⟦yes<|end|>⟧" in told and "⟦no<|end|>⟧" in told and told.count("⟦") == 2
+    scored = {"messages": ask[:1], "answers": [{"content": "x", "score": 0.5}], "origin": "s:1"}
+    assert "s:1 (score 0.5)" in shown(scored, text) and "⟦x<|end|>⟧" in shown(scored, text)
+    rated = {"messages": [*ask[:1], {"role": "assistant", "content": "x"}], "label": False, "origin": "r:1"}
+    assert "r:1 (not good)" in shown(rated, text)
+
+
+def test_prompts_gaps_pairs_and_groups_are_shown(text):
+    asked = shown({"messages": [{"role": "user", "content": "a"}], "answer": "42", "origin": "q:1"}, text)
+    assert (
+        asked.startswith("q:1 (prompt)  ")
+        and "<|user|>a<|end|><|assistant|>" in asked
+        and "(reference answer)" in asked
+    )
+    assert "⟦" not in asked
+    gap = shown({"prefix": "a", "middle": "bc", "suffix": "d", "origin": "g:1"}, text)
+    assert "g:1 (middle)  2 tokens, 2 trained on\n⟦bc⟧" in gap and gap.count("⟦") == 1
+    assert "p:1 (text, score 0.5)" in shown({"text": "a", "text2": "b", "score": 0.5, "origin": "p:1"}, text)
+    assert shown({"texts": ["a", "b"], "origin": "t:1"}, text).count("t:1 (text)") == 2

@@ -110,16 +110,29 @@ def _text(project: Any, root: Any) -> tuple[Any, str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    if "messages" not in row:
-        label = f"  [{row['label']}]" if "label" in row else ""
-        return f"  {row['origin']}{label}  {_short(row['text'])}"
-    lines = [f"  {row['origin']}"]
-    for message in row["messages"]:
+    facts = "".join(
+        f"  [{name} {row[name]}]" if name != "label" else f"  [{row[name]}]"
+        for name in ("label", "score", "margin", "group")
+        if name in row
+    )
+    beside = [name for name in ("text", "text2", "prefix", "middle", "suffix") if name in row]
+    if beside == ["text"]:
+        return f"  {row['origin']}{facts}  {_short(row['text'])}"
+    lines = [f"  {row['origin']}{facts}"]
+    for message in row.get("messages", ()):
         calls = [
             f"calls {call['function']['name']}({call['function']['arguments']})"
             for call in message.get("tool_calls", ())
         ]
         lines.append(f"    {message['role']}: {_short(' '.join([message['content'], *calls]).strip())}")
+    for side in ("chosen", "rejected"):
+        lines += [f"    {side}: {_short(message['content'])}" for message in row.get(side, ())]
+    lines += [f"    {answer['score']:g}: {_short(answer['content'])}" for answer in row.get("answers", ())]
+    if row.get("answer"):
+        lines.append(f"    reference: {_short(row['answer'])}")
+    lines += [f"    {name}: {_short(row[name])}" for name in beside]
+    lines += [f"    {_short(text)}" for text in row.get("texts", ())]
+    lines += [f"    not: {_short(text)}" for text in row.get("negatives", ())]
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@
 >>> card.as_dict()["languages"]
 {'korean': 0.97, 'english': 0.03, 'other': 0.0}
 
-Memory: 16 bytes a row (two lengths, a hash of the prompt). Words for people are made by `told`.
+Memory: 16 to 24 bytes a row (its lengths, a hash of the prompt). Words for people are made by `told`.
 """
 
 from array import array
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.hashes import content_hash
+from tunesmith.data.kinds import kind_of, pieces
 from tunesmith.data.language import language
 from tunesmith.data.rows import Row
 from tunesmith.data.steps import said
@@ -29,7 +30,9 @@ class Card:
 
     def __init__(self) -> None:
         self.kind = ""
-        self._prompts, self._answers, self._prompt_hashes = array("I"), array("I"), array("Q")
+        self._rows = 0
+        self._lengths: dict[str, array[int]] = {}
+        self._prompt_hashes = array("Q")
         self._bytes = self._turns = self._systems = self._tools = self._lost = 0
         self._languages: Counter[str] = Counter()
         self._values: Counter[str] | None = Counter()
@@ -37,29 +40,37 @@ class Card:
     def add(self, row: Row) -> None:
         """Count one row."""
         whole = said(row)
+        self.kind = kind_of(row)
+        self._rows += 1
         self._bytes += len(whole.encode())
         self._languages[language(whole)] += 1
         self._lost += "\ufffd" in whole
         messages = row.get("messages")
-        self.kind = "chat" if messages is not None else "text+label" if "label" in row else "text"
-        if messages is None:
-            self._prompts.append(len(whole))
-            value = row.get("label")
-        else:
-            self._turns += sum(message["role"] == "assistant" for message in messages)
+        value = row.get("label")
+        if messages is not None:
+            self._turns += sum(message["role"] == "assistant" and message.get("train", True) for message in messages)
+            self._turns += len(row.get("answers", ()))
             self._systems += any(message["role"] == "system" for message in messages)
             self._tools += "tools" in row
-            value = said(row, "answer")
-            self._prompts.append(len(said(row, "prompt")))
-            self._answers.append(len(value))
+            value = said(row, "answer") if self.kind == "chat" else value
             self._prompt_hashes.append(content_hash(row, "prompt"))
+        # Turns of one side count as one text, as they are read; the answers of a row that has several one by one.
+        names = dict.fromkeys(piece.name for piece in pieces(row))
+        if messages is not None and self.kind in ("chat", "rated"):
+            names = dict.fromkeys(("prompt", "answer"))
+        for name in names:
+            texts = [piece.text for piece in pieces(row) if piece.name == name]
+            apart = name in ("text", "negative") or (name == "answer" and self.kind == "scored")
+            for text in texts if apart else ["\n".join(texts)]:
+                self._lengths.setdefault(name, array("I")).append(len(text))
         if self._values is not None and value is not None:
-            self._values[str(value)] += 1
+            for one in value if isinstance(value, list) else [value]:
+                self._values[str(one)] += 1
             if len(self._values) > _MOST_VALUES:
                 self._values = None
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return self._rows
 
     def prompts_shared_with(self, other: "Card") -> int:
         """Rows here whose prompt (what comes before the last answer) is also in `other`, perhaps with another answer."""
@@ -72,18 +83,23 @@ class Card:
         """Everything counted, as JSON can hold it. Lengths are in characters, of prompt and answer or of the text."""
         num = len(self)
         chat = self.kind == "chat"
+        lengths = self._lengths or {"text": array("I")}
         card: dict[str, Any] = {
             "rows": num,
             "kind": self.kind,
             "bytes": self._bytes,
-            "characters": {"prompt" if chat else "text": _spread(self._prompts)},
+            "characters": {name: _spread(sizes) for name, sizes in lengths.items()},
             "languages": {name: _share(self._languages[name], num) for name in ("korean", "english", "other")},
             "rows_with_lost_characters": self._lost,
         }
-        if chat:
-            card["characters"]["answer"] = _spread(self._answers)
-            card["answers_per_row"] = _share(self._turns, num)
+        if self._prompt_hashes:
+            if self.kind in ("chat", "scored"):
+                card["answers_per_row"] = _share(self._turns, num)
+            else:
+                card["prompts"] = len(np.unique(np.frombuffer(self._prompt_hashes, np.uint64)))
             card["rows_with_system"], card["rows_with_tools"] = self._systems, self._tools
+        if self.kind == "group":
+            card["texts_per_row"] = _share(len(lengths["text"]), num)
         # Labels, or answers so few that they are labels in disguise (a tenth of the rows at most).
         values = self._values
         if values and (not chat or len(values) <= max(2, num // 10)):
@@ -133,6 +149,8 @@ def told(card: Mapping[str, Any]) -> str:
         )
     if len(counts["by_origin"]) > 1:
         lines.append(f"{'all':24}{counts['rows_in']:>10,}{counts['rows_out']:>10,}{counts['rows_dropped']:>10,}")
+    if "rows_joined" in counts:
+        lines.append(f"  {counts['rows_joined']:,} rows joined to the first of their group")
     lines += [f"  {number:,} x {note}" for note, number in counts["notes"].items()]
     lines += ["", f"{'':10}{'rows':>9}  {'characters: median, 95 %, most':34}{'Korean':>8}{'English':>9}{'other':>7}"]
     for name, part in card["splits"].items():
@@ -152,6 +170,10 @@ def told(card: Mapping[str, Any]) -> str:
                 f"{train[what]['different']} different {what} in train, the largest {100 * train[what]['largest_share']:.0f} %, "
                 f"the smallest {train[what]['smallest']:,}: {most}" + (", ..." if train[what]["different"] > 5 else "")
             )
+    if "prompts" in train:
+        lines.append(f"{train['prompts']:,} different prompts in train; a prompt is never on two sides of the split")
+    if "texts_per_row" in train:
+        lines.append(f"{train['texts_per_row']:g} texts in a group")
     if card["duplicates"]:
         lines.append(
             f"{card['duplicates']:,} rows repeat another (kept, never on two sides of the split; steps: [dedup] drops them)"

@@ -222,11 +222,13 @@ class _Window:
         """The next value. Raises _Refused (the value is skipped), or DataError when it is not JSON."""
         self.peek()
         while True:
+            refused: _Refused | None = None
             try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
-            except _Refused:
-                _, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
-                raise
+                try:
+                    value, end = _DECODER.raw_decode(self.text, self.at)
+                except _Refused as error:  # where does it end, read as Python would?
+                    refused = error
+                    value, end = json.JSONDecoder().raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 if not self.ended and self._more():
                     continue
@@ -237,6 +239,8 @@ class _Window:
             if end == len(self.text) and not self.ended and self._more():
                 continue
             self.at = end
+            if refused is not None:
+                raise refused
             return value
 
     def key(self) -> str:

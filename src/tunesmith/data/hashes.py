@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tunesmith.data.kinds import kind_of, pieces
 from tunesmith.data.rows import Row
 
 _RECENT = 1 << 15
@@ -19,26 +20,48 @@ _RECENT = 1 << 15
 def content_hash(row: Row, part: str = "all", *, seed: int = 0) -> int:
     """A row's content as a number below 2**64; equal for rows that differ in white space, case or width of letters only.
 
-    part  all (with roles, tools and label), prompt (what comes before the last answer), or answer (the last answer)
+    part  all (with roles, tools, label and scores), prompt (what comes before the last answer, or before the answers that
+          are compared), or answer (the last answer, or all that are compared)
     seed  other seeds give other, unrelated numbers: sorted by them, rows are shuffled, whatever order they came in
     """
     content: list[str] = []
     messages = row.get("messages")
     if messages is None:
-        content.append(row["text"])
-        if part != "prompt" and "label" in row:
-            content.append(str(row["label"]))
+        content += _said(row, part)
     else:
-        last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=len(messages))
-        chosen = {"all": messages, "prompt": messages[:last], "answer": messages[last:]}[part]
-        for message in chosen:
+        answered = kind_of(row) in ("chat", "rated")  # of other kinds all messages are the prompt
+        last = max(
+            (i for i, turn in enumerate(messages) if answered and turn["role"] == "assistant"), default=len(messages)
+        )
+        for message in {"all": messages, "prompt": messages[:last], "answer": messages[last:]}[part]:
             content += (message["role"], message["content"])
             if "tool_calls" in message:
                 content.append(json.dumps(message["tool_calls"], sort_keys=True, ensure_ascii=False))
+        if part != "prompt":
+            content += _judged(row)
         if part != "answer" and "tools" in row:
             content.append(json.dumps(row["tools"], sort_keys=True, ensure_ascii=False))
     told = _folded(" \0 ".join(content))  # the zeros stand alone, so that white space at an end does not count
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8, key=str(seed).encode()).digest(), "little")
+
+
+def _said(row: Row, part: str) -> list[str]:
+    """What a row without messages says. Of raw text every part is the text; a label is no part of the prompt."""
+    found = [piece.text for piece in pieces(row) if part == "all" or piece.part in (part, "text")]
+    if part != "prompt":
+        found += [str(row[name]) for name in ("label", "score") if name in row]
+    return found
+
+
+def _judged(row: Row) -> list[str]:
+    """The answers beside the messages, with what is thought of them."""
+    found = [str(row["label"])] if "label" in row else []
+    found += [word for piece in pieces(row) if piece.name in ("chosen", "rejected") for word in piece[1:]]
+    for answer in row.get("answers", ()):
+        found += (answer["content"], str(answer["score"]))
+    if isinstance(row.get("answer"), str):
+        found.append(row["answer"])
+    return found
 
 
 def _folded(text: str) -> str:

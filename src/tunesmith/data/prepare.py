@@ -25,6 +25,7 @@ from tunesmith.core.shelf import shelf
 from tunesmith.data.card import Card
 from tunesmith.data.formats import plain
 from tunesmith.data.hashes import HashSet, content_hash
+from tunesmith.data.kinds import split_by
 from tunesmith.data.read import Reading, hub_splits, read
 from tunesmith.data.rows import Row, RowFile, line
 from tunesmith.data.split import split as draw
@@ -59,7 +60,7 @@ class Prepared:
 
     @property
     def kind(self) -> str:
-        """chat, text or text+label."""
+        """What the rows are: one of kinds.KINDS."""
         return str(self.card["kind"])
 
     @property
@@ -196,7 +197,7 @@ class _Work:
                 reading = source(part, self._write_drop)
                 self.readings.append(reading)
                 for row in self._without(reading, reading, held_out, but=part):
-                    held_out[part].add(content_hash(row, seed=self.seed))
+                    held_out[part].add(content_hash(row, split_by(row), seed=self.seed))
                     self._keep(part, row)
             reading = source("train", self._write_drop)
             self.readings.append(reading)
@@ -233,12 +234,14 @@ class _Work:
     ) -> Iterator[Row]:
         """Rows that are in no file held out for itself."""
         for row in rows:
-            found = content_hash(row, seed=self.seed)
+            by = split_by(row)
+            found = content_hash(row, by, seed=self.seed)
             inside = next((part for part, hashes in held_out.items() if part != but and found in hashes), None)
             if inside is None:
                 yield row
             else:
-                self._drop(reading, row, f"also in {inside}", "", "split")
+                same = "also in" if by == "all" else "prompt also in"
+                self._drop(reading, row, f"{same} {inside}", "", "split")
 
     def _drop(self, reading: Reading, row: Row, reason: str, detail: str, by: str) -> None:
         source = row["origin"].rpartition(":")[0]
@@ -266,11 +269,13 @@ class _Work:
             part = reading.counts.as_dict()
             for name in ("rows_in", "rows_out", "rows_dropped"):
                 counts[name] += part[name]
+            if "rows_joined" in part:
+                counts["rows_joined"] = counts.get("rows_joined", 0) + part["rows_joined"]
             counts["by_origin"].update(part["by_origin"])
             counts["notes"].update(part["notes"])
         written = sum(map(len, self.cards.values()))
         assert written == counts["rows_out"], f"{written} rows written, {counts['rows_out']} counted"
-        assert counts["rows_in"] == counts["rows_out"] + counts["rows_dropped"]
+        assert counts["rows_in"] == counts["rows_out"] + counts["rows_dropped"] + counts.get("rows_joined", 0)
         sources = [source for reading in reversed(self.readings) for source in reading.sources]
         return {
             "format": FORMAT,

@@ -15,7 +15,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -27,21 +27,29 @@ from tunesmith.core.names import nearest
 from tunesmith.data import shapes
 from tunesmith.data.encoding import AUTO, REPAIR, bad_byte, repair, wrong_bytes
 from tunesmith.data.formats import TABLES, Broken, Record, as_columns, format_of, plain, records
+from tunesmith.data.kinds import kind_of
 from tunesmith.data.rows import Row
 from tunesmith.data.shapes import BadRow, Shape, canonical, recognise
 
 _HEAD = 100
 _SHOWN = 5
+_CONTENT = (
+    "messages", "tools", "text", "label", "text2", "negatives", "score", "chosen", "rejected", "margin", "answers",
+    "answer", "prefix", "middle", "suffix", "texts",
+)  # fmt: skip
 _HELD_OUT = re.compile(r"(^|[-_. ])(test|dev|valid|validation|val|eval)([-_. \d]|$)", re.IGNORECASE)
 
 
 @dataclass
 class Counts:
-    """Rows in, out and dropped with the reason, by the source they came from. They add up: `check` asserts it."""
+    """Rows in, out, joined to the first of their group and dropped with the reason, by the source they came from.
+
+    They add up: `check` asserts it."""
 
     rows_in: Counter[str] = field(default_factory=Counter)
     rows_out: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    joined: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
 
     def drop(self, source: str, reason: str) -> None:
@@ -52,18 +60,22 @@ class Counts:
         return sum(reasons.total() for reasons in self.dropped.values())
 
     def check(self) -> None:
-        """Every row that came in is out or dropped; anything else is a bug of ours."""
+        """Every row that came in is out, in a group, or dropped; anything else is a bug of ours."""
         for source in self.rows_in | self.rows_out | Counter(dict.fromkeys(self.dropped, 1)):
-            lost = self.rows_in[source] - self.rows_out[source] - self.dropped.get(source, Counter()).total()
+            lost = self.rows_in[source] - self.rows_out[source] - self.joined[source]
+            lost -= self.dropped.get(source, Counter()).total()
             assert lost == 0, f"{source}: {lost} rows neither kept nor dropped"
 
     def as_dict(self) -> dict[str, Any]:
-        """{"rows_in", "rows_out", "rows_dropped", "by_origin": {source: {..., "reasons": {reason: n}}}, "notes"}"""
+        """{"rows_in", "rows_out", "rows_dropped", "by_origin": {source: {..., "reasons": {reason: n}}}, "notes"}
+
+        and "rows_joined" where rows were put together in groups."""
         self.check()
         return {
             "rows_in": self.rows_in.total(),
             "rows_out": self.rows_out.total(),
             "rows_dropped": self.num_dropped,
+            **({"rows_joined": self.joined.total()} if self.joined else {}),
             "by_origin": {
                 source: {
                     "rows_in": self.rows_in[source],
@@ -103,23 +115,25 @@ class Reading:
     def __init__(
         self,
         sources: list[Source],
-        recognise: Callable[[Source, list[str], str], Shape],
+        recognise: Callable[[Source, list[str], str, list[dict[str, Any]]], Shape],
         *,
         bad_rows: str,
         need_answer: bool,
         encoding: str,
         label_names: Sequence[str],
         weight: str | None,
+        every: int | None,
         on_drop: Callable[[dict[str, Any]], None] | None,
     ) -> None:
         self.sources, self.counts = sources, Counts()
         self._recognise, self._bad_rows, self._need_answer = recognise, bad_rows, need_answer
         self._encoding, self._label_names, self._weight, self._on_drop = encoding, tuple(label_names), weight, on_drop
+        self._every = every
         self.bad: list[tuple[str, str]] = []
 
     @property
     def kind(self) -> str:
-        """What the rows are: chat, text or text+label. Known once reading began."""
+        """What the rows are: one of kinds.KINDS. Known once reading began."""
         return next((source.shape.kind for source in self.sources if source.shape), "")
 
     def __iter__(self) -> Iterator[Row]:
@@ -150,14 +164,22 @@ class Reading:
             if any(bad_byte(name) is not None for name in columns):
                 self._refuse_encoding(source)
             source.facts["columns"] = printable(source.facts.get("columns", columns))
-            source.shape = self._recognise(source, columns, where)
+            sample = [record for _, record in head if isinstance(record, dict)]
+            source.shape = self._recognise(source, columns, where, sample)
             others = {other.shape.kind: other.name for other in self.sources if other.shape}
             if len(others) > 1:
                 told = "; ".join(f"{name} is {kind}" for kind, name in others.items())
                 raise DataError(
                     f"The files hold different kinds of rows: {told}.", wanted="One kind.", fix="Name one of them."
                 )
-        for number, record in chain(head, stream):
+        rows = self._rows(source, chain(head, stream))
+        for row in rows if source.shape is None or source.shape.kind != "group" else self._grouped(source, rows):
+            row["id"] = content_id(row)
+            self.counts.rows_out[source.name] += 1
+            yield row
+
+    def _rows(self, source: Source, stream: Iterable[tuple[int | None, Record]]) -> Iterator[Row]:
+        for ordinal, (number, record) in enumerate(stream):
             self.counts.rows_in[source.name] += 1
             origin = _origin(source.name, number)
             try:
@@ -165,9 +187,29 @@ class Reading:
             except BadRow as error:
                 self._drop(source, origin, error, record)
                 continue
-            row["origin"], row["id"] = origin, content_id(row)
-            self.counts.rows_out[source.name] += 1
+            row["origin"] = origin
+            if self._every is not None and "text" in row:
+                row["group"] = str(ordinal // self._every)
             yield row
+
+    def _grouped(self, source: Source, rows: Iterable[Row]) -> Iterator[Row]:
+        """Rows of one text each, put together by their group, which takes the origin of its first. Held in memory."""
+        groups: dict[str, Row] = {}
+        for row in rows:
+            if "texts" in row:
+                yield row
+                continue
+            first = groups.get(row["group"])
+            if first is None:
+                text = row.pop("text")
+                groups[row["group"]] = {"texts": [text], **row}
+            else:
+                first["texts"].append(row["text"])
+                self.counts.joined[source.name] += 1
+        alone = sum(len(row["texts"]) == 1 for row in groups.values())
+        if alone:
+            self.counts.notes["groups of one text"] += alone
+        yield from groups.values()
 
     def _row(self, source: Source, record: Record) -> Row:
         if isinstance(record, Broken):
@@ -181,7 +223,7 @@ class Reading:
         row = canonical(record, source.shape, need_answer=self._need_answer, notes=self.counts.notes)
         for what in changed:
             self.counts.notes[what] += 1
-        if self._label_names and "label" in row:
+        if self._label_names and source.shape.kind == "text+label":
             row["label"] = self._named(row["label"])
         if self._weight:
             _weigh(row, record, self._weight)
@@ -254,6 +296,8 @@ def read(
     weight: str | None = None,
     bad_rows: str = "error",
     need_answer: bool = True,
+    group: str | int | None = None,
+    kinds: Sequence[str] = (),
     root: str | os.PathLike[str] = ".",
     on_drop: Callable[[dict[str, Any]], None] | None = None,
 ) -> Reading:
@@ -264,6 +308,8 @@ def read(
     columns  our word -> the source's column: {"answer": "reply"}
     prompt, answer, system   sandboxed jinja templates over the columns
     weight   a column with the weight of the row in training
+    group    rows that belong together: the column whose value they share, or how many follow one another
+    kinds    what the method learns from (see fitting.py): decides where columns can be read in more than one way
     root     what relative paths are relative to
     on_drop  gets {"origin", "reason", "detail", "row"} of each row that is left out
 
@@ -279,8 +325,22 @@ def read(
         sources = find_sources(source, Path(root), options)
     made = shapes.templates(prompt=prompt, answer=answer, system=system)
 
-    def recognised(source: Source, found: list[str], where: str) -> Shape:
-        return recognise(found, where=where, named=columns, shape=shape, templates=made)
+    named = dict(columns or {})
+    if isinstance(group, str):
+        named["group"] = group
+    elif group is not None and (isinstance(group, bool) or group < 2):
+        raise SettingError(f"data.group is {group}.", wanted="A column's name, or a number of rows from 2.")
+    every = group if isinstance(group, int) else None
+
+    def recognised(source: Source, found: list[str], where: str, sample: list[dict[str, Any]]) -> Shape:
+        wanted = "text" if every is not None else shape
+        found_shape = recognise(
+            found, where=where, named=named, shape=wanted, templates=made, sample=sample, kinds=kinds
+        )
+        if every is not None:
+            told = f"{every} rows that follow one another: {' + '.join(found_shape.columns.values()) or 'data.text'}"
+            return Shape(told, "group", found_shape.columns, found_shape.templates)
+        return found_shape
 
     return Reading(
         sources,
@@ -290,6 +350,7 @@ def read(
         encoding=encoding,
         label_names=label_names,
         weight=weight,
+        every=every,
         on_drop=on_drop,
     )
 
@@ -570,8 +631,8 @@ def _half(text: str) -> bool:
 
 
 def content_id(row: Row) -> str:
-    """The first 16 hex digits of the sha1 of what a row says: messages and tools, or text and label."""
-    content = [row[key] for key in ("messages", "tools", "text", "label") if key in row]
+    """The first 16 hex digits of the sha1 of what a row says: messages and tools, text and label, and so on."""
+    content = [row[key] for key in _CONTENT if key in row]
     told = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha1(told.encode()).hexdigest()[:16]
 
@@ -584,8 +645,9 @@ def _weigh(row: Row, record: Mapping[str, Any], column: str) -> None:
         weight = -1.0
     if not 0 <= weight < float("inf"):
         raise BadRow("wrong weight", f"{column}: expected a number >= 0, got {value!r}")
-    if "messages" not in row:
+    if kind_of(row) != "chat":
         row["weight"] = weight
-    for message in row.get("messages", ()):
+        return
+    for message in row["messages"]:
         if message["role"] == "assistant":
             message["weight"] = weight * message.get("weight", 1)

@@ -9,8 +9,16 @@ A canonical row is a dict. Every row has `origin` ("faq.jsonl:812") and `id` (of
 
     chat        {"messages": [{"role", "content", and perhaps "train", "weight", "tool_calls", "name"}], "tools": [...]?}
     text        {"text"}
-    text+label  {"text", "label"}
+    text+label  {"text", "label", "text2"?}                                  a list of labels where a row has several
+    preference  {"messages": [the prompt's turns], "chosen": [messages after them], "rejected": [messages], "margin"?}
+    rated       {"messages": [the prompt's turns and the answer], "label": true | false}
+    scored      {"messages": [the prompt's turns], "answers": [{"content", "score"}, ...]}
+    prompt      {"messages": [the prompt's turns], "answer"?: the reference}
+    infill      {"prefix", "middle", "suffix"}
+    pair        {"text", "text2", "score"?, "negatives"?: [texts]}
+    group       {"texts": [...], "group"?}
 
+The assistant's turns of a prompt carry "train": false. With a weight column, rows without a conversation have "weight".
 Columns of the source that the shape does not use are kept under "columns".
 """
 

@@ -49,9 +49,12 @@ class DataSettings:
     파일 형식. null이면 이름과 내용으로 알아냅니다."""
 
     shape: (
-        Literal["messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text", "text_label"]
+        Literal[
+            "messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text", "text_label",
+            "preference", "rated", "scored", "prompts", "infill", "pair", "group",
+        ]
         | None
-    ) = None
+    ) = None  # fmt: skip
     """What the columns make up. Null = recognised, and shown.
 
     열들이 이루는 모양. null이면 알아내어 보여 줍니다."""
@@ -60,6 +63,11 @@ class DataSettings:
     """Names of columns that are called differently here, as  answer: reply.
 
     여기서 다른 이름을 쓰는 열. 예: answer: reply."""
+
+    group: int | str | None = None
+    """Texts that mean the same: the column whose value they share, or how many rows follow one another.
+
+    뜻이 같은 글들: 같은 값을 갖는 열의 이름, 또는 잇달아 놓인 행의 수."""
 
     prompt: str | None = None
     """Template of the user's message over the columns, as  '{{ question }}'.

@@ -11,6 +11,7 @@ texts out of the columns: prompt="{{ text }}", answer='{"intent": "{{ category }
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,22 @@ from typing import Any
 
 from tunesmith.core.errors import DataError, SettingError
 from tunesmith.core.names import nearest, unknown
+from tunesmith.data.fitting import fits
+from tunesmith.data.judged import CANONICAL
+from tunesmith.data.messages import (
+    BadRow,
+    missing,
+    read_history,
+    read_label,
+    read_messages,
+    read_number,
+    read_text,
+    read_tools,
+    wrong,
+)
 from tunesmith.data.rows import Row
+
+__all__ = ["NAMES", "SHAPES", "BadRow", "Shape", "canonical", "pick", "recognise", "templates"]
 
 # Our word for a column, and the names it goes by in published sets (compared in lower case).
 NAMES: dict[str, tuple[str, ...]] = {
@@ -29,42 +45,64 @@ NAMES: dict[str, tuple[str, ...]] = {
     "question": ("question", "q", "질문", "질의", "문의"),
     "input": ("input", "context", "입력", "맥락", "문맥"),
     "output": ("output", "출력"),
-    "completion": ("completion", "response"),
+    "completion": ("completion", "response", "canonical_solution"),
     "answer": ("answer", "a", "답변", "대답", "응답", "답", "정답"),
     "system": ("system", "system_prompt", "시스템"),
     "history": ("history",),
     "tools": ("tools",),
     "text": ("text", "document", "content", "sentence", "본문", "문장", "텍스트", "내용", "문서"),
-    "label": ("label", "category", "class", "intent", "라벨", "레이블", "분류", "범주", "의도"),
+    "text2": ("text2", "sentence2", "hypothesis", "text_b", "question2", "positive", "pos", "문장2", "가설"),
+    "negative": ("negative", "neg"),
+    "texts": ("texts", "paraphrases"),
+    "group": ("group", "group_id", "cluster", "cluster_id"),
+    "label": ("label", "gold_label", "category", "class", "intent", "라벨", "레이블", "분류", "범주", "의도"),
+    "score": ("score", "similarity", "similarity_score", "점수", "유사도"),
+    "chosen": ("chosen", "선호", "선택"),
+    "rejected": ("rejected", "비선호", "거절"),
+    "margin": ("margin",),
+    "answers": ("answers", "responses", "completions"),
+    "scores": ("scores", "ratings"),
+    "prefix": ("prefix",),
+    "middle": ("middle",),
+    "suffix": ("suffix",),
 }
+# The second text of a pair -> what the first is called beside it.
+_FIRST: dict[str, tuple[str, ...]] = {
+    "sentence2": ("sentence1",), "hypothesis": ("premise",), "text2": ("text1", "text"), "text_b": ("text_a",),
+    "question2": ("question1",), "positive": ("query", "anchor", "question", "text"), "pos": ("query", "anchor"),
+    "문장2": ("문장1",), "가설": ("전제",),
+}  # fmt: skip
 _ROLES = {"instruction": "prompt", "question": "prompt", "output": "answer", "completion": "answer"}
 _PAIRS = {
     "instruction": ("instruction", "output"),
     "prompt_completion": ("prompt", "completion"),
     "question_answer": ("question", "answer"),
 }
-SHAPES = ("messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text_label", "text")
+# Shapes beyond conversations and texts -> the columns they need, as told to who names such a shape.
+_NEEDS = {
+    "preference": "chosen and rejected (and a prompt, unless both are whole dialogues)",
+    "rated": "a prompt, an answer and label (true or false); or messages and label",
+    "scored": "a prompt, answers (a list) and scores (a list, or inside the answers)",
+    "prompts": "prompt, question, instruction or messages",
+    "infill": "prefix, middle and suffix; or prompt, suffix and completion",
+    "pair": "text and text2; sentence1 and sentence2; query and positive",
+    "group": "texts (a list); or text and group",
+}
+_ROLES_OF = {
+    "preference": ("prompt", "chosen", "rejected"), "rated": ("prompt", "answer", "label"),
+    "scored": ("prompt", "answers", "scores"), "prompts": ("prompt",), "infill": ("prefix", "middle", "suffix"),
+    "pair": ("text", "text2"), "group": ("text", "group"),
+}  # fmt: skip
+SHAPES = (
+    "messages", "sharegpt", "instruction", "prompt_completion", "question_answer", "text_label", "text", *_NEEDS,
+)  # fmt: skip
 _WANTED = (
     "Known shapes: messages; conversations (ShareGPT); instruction (+ input) and output; prompt and completion; "
-    "question and answer; text (+ label)."
+    "question and answer; text (+ label); chosen and rejected; prompt, answer and label (true or false); "
+    "answers with scores; prompts; prefix, middle and suffix; sentence1 and sentence2; texts that mean the same."
 )
-_SPEAKERS = {
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "ai"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response"), "tool"),
-    **dict.fromkeys(("function_call", "tool_call"), "call"),
-}
-_KEPT = ("train", "weight", "tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "thinking")
-_READ = {"role", "from", "content", "value", "function_call", *_KEPT}
-
-
-class BadRow(Exception):
-    """A row that cannot be used: `reason` is a few words it is counted under, `detail` says what is wrong in it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+_ASKS, _REPLIES = ("instruction", "prompt", "question"), ("output", "completion", "answer")
+_BESIDE = re.compile(r"(.*_)?(id|guid|idx|index|source|url|license|lang|language|split|date|__index_level_0__)")
 
 
 @dataclass(frozen=True)
@@ -72,7 +110,7 @@ class Shape:
     """What a source's columns mean.
 
     name       one of SHAPES, "template", or "named" (columns named by the user that fit none)
-    kind       "chat", "text" or "text+label": what the rows become
+    kind       what the rows become: one of kinds.KINDS
     columns    our word -> the source's column: {"prompt": "Q", "answer": "A"}
     templates  our word -> a function of the record, where the user gave a template
     """
@@ -84,11 +122,17 @@ class Shape:
 
     def __str__(self) -> str:
         used = {**self.columns, **{word: f"data.{word}" for word in self.templates}}
-        if self.kind != "chat" or "messages" in used:
+        asks = [used[word] for word in ("system", "history", "messages", "prompt", "input") if word in used]
+        if self.kind == "preference":
+            told = " -> ".join(filter(None, [" + ".join(asks), f"{used['chosen']} > {used['rejected']}"]))
+        elif self.kind in ("rated", "scored"):
+            told = " -> ".join([" + ".join(asks), " + ".join(name for name in used.values() if name not in asks)])
+        elif self.kind == "infill":
+            told = f"{used['prefix']} [{used['middle']}] {used['suffix']}"
+        elif self.kind not in ("chat", "prompt") or "messages" in used:
             told = " + ".join(used.values())
         else:
-            asks = [used[word] for word in ("system", "history", "prompt", "input") if word in used]
-            told = " + ".join(asks) + " -> " + used.get("answer", "nothing")
+            told = " + ".join(asks) + (" -> " + used.get("answer", "nothing") if self.kind == "chat" else "")
         return f"{self.name} ({told})"
 
 
@@ -99,12 +143,16 @@ def recognise(
     named: Mapping[str, str] | None = None,
     shape: str | None = None,
     templates: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None,
+    sample: Sequence[Mapping[str, Any]] = (),
+    kinds: Sequence[str] = (),
 ) -> Shape:
     """The shape of a source with the columns `found`; `where` is the row an error points at.
 
     named      our word -> column, as the user named them: {"answer": "reply"}
     shape      one of SHAPES, when the user says which
     templates  "prompt", "answer", "system" (or "text") -> function of the record
+    sample     some records: whether a label is true or false, and whether answers are a list, only they can say
+    kinds      what the method learns from: decides where the columns can be read in more than one way
 
     Raises DataError when nothing fits, when two shapes fit equally, or when a named column is not there.
     """
@@ -112,8 +160,32 @@ def recognise(
         raise unknown("shape", shape, SHAPES)
     if not found:
         raise DataError(f"{where} has no columns.", wanted=_WANTED)
-    fields = _fields(found, named or {}, where)
-    templates = templates or {}
+    named, templates = named or {}, templates or {}
+    fields = _fields(found, named, where)
+    special = _special(fields, found, named, shape, templates, sample, kinds)
+    if shape in _NEEDS:
+        if special is None:
+            raise DataError(
+                f"{where} is not {shape}. Found: {', '.join(found)}.",
+                wanted=f"Columns: {_NEEDS[shape]}.",
+                fix="Say which: " + " ".join(f"data.columns.{word}: NAME" for word in _ROLES_OF[shape]),
+            )
+        return special
+    if special is not None and fits(special.kind, kinds):
+        return special
+    try:
+        plain = _plain(fields, found, shape, templates, where)
+    except DataError:
+        if special is None:
+            raise
+        return special
+    return special if special is not None and not (kinds and fits(plain.kind, kinds)) else plain
+
+
+def _plain(
+    fields: dict[str, list[str]], found: Sequence[str], shape: str | None, templates: Mapping[str, Any], where: str
+) -> Shape:
+    """Conversations, and texts with or without labels."""
     if templates.keys() - {"system"}:
         return _by_template(fields, templates, found, where)
     extra: dict[str, str] = {word: fields[word][0] for word in ("system", "tools") if word in fields}
@@ -149,17 +221,20 @@ def canonical(
     texts = {word: make(record) for word, make in shape.templates.items()}
     value = {word: pick(record, column) for word, column in shape.columns.items()}
     # What a template used stays among the columns: metrics may want the label that it put into words.
-    used = set() if shape.name == "template" else {column for column in shape.columns.values() if column in record}
+    used = (
+        set()
+        if shape.templates.keys() - {"system"}
+        else {column for column in shape.columns.values() if column in record}
+    )
     rest = {name: item for name, item in record.items() if name not in used}
+    notes = notes if notes is not None else Counter()
     row: Row
     if shape.kind == "chat":
-        row = _chat(record, shape, texts, value, need_answer, notes if notes is not None else Counter())
+        row = _chat(record, shape, texts, value, need_answer, notes)
+    elif shape.kind in CANONICAL:
+        row = CANONICAL[shape.kind](record, shape.columns, value, _asked(record, shape, texts, value, notes), notes)
     else:
-        row = {"text": texts["text"] if "text" in texts else _text(record, shape.columns["text"], value["text"])}
-        if not row["text"].strip():
-            raise BadRow("empty text", f"{shape.columns.get('text', 'data.text')}: empty")
-        if shape.kind == "text+label":
-            row["label"] = _label(record, shape.columns["label"], value["label"])
+        row = _texts(record, shape, texts, value)
     if rest:
         row["columns"] = rest
     return row
@@ -183,6 +258,118 @@ def pick(record: Mapping[str, Any], column: str) -> Any:
 # --- which columns
 
 
+def _special(
+    fields: dict[str, list[str]],
+    found: Sequence[str],
+    named: Mapping[str, str],
+    shape: str | None,
+    templates: Mapping[str, Any],
+    sample: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+) -> Shape | None:
+    """The first of the shapes in _NEEDS that the columns make up; of these `shape`, where it is given."""
+    if shape is not None and shape not in (*_NEEDS, "text_label") or "text" in templates or "answer" in templates:
+        return None
+    prompt = _prompt_columns(fields, templates)
+    replies = [fields[word][0] for word in _REPLIES if word in fields]
+    only: dict[str, str] = {word: columns[0] for word, columns in fields.items()}
+    text_columns, second = _text_columns(fields, found, named)
+    made: dict[str, Shape] = {}
+
+    def add(name: str, kind: str, columns: Mapping[str, str], with_templates: bool = False) -> None:
+        if shape in (None, name):
+            made.setdefault(name, Shape(name, kind, dict(columns), templates if with_templates else {}))
+
+    if "chosen" in only and "rejected" in only and not named.keys() & set(_REPLIES):
+        extra = {word: only[word] for word in only if word in ("chosen", "rejected", "margin")}
+        add("preference", "preference", {**(prompt or {}), **extra}, True)
+    if "suffix" in only and "middle" in only and "prefix" in only:
+        add("infill", "infill", {word: only[word] for word in ("prefix", "middle", "suffix")})
+    elif "suffix" in only and "prompt" in only and replies and not templates:
+        add("infill", "infill", {"prefix": only["prompt"], "middle": replies[0], "suffix": only["suffix"]})
+    if prompt and "answers" in only and _listed(sample, only["answers"]):
+        inside = _holds(sample, only["answers"])
+        if "scores" in only or inside or shape == "scored":
+            extra = {word: only[word] for word in only if word in ("answers", "scores")}
+            add("scored", "scored", {**prompt, **extra}, True)
+    if "texts" in only:
+        add("group", "group", {"texts": only["texts"]})
+    elif "group" in only and "text" in only and ("group" in named or shape == "group" or "group" in kinds):
+        add("group", "group", {"text": only["text"], "group": only["group"]})
+    if second is not None:
+        pair = {"text": text_columns[0], "text2": second}
+        if "label" in only and "score" not in named and shape != "pair":
+            add("text_label", "text+label", {**pair, "label": only["label"]})
+        extra = {word: only[word] for word in only if word in ("negative", "score")}
+        add("pair", "pair", {**pair, **extra})
+    if prompt and "label" in only and (replies or "messages" in prompt):
+        reply = {} if "messages" in prompt else {"answer": replies[0]}
+        if shape == "rated" or _verdicts(sample, only["label"]):
+            add("rated", "rated", {**prompt, **reply, "label": only["label"]}, True)
+    if prompt and (shape == "prompts" or (not replies and "messages" not in prompt and _alone(fields, found, kinds))):
+        add("prompts", "prompt", {**prompt, **({"answer": replies[0]} if replies else {})}, True)
+    fitting = [one for one in made.values() if fits(one.kind, kinds)]
+    return next(iter(fitting or made.values()), None)
+
+
+def _prompt_columns(fields: Mapping[str, list[str]], templates: Mapping[str, Any]) -> dict[str, str] | None:
+    """Columns that make up the prompt: messages, or a question with what stands before and after it."""
+    columns = {word: fields[word][0] for word in ("system", "tools") if word in fields}
+    if "prompt" in templates:
+        return columns
+    for word in ("messages", "conversations"):
+        if word in fields:
+            return {**columns, "messages": fields[word][0]}
+    asks = [fields[word][0] for word in _ASKS if word in fields]
+    if not asks and "input" in fields:
+        return {**columns, "prompt": fields["input"][0]}
+    if not asks:
+        return None
+    return {**columns, "prompt": asks[0], **{word: fields[word][0] for word in ("input", "history") if word in fields}}
+
+
+def _text_columns(
+    fields: Mapping[str, list[str]], found: Sequence[str], named: Mapping[str, str]
+) -> tuple[list[str], str | None]:
+    """The columns of a pair of texts: ([first], second), or second None where there is no pair."""
+    lower = {column.strip().lower(): column for column in found}
+    for second in fields.get("text2", ()):
+        if "text" in named:
+            return [named["text"]], second
+        firsts = [lower[name] for name in _FIRST.get(second.strip().lower(), ("text",)) if name in lower]
+        if firsts and firsts[0] != second:
+            return firsts[:1], second
+    return [], None
+
+
+def _alone(fields: Mapping[str, list[str]], found: Sequence[str], kinds: Sequence[str]) -> bool:
+    """Whether a prompt without answers stands alone; where another column might hold the answer, that is asked for."""
+    taken = {column for columns in fields.values() for column in columns}
+    rest = [column for column in found if column not in taken and not _BESIDE.fullmatch(column.strip().lower())]
+    return not rest or "prompt" in kinds
+
+
+def _listed(sample: Sequence[Mapping[str, Any]], column: str) -> bool:
+    values = [pick(record, column) for record in sample]
+    return all(value is None or isinstance(value, list) for value in values)
+
+
+def _holds(sample: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether the lists in a column hold objects, which may carry their scores."""
+    lists = [pick(record, column) for record in sample]
+    return any(isinstance(value, list) and value and isinstance(value[0], Mapping) for value in lists)
+
+
+def _verdicts(sample: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether a column says true or false, and nothing else. 0 and 1 may as well be classes."""
+    values = [pick(record, column) for record in sample]
+    told = [value for value in values if value is not None and value != ""]
+    return bool(told) and all(
+        isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
+        for value in told
+    )
+
+
 def _fields(found: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, list[str]]:
     """Our word -> the columns that go by it; what the user named replaces every other column of that role."""
     fields: dict[str, list[str]] = {}
@@ -197,7 +384,11 @@ def _fields(found: Sequence[str], named: Mapping[str, str], where: str) -> dict[
             close = nearest(column, found)
             raise DataError(
                 f'{where} has no column "{column}". Found: {", ".join(found)}.',
-                fix=f"Did you mean: data.columns.{word}: {close[0]}" if close else "",
+                fix=f"Did you mean: data.columns.{word}: {close[0]}"
+                if close
+                else "A table in a text file is read as one by: data.format: tsv (or csv)"
+                if list(found) == ["text"]
+                else "",
             )
         role = _ROLES.get(word, word)
         for other in [other for other in fields if _ROLES.get(other, other) == role]:
@@ -264,12 +455,6 @@ def _ambiguous(where: str, found: Sequence[str], choices: list[str]) -> DataErro
 
 def _nothing_fits(where: str, found: Sequence[str], fields: Mapping[str, Any], shape: str | None) -> DataError:
     listed = ", ".join(found)
-    if {"chosen", "rejected"} <= {column.lower() for column in found}:
-        return DataError(
-            f"{where} looks like preference pairs. Found: {listed}.",
-            wanted=_WANTED,
-            fix="To train on the chosen answers alone: data.columns.answer: chosen (and data.columns.prompt: NAME)",
-        )
     taken = {column for columns in fields.values() for column in columns}
     free = [column for column in found if column not in taken]
     asks = next((word for word in ("instruction", "prompt", "question") if word in fields), None)
@@ -297,7 +482,8 @@ def _nothing_fits(where: str, found: Sequence[str], fields: Mapping[str, Any], s
     )
     return DataError(
         f'{where} has no "{missing}". Found: {listed}.',
-        fix=f"Say which column holds {meaning}: data.columns.{missing}: {guess}",
+        fix=f"Say which column holds {meaning}: data.columns.{missing}: {guess}"
+        + ("\nIf these are prompts alone: data.shape: prompts" if meaning == "the answer" else ""),
     )
 
 
@@ -312,40 +498,16 @@ def _chat(
     need_answer: bool,
     notes: Counter[str],
 ) -> Row:
-    messages: list[dict[str, Any]] = []
-    column = shape.columns
-
-    def said(word: str) -> str:
-        text = texts[word] if word in texts else _text(record, column[word], value[word])
-        if not text.strip():
-            raise BadRow(f"empty {word}", f"{column.get(word, f'the template of {word}')}: empty")
-        return text
-
-    system = _text(record, column["system"], value["system"]) if value.get("system") else ""
-    if not system.strip():
-        system = texts.get("system", "")
-    if system.strip():
-        messages.append({"role": "system", "content": system})
-    row: Row = {"messages": messages}
-    if "messages" in value:
-        said_before = _messages(record, column["messages"], value["messages"], notes)
-        if said_before and said_before[0]["role"] == "system":
-            messages.clear()
-        messages += said_before
-        tools = _tools(column.get("tools", ""), value.get("tools"))
-        if tools:
-            row["tools"] = tools
-    else:
-        if value.get("history"):
-            messages += _history(column["history"], value["history"])
-        prompt = said("prompt")
-        if value.get("input") is not None:
-            context = _text(record, column["input"], value["input"])
-            prompt = f"{prompt}\n\n{context}" if context.strip() else prompt
-        messages.append({"role": "user", "content": prompt})
-        given = "answer" in texts or value.get("answer") is not None
-        if given or (need_answer and "answer" in column):
-            messages.append({"role": "assistant", "content": said("answer")})
+    row = _asked(record, shape, texts, value, notes, must=True)
+    messages: list[dict[str, Any]] = row["messages"]
+    if "messages" not in value:
+        given = value.get("answer")
+        if "answer" in texts:
+            messages.append({"role": "assistant", "content": _said(record, shape, texts, value, "answer")})
+        elif isinstance(given, list) and given and all(isinstance(item, Mapping) for item in given):
+            messages += read_messages(record, shape.columns["answer"], given, notes)
+        elif given is not None or (need_answer and "answer" in shape.columns):
+            messages.append({"role": "assistant", "content": _said(record, shape, texts, value, "answer")})
     trained_on = any(
         message["role"] == "assistant" and message.get("train", True) and message.get("weight", 1)
         for message in messages
@@ -355,165 +517,97 @@ def _chat(
     return row
 
 
-def _messages(record: Mapping[str, Any], column: str, value: Any, notes: Counter[str]) -> list[dict[str, Any]]:
-    if column.split(".")[0] not in record:
-        raise _missing(record, column)
-    value = _parsed(column, value) if isinstance(value, str) else value
-    if not isinstance(value, list):
-        raise _wrong(column, "a list of messages", value)
-    if not value:
-        raise BadRow("no messages", f"{column}: an empty list")
-    messages = []
-    for number, item in enumerate(value):
-        at = f"{column}[{number}]"
-        if not isinstance(item, Mapping):
-            raise _wrong(at, "an object with role and content", item)
-        message = _message(at, item)
-        for key in item.keys() - _READ:
-            notes[f'message key "{key}" not used'] += 1
-        if message["role"] == "system" and not message["content"].strip():
-            notes["empty system messages left out"] += 1
-            continue
-        messages.append(message)
-    return messages
+def _asked(
+    record: Mapping[str, Any],
+    shape: Shape,
+    texts: Mapping[str, str],
+    value: Mapping[str, Any],
+    notes: Counter[str],
+    must: bool = False,
+) -> Row:
+    """{"messages", "tools"?} of the columns that make up a prompt (or a whole conversation); `must` there be one."""
+    messages: list[dict[str, Any]] = []
+    column = shape.columns
+    system = read_text(record, column["system"], value["system"]) if value.get("system") else ""
+    if not system.strip():
+        system = texts.get("system", "")
+    if system.strip():
+        messages.append({"role": "system", "content": system})
+    row: Row = {"messages": messages}
+    asked = value.get("prompt")
+    listed = isinstance(asked, list) and asked and all(isinstance(item, Mapping) for item in asked)
+    if "messages" in value or ("prompt" not in texts and listed):
+        word = "messages" if "messages" in value else "prompt"
+        said_before = read_messages(record, column[word], value[word], notes)
+        if said_before and said_before[0]["role"] == "system":
+            messages.clear()
+        messages += said_before
+        tools = read_tools(column.get("tools", ""), value.get("tools"))
+        if tools:
+            row["tools"] = tools
+    elif must or "prompt" in texts or "prompt" in column:
+        if value.get("history"):
+            messages += read_history(column["history"], value["history"])
+        prompt = _said(record, shape, texts, value, "prompt")
+        if value.get("input") is not None:
+            context = read_text(record, column["input"], value["input"])
+            prompt = f"{prompt}\n\n{context}" if context.strip() else prompt
+        messages.append({"role": "user", "content": prompt})
+    return row
 
 
-def _message(at: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    speaker_key = "role" if "role" in item else "from"
-    speaker = item.get(speaker_key)
-    if not isinstance(speaker, str):
-        if speaker is None:
-            raise BadRow("missing field", f"{at}.role: missing. Found: {', '.join(map(str, item))}")
-        raise _wrong(f"{at}.{speaker_key}", "text", speaker)
-    role = _SPEAKERS.get(speaker.strip().lower())
-    if role is None:
-        raise BadRow("unknown role", f'{at}.{speaker_key}: expected user, assistant, system or tool, got "{speaker}"')
-    content_key = "content" if "content" in item else "value"
-    content = _content(f"{at}.{content_key}", item.get(content_key))
-    if role == "call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(f"{at}.{content_key}", content)}
-    message: dict[str, Any] = {"role": role, "content": content}
-    message.update({key: item[key] for key in _KEPT if item.get(key) is not None})
-    if item.get("function_call") and role == "assistant":
-        message["tool_calls"] = [item["function_call"]]
-    if "tool_calls" in message:
-        message["tool_calls"] = _calls(f"{at}.tool_calls", message["tool_calls"])
-    if not isinstance(message.get("train", True), bool):
-        raise _wrong(f"{at}.train", "true or false", message["train"])
-    weight = message.get("weight", 1)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise _wrong(f"{at}.weight", "a number >= 0", weight)
-    if not content.strip() and role in ("user", "assistant") and not message.get("tool_calls"):
-        raise BadRow("empty answer" if role == "assistant" else "empty prompt", f"{at}.{content_key}: empty")
-    return message
+def _said(
+    record: Mapping[str, Any], shape: Shape, texts: Mapping[str, str], value: Mapping[str, Any], word: str
+) -> str:
+    """The text of a word, by its template or column; it must say something."""
+    text = texts[word] if word in texts else read_text(record, shape.columns[word], value[word])
+    if not text.strip():
+        raise BadRow(f"empty {word}", f"{shape.columns.get(word, f'the template of {word}')}: empty")
+    return text
 
 
-def _content(at: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise _wrong(at, "text", value)
-    parts = []
-    for number, part in enumerate(value):
-        kind = part.get("type", "text") if isinstance(part, Mapping) else None
-        if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
-            parts.append(part["text"])
-        elif isinstance(kind, str) and kind != "text":
-            raise BadRow(f"{kind} part", f"{at}[{number}]: a part of type {kind}; only text can be trained on")
-        else:
-            raise _wrong(f"{at}[{number}]", "a text part", part)
-    return "".join(parts)
+def _texts(record: Mapping[str, Any], shape: Shape, texts: Mapping[str, str], value: Mapping[str, Any]) -> Row:
+    """Rows without messages: texts, pairs, gaps, groups."""
+    column = shape.columns
+    row: Row = {}
+    if shape.kind == "infill":
+        row = {word: read_text(record, column[word], value[word]) for word in ("prefix", "middle", "suffix")}
+        if not row["middle"].strip():
+            raise BadRow("empty middle", f"{column['middle']}: empty")
+        if not (row["prefix"] + row["suffix"]).strip():
+            raise BadRow("empty prefix and suffix", f"{column['prefix']} and {column['suffix']}: empty")
+        return row
+    if "texts" in column:
+        return {"texts": _several(record, column["texts"], value["texts"], least=2)}
+    for word in ("text", "text2"):
+        if word in column or word in texts:
+            given = value.get(word)
+            one = given[0] if word == "text2" and isinstance(given, list) and len(given) == 1 else given
+            row[word] = texts[word] if word in texts else read_text(record, column[word], one)
+            if not row[word].strip():
+                raise BadRow("empty text", f"{column.get(word, 'data.text')}: empty")
+    if value.get("negative") not in (None, "", []):
+        given = value["negative"]
+        row["negatives"] = _several(record, column["negative"], [given] if isinstance(given, str) else given, least=1)
+    if value.get("score") is not None:
+        row["score"] = read_number(record, column["score"], value["score"])
+    if "label" in column:
+        row["label"] = read_label(record, column["label"], value["label"])
+    if "group" in column:
+        row["group"] = str(read_label(record, column["group"], value["group"]))
+    return row
 
 
-def _calls(at: str, value: Any) -> list[dict[str, Any]]:
-    """Tool calls as chat templates take them: [{"type": "function", "function": {"name", "arguments": {...}}}]."""
-    value = _parsed(at, value) if isinstance(value, str) else value
-    calls = []
-    for call in value if isinstance(value, list) else [value]:
-        function = call.get("function", call) if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise _wrong(at, "a call with name and arguments", call)
-        arguments = function.get("arguments", function.get("parameters", {}))
-        arguments = _parsed(f"{at}.arguments", arguments) if isinstance(arguments, str) else arguments
-        if not isinstance(arguments, Mapping):
-            raise _wrong(f"{at}.arguments", "an object", arguments)
-        made: dict[str, Any] = {
-            "type": "function",
-            "function": {"name": function["name"], "arguments": dict(arguments)},
-        }
-        if isinstance(call.get("id"), str):
-            made["id"] = call["id"]
-        calls.append(made)
-    return calls
-
-
-def _tools(column: str, value: Any) -> list[dict[str, Any]]:
-    if value is None or value == "":
-        return []
-    value = _parsed(column, value) if isinstance(value, str) else value
-    if not isinstance(value, list):
-        raise _wrong(column, "a list of tools", value)
-    tools = []
-    for number, tool in enumerate(value):
-        if not isinstance(tool, Mapping) or not isinstance(tool.get("function", tool), Mapping):
-            raise _wrong(f"{column}[{number}]", "a tool", tool)
-        if not isinstance(tool.get("function", tool).get("name"), str):
-            raise _wrong(f"{column}[{number}].name", "text", tool.get("function", tool).get("name"))
-        tools.append(dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)})
-    return tools
-
-
-def _history(column: str, value: Any) -> list[dict[str, Any]]:
-    messages = []
-    for number, turn in enumerate(value if isinstance(value, list) else [value]):
-        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise _wrong(f"{column}[{number}]", "a pair of texts", turn)
-        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return messages
-
-
-def _parsed(at: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise BadRow("not JSON", f"{at}: expected JSON, got {_short(text)} ({error})") from None
-
-
-def _text(record: Mapping[str, Any], column: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
+def _several(record: Mapping[str, Any], column: str, value: Any, *, least: int) -> list[str]:
     if value is None and column.split(".")[0] not in record:
-        raise _missing(record, column)
-    if value is None:
-        return ""
-    raise _wrong(column, "text", value)
-
-
-def _label(record: Mapping[str, Any], column: str, value: Any) -> str | int | bool | float:
-    if value is None and column.split(".")[0] not in record:
-        raise _missing(record, column)
-    if value is None or value == "":
-        raise BadRow("empty label", f"{column}: empty")
-    if not isinstance(value, str | int | bool | float):
-        raise _wrong(column, "a label (text or number)", value)
-    return value
-
-
-def _missing(record: Mapping[str, Any], column: str) -> BadRow:
-    return BadRow("missing field", f'has no "{column}". Found: {", ".join(map(str, record))}')
-
-
-def _wrong(at: str, expected: str, value: Any) -> BadRow:
-    names = {dict: "an object", list: "a list", bool: "true/false", int: "a number", float: "a number", str: "text"}
-    got = "nothing" if value is None else f"{names.get(type(value), type(value).__name__)} {_short(value)}"
-    return BadRow("wrong type", f"{at}: expected {expected}, got {got}")
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else text[:37] + "..."
+        raise missing(record, column)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise wrong(column, "a list of texts", value)
+    if len(value) < least:
+        raise BadRow("too few texts", f"{column}: {len(value)}, at least {least}")
+    if not all(text.strip() for text in value):
+        raise BadRow("empty text", f"{column}: one is empty")
+    return list(value)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

@@ -4,7 +4,8 @@
 >>> where(row)
 'train'
 
-Rows that say the same (white space and case aside) have one hash and are never on two sides. Sorted by hash, rows are taken
+Rows that say the same (white space and case aside) have one hash and are never on two sides; nor are rows that judge
+answers to one prompt. Sorted by hash, rows are taken
 for test, then dev, until the size asked for is reached exactly; a group of equal rows too big for what is left is passed
 over. Adding rows to a file leaves nearly all others where they were. Memory: 8 bytes a row.
 """
@@ -18,6 +19,7 @@ import numpy as np
 
 from tunesmith.core.errors import DataError, SettingError
 from tunesmith.data.hashes import content_hash
+from tunesmith.data.kinds import split_by
 from tunesmith.data.rows import Row
 from tunesmith.data.shapes import pick
 
@@ -35,7 +37,7 @@ class Split:
     num_duplicates: int
 
     def __call__(self, row: Row) -> str:
-        wanted = np.uint64(content_hash(row, seed=self.seed))
+        wanted = np.uint64(content_hash(row, split_by(row), seed=self.seed))
         for name, hashes in (("test", self.test), ("dev", self.dev)):
             at = int(hashes.searchsorted(wanted))
             if at < len(hashes) and hashes[at] == wanted:
@@ -54,9 +56,12 @@ def split(
     Raises DataError when nothing would be left to train on, when a share comes to no row, or when a row has no such column.
     """
     hashes: dict[Any, array[int]] = {}
+    contents = array("Q")  # only of rows that are kept together by something else than all they say
     for row in rows:
-        group = value_of(row, stratify) if stratify else None
-        hashes.setdefault(group, array("Q")).append(content_hash(row, seed=seed))
+        group, by = value_of(row, stratify) if stratify else None, split_by(row)
+        hashes.setdefault(group, array("Q")).append(content_hash(row, by, seed=seed))
+        if by != "all":
+            contents.append(content_hash(row, seed=seed))
     num_rows = sum(map(len, hashes.values()))
     num_test, num_dev = sizes(num_rows, dev=dev, test=test)
     names = sorted(hashes, key=str)
@@ -67,7 +72,7 @@ def split(
     tests = shares(counts, num_test)
     devs = shares([count - taken for count, taken in zip(counts, tests)], num_dev)
     chosen = [_draw(group, *wanted) for group, *wanted in zip(groups, tests, devs)]
-    whole = np.concatenate(groups) if groups else np.empty(0, np.uint64)
+    whole = np.array(contents) if contents else np.concatenate(groups) if groups else np.empty(0, np.uint64)
     del groups, hashes
     whole.sort()
     repeated = int(np.count_nonzero(whole[1:] == whole[:-1]))

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tunesmith.core.errors import DataError
+from tunesmith.data.kinds import pieces
 from tunesmith.data.rows import Row
 
 
@@ -48,14 +49,7 @@ def said(row: Row, part: str = "all") -> str:
     >>> said({"messages": [{"role": "user", "content": "왜?"}, {"role": "assistant", "content": "그냥"}]}, "answer")
     '그냥'
     """
-    if "messages" not in row:
-        return str(row["text"])
-    wanted = {"all": None, "prompt": False, "answer": True}[part]
-    return "\n".join(
-        message["content"]
-        for message in row["messages"]
-        if wanted is None or (message["role"] == "assistant") == wanted
-    )
+    return "\n".join(piece.text for piece in pieces(row) if part == "all" or piece.part in (part, "text"))
 
 
 def run_steps(

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tunesmith.data.kinds import mapped, pieces
 from tunesmith.data.rows import Row
 from tunesmith.data.steps import Drop
 
@@ -35,15 +36,8 @@ class Normalize:
 
     def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
         for row in rows:
-            if "messages" in row:
-                messages = [{**message, "content": self.tidy(message["content"])} for message in row["messages"]]
-                emptied = any(
-                    old["content"].strip() and not new["content"] for old, new in zip(row["messages"], messages)
-                )
-                changed = {**row, "messages": messages}
-            else:
-                changed = {**row, "text": self.tidy(row["text"])}
-                emptied = not changed["text"]
+            changed = mapped(row, self.tidy)
+            emptied = any(old.text.strip() and not new.text for old, new in zip(pieces(row), pieces(changed)))
             yield Drop(row, "nothing left") if emptied else changed
 
     def tidy(self, text: str) -> str:
