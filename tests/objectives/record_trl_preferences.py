@@ -51,11 +51,11 @@ class Accelerator:
 
 
 def stand_in(**facts):
-    common = dict(
-        model=SimpleNamespace(training=True), accelerator=Accelerator(), aux_loss_enabled=False, use_weighting=False,
-        _metrics={"train": defaultdict(list)}, _total_train_tokens=0, _tp_size=1, ld_alpha=None,
-        f_divergence_type="reverse_kl", precompute_ref_logps=True,
-    )  # fmt: skip
+    common = {
+        "model": SimpleNamespace(training=True), "accelerator": Accelerator(), "aux_loss_enabled": False, "use_weighting": False,
+        "_metrics": {"train": defaultdict(list)}, "_total_train_tokens": 0, "_tp_size": 1, "ld_alpha": None,
+        "f_divergence_type": "reverse_kl", "precompute_ref_logps": True,
+    }  # fmt: skip
     return SimpleNamespace(**{**common, **facts})
 
 

@@ -1,0 +1,81 @@
+"""Score any answer to any prompt with a reward model: for methods that sample, as a judge, or by hand.
+
+    judge = RewardModel.open("runs/reward-1")
+    judge.score([{"messages": [{"role": "user", "content": "1+1?"}]}], ["2"])       # [0.83]
+
+Only differences between answers to one prompt mean something: the model learned from nothing else. A score does not depend on
+what else is scored with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.core.errors import ModelError
+from tunesmith.evals.run import as_question
+from tunesmith.objectives._pairs import Messages, encode
+from tunesmith.objectives.reward import read_at_end
+from tunesmith.step.step import cut
+from tunesmith.text.encode import Text
+from tunesmith.text.example import Example, Unit, together
+
+
+@dataclass(eq=False)
+class RewardModel:
+    """A network with one score, and the text room its answers go through; `pass_tokens` only bounds memory."""
+
+    model: Any
+    text: Text
+    pass_tokens: int = 16384
+
+    @staticmethod
+    def open(name: str | Path, *, device: str = "cpu") -> "RewardModel":
+        """The reward model of a run or a model folder. A ModelError when what is there does not score answers."""
+        from tunesmith.adapters.store import open_run
+
+        return RewardModel.of(open_run(name, device=device))
+
+    @staticmethod
+    def of(model: Any) -> "RewardModel":
+        """A loaded model as a reward model."""
+        labels = tuple(getattr(model, "labels", ()))
+        if getattr(model, "kind", "causal") != "classify" or len(labels) != 1:
+            found = f"scores {', '.join(labels)}" if labels else "writes answers, it does not score them"
+            raise ModelError(
+                f"{model.name} is no reward model: it {found}.",
+                wanted="A model with one score for an answer.",
+                fix="Train one: tunesmith train method=reward data=PAIRS    or name such a run.",
+            )
+        model.net.eval()
+        return RewardModel(model, Text(model.tokenizer, length=model.context))
+
+    def score(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
+        """The reward of each text as the answer to its row's messages; a reference answer at their end is not read."""
+        asked = [as_question(row) for row in rows]
+        answers = [[{"role": "assistant", "content": text}] for text in texts]
+        return self.score_answers(asked, answers)
+
+    def score_answers(self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Messages]) -> list[float]:
+        """The same for answers of one or more messages to prompts as they are, row["messages"]."""
+        examples: list[Example] = []
+        for row, answer in zip(rows, answers, strict=True):
+            (example,), _ = encode(self.text, row["messages"], [answer], row.get("tools"))
+            examples.append(read_at_end(example))
+        # answers to one prompt lie over it together: it is read once
+        groups = groupby(range(len(rows)), key=lambda i: (rows[i]["messages"], rows[i].get("tools")))
+        units = [together([examples[i] for i in group]) for _, group in groups]
+        return self._of_units(units)
+
+    @torch.no_grad()
+    def _of_units(self, units: Sequence[Unit]) -> list[float]:
+        policy = self.model.policy
+        found: dict[int, list[float]] = {}
+        for chosen in cut(units, self.pass_tokens, padded=policy.layout == "padded"):
+            scores = policy.scores(policy.batch([units[i] for i in chosen]))[:, 0].tolist()
+            for i in chosen:
+                found[i], scores = scores[: len(units[i].examples)], scores[len(units[i].examples) :]
+        return [score for i in range(len(units)) for score in found[i]]
