@@ -215,3 +215,13 @@ def test_groups_are_counted(tmp_path):
     assert card["kind"] == "group" and card["counts"]["rows_joined"] == 40
     assert card["splits"]["train"]["texts_per_row"] == 3 and card["splits"]["train"]["rows"] == 16
     assert "40 rows joined" in told(card)
+
+
+def test_rows_are_read_as_the_method_wants_them_and_kept_for_verbs_that_want_nothing(tmp_path):
+    rows = [{"instruction": f"q{i}", "output": f"a{i}", "chosen": f"b{i}", "rejected": f"c{i}"} for i in range(40)]
+    path = put(tmp_path, "pairs.jsonl", rows)
+    assert prepare(tmp_path / "run", path=path).kind == "preference"
+    again = prepare(tmp_path / "run", path=path, kinds="chat")
+    assert again.kind == "chat" and not again.reused
+    assert prepare(tmp_path / "run", path=path).reused and prepare(tmp_path / "run", path=path, kinds="prompt").reused
+    assert prepare(tmp_path / "run", path=path, kinds=("preference", "scored")).kind == "preference"

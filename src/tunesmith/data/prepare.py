@@ -23,6 +23,7 @@ from tunesmith.core.files import explain_os_error, hash_file, hash_json, write_j
 from tunesmith.core.runs import RunFolder
 from tunesmith.core.shelf import shelf
 from tunesmith.data.card import Card
+from tunesmith.data.fitting import fits
 from tunesmith.data.formats import plain
 from tunesmith.data.hashes import HashSet, content_hash
 from tunesmith.data.kinds import split_by
@@ -103,6 +104,7 @@ def prepare(
     stratify: str | None = None,
     steps: Sequence[Any] = (),
     seed: int | None = 0,
+    kinds: str | Sequence[str] = (),
     root: str | Path = ".",
     helpers: Mapping[str, Any] | None = None,
     **reading: Any,
@@ -112,11 +114,14 @@ def prepare(
     dev, test  a share, a number, None (a tenth, 1,000 at most), or a file of its own, which no step touches and whose
                rows are taken out of what is trained on
     steps      names or {name: settings} of the steps shelf, or steps themselves
+    kinds      what the method learns from, where the columns can be read in more than one way; rows prepared before
+               that fit are taken as they are
     helpers    functions that steps may need: {"ask": ...}
 
     Raises DataError and SettingError as `read` and `split` do; nothing is written then but what was there before.
     """
     folder, seed = Path(folder), seed or 0
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     files = {"dev": _own_file(dev), "test": _own_file(test)}
     hub = {}
     if name is not None and split is None:
@@ -132,10 +137,10 @@ def prepare(
 
     def source(part: str, on_drop: Any) -> Reading:
         if part == "train":
-            return read(path, name=name, config=config, split=split, root=root, on_drop=on_drop, **reading)
+            return read(path, name=name, config=config, split=split, root=root, kinds=kinds, on_drop=on_drop, **reading)
         if part in hub:
-            return read(name=name, config=config, split=hub[part], root=root, on_drop=on_drop, **reading)
-        return read(files[part], root=root, on_drop=on_drop, **reading)
+            return read(name=name, config=config, split=hub[part], root=root, kinds=kinds, on_drop=on_drop, **reading)
+        return read(files[part], root=root, kinds=kinds, on_drop=on_drop, **reading)
 
     own = [part for part in ("test", "dev") if files[part] is not None or part in hub]
     data_hash = hash_json([_hash(source(part, None)) for part in ("train", *own)])
@@ -145,7 +150,7 @@ def prepare(
     }  # fmt: skip
     key = hash_json([FORMAT, data_hash, settings])
     done = _done(folder, key)
-    if done is None:
+    if done is None or not fits(done["kind"], kinds):
         work = _Work(folder, [(step_name, step) for step_name, step, _ in made], helpers or {}, seed, stratify)
         sizes: dict[str, Any] = {part: 0 if part in own else size for part, size in (("dev", dev), ("test", test))}
         try:
