@@ -22,13 +22,17 @@ LogProbs = Callable[..., torch.Tensor]
 
 @dataclass(eq=False)
 class Helpers:
-    """live: a frozen policy of the starting state; teacher, hidden: what api built; state, shared: see house.md."""
+    """live: a frozen policy of the starting state; teacher, hidden: what api built; state, shared: see house.md.
+
+    still  what a first pass found stays as it is (a checker that compares two losses wants that)
+    """
 
     live: Any = None
     teacher: Any = None
     hidden: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[float]] | None = None
     state: dict[str, float] = field(default_factory=dict)
     shared: dict[str, torch.Tensor] = field(default_factory=dict)
+    still: bool = False
 
     def reference(self, batch: Any, temperature: float = 1.0) -> torch.Tensor:
         """log p of each trained-on token under the starting state, (targets,) float32, without gradient."""

@@ -145,6 +145,8 @@ def backward(
 
 def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any) -> None:
     """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means."""
+    if helpers.still:
+        return
     sums: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for batch in batches:

@@ -3,18 +3,24 @@
 >>> check_objective(Sft())
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from tunesmith.model.generate import generate
 from tunesmith.model.load import Model, load
 from tunesmith.model.policy import Policy
+from tunesmith.model.value_head import add_value_head
+from tunesmith.step.helpers import Helpers, frozen
 from tunesmith.step.step import backward, measure
 from tunesmith.testing.items import check_item, holds
+from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
+from tunesmith.train.feed import units_from_tensors, units_to_tensors
 
 QUESTIONS = (
     ("1+1?", "2"),
@@ -23,15 +29,43 @@ QUESTIONS = (
     ("Say yes.", "yes"),
     ("Count.", "one two three four five six seven"),
 )
+
+
+def _asked(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": QUESTIONS[number][0]}]
+
+
+def _said(words: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": words}]
+
+
+def _rows(make: Callable[[int, str, str], dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Five rows of a kind; the next question's answer is the worse one."""
+    last = len(QUESTIONS) - 1
+    return tuple(
+        {**make(n, answer, QUESTIONS[n - 1 if n else last][1]), "origin": f"rows.jsonl:{n + 1}", "id": f"{n:016x}"}
+        for n, (_, answer) in enumerate(QUESTIONS)
+    )
+
+
 ROWS: dict[str, tuple[dict[str, Any], ...]] = {
-    "chat": tuple(
-        {
-            "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}],
-            "origin": f"rows.jsonl:{number}",
-        }
-        for number, (asked, answer) in enumerate(QUESTIONS, start=1)
+    "chat": _rows(lambda n, good, bad: {"messages": [*_asked(n), *_said(good)]}),
+    "text": _rows(lambda n, good, bad: {"text": f"{QUESTIONS[n][0]} {good}"}),
+    "text+label": _rows(lambda n, good, bad: {"text": good, "label": ("long" if len(good) > 9 else "short")}),
+    "preference": _rows(lambda n, good, bad: {"messages": _asked(n), "chosen": _said(good), "rejected": _said(bad)}),
+    "rated": _rows(
+        lambda n, good, bad: {"messages": [*_asked(n), *_said(good if n % 2 else bad)], "label": bool(n % 2)}
     ),
-    "text": tuple({"text": f"{a} {b}", "origin": f"rows.jsonl:{n}"} for n, (a, b) in enumerate(QUESTIONS, start=1)),
+    "scored": _rows(
+        lambda n, good, bad: {
+            "messages": _asked(n),
+            "answers": [{"content": good, "score": 1.0}, {"content": bad, "score": 0.2}],
+        }
+    ),
+    "prompt": _rows(lambda n, good, bad: {"messages": _asked(n), "answer": good}),
+    "infill": _rows(lambda n, good, bad: {"prefix": QUESTIONS[n][0], "middle": good, "suffix": bad}),
+    "pair": _rows(lambda n, good, bad: {"text": QUESTIONS[n][0], "text2": good}),
+    "group": _rows(lambda n, good, bad: {"texts": [QUESTIONS[n][0], good]}),
 }
 
 
@@ -51,7 +85,9 @@ def check_objective(objective: Any, rows: Sequence[Mapping[str, Any]] | None = N
     """Raise AssertionError when a promise of the shelf is broken.
 
     rows      rows the method can read (default: five of its `shape`)
-    helpers   what the method is given as helpers
+    helpers   what the method is given as helpers (default: a reference that is another model, where it asks for one)
+
+    A method that samples answers the prompts itself, greedily enough to end, and is paid by their length.
 
     Checked: it is an item of a shelf (see items.py); a row gives the same Units twice and something to train on; a loss
     is made of sums whose weights are known beforehand: one pass, two, or one for each Unit give the same loss and
@@ -61,34 +97,76 @@ def check_objective(objective: Any, rows: Sequence[Mapping[str, Any]] | None = N
     check_item(objective)
     name = type(objective).__name__
     holds(bool(objective.per), f"{name}.per says what each term of the loss is divided by")
-    model = load("pico", dtype="fp64", seed=1)
+    shape = objective.shape if isinstance(objective.shape, str) else objective.shape[0]
+    given = ROWS[shape] if rows is None else rows
+    model = load("pico", dtype="fp64", seed=1, **_network(objective, given))
+    if "value" in getattr(objective, "heads", ()):
+        add_value_head(model)
+        model.net.value_head.double().weight.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(3))
     model.net.requires_grad_(True)
     text = Text(model.tokenizer, length=256)
-    given = ROWS[objective.shape] if rows is None else rows
-    units = [
-        unit
-        for number, row in enumerate(given)
-        for unit in objective.units(row, text, np.random.default_rng([0, number]))
-    ]
-    again = [
-        unit
-        for number, row in enumerate(given)
-        for unit in objective.units(row, text, np.random.default_rng([0, number]))
-    ]
+    if helpers is None:
+        helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
+        if "reference" in getattr(objective, "helpers", ()):
+            helpers.live = frozen(load("pico", dtype="fp64", seed=2).policy)
+
+    def made() -> list[Unit]:
+        return [u for n, row in enumerate(given) for u in objective.units(row, text, Draw([0, 0, n], given))]
+
+    units, again = made(), made()
+    samples = hasattr(objective, "collect")
     holds(
-        bool(units) and all(e.num_trained for u in units for e in u.examples[:1]),
+        bool(units) and (samples or all(e.num_trained for u in units for e in u.examples[:1])),
         f"{name}.units gives something to train on",
     )
+    holds(len(units) == len(again), f"{name}.units gives the same twice for the same draw")
     holds(all(_equal(a, b) for a, b in zip(units, again)), f"{name}.units gives the same twice for the same draw")
     holds(all(unit.origin for unit in units), f"{name}.units passes the origin of the row on")
+    if samples:
+        units = _collected(objective, model, units, helpers, name)
     _check_sums(objective, model, units, helpers, name)
     _check_gradient(objective, model, units, helpers, name)
     _check_figures(objective, model, units, helpers, name)
 
 
+def _network(objective: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    kind = getattr(objective, "kind", "causal")
+    if hasattr(objective, "network"):
+        return {"kind": kind, **objective.network(rows)}
+    labels = getattr(objective, "labels", ())
+    return {"kind": kind, "labels": labels, "problem": "regression" if len(labels) == 1 else "single"}
+
+
+def _collected(objective: Any, model: Model, prompts: list[Unit], helpers: Any, name: str) -> list[Unit]:
+    """One round of answers: a Unit for each prompt, the same twice."""
+
+    def answer(asked: Sequence[Sequence[int]], n: int = 1) -> list[list[Any]]:
+        rows = [list(prompt) for prompt in asked for _ in range(n)]
+        found = generate(model, rows, max_tokens=7, temperature=objective.temperature, seeds=range(len(rows)))
+        return [found[i * n : (i + 1) * n] for i in range(len(asked))]
+
+    def reward(rows: Sequence[Any], texts: Sequence[str]) -> list[float]:
+        return [len(text.encode()) / 7 + 0.1 * (number % 3) for number, text in enumerate(texts)]
+
+    units, again = (objective.collect(model.policy, list(prompts), answer, reward, helpers) for _ in range(2))
+    holds(len(units) == len(prompts), f"{name}.collect gives one Unit for each prompt")
+    holds(all(_equal(a, b) for a, b in zip(units, again)), f"{name}.collect gives the same twice for the same seeds")
+    back = units_from_tensors(units_to_tensors(units))
+    holds(all(_equal(a, b) for a, b in zip(units, back)), f"{name}: what was collected survives a checkpoint")
+    return list(units)
+
+
 def _equal(one: Unit, other: Unit) -> bool:
+    if len(one.examples) != len(other.examples) or one.shared_prompt != other.shared_prompt:
+        return False
     pairs = zip(one.examples, other.examples)
-    return all(np.array_equal(a.ids, b.ids) and np.array_equal(a.weights, b.weights) for a, b in pairs)
+    return all(
+        np.array_equal(a.ids, b.ids)
+        and np.array_equal(a.weights, b.weights)
+        and set(a.columns) == set(b.columns)
+        and all(np.array_equal(a.columns[name], b.columns[name]) for name in a.columns)
+        for a, b in pairs
+    )
 
 
 def _step(
@@ -132,6 +210,8 @@ def _check_sums(objective: Any, model: Model, units: list[Unit], helpers: Any, n
 def _check_gradient(objective: Any, model: Model, units: list[Unit], helpers: Any, name: str) -> None:
     """The gradient along a random direction equals the difference of two losses."""
     _, gradient = _step(objective, model.policy, units, helpers)
+    if hasattr(objective, "shared"):  # what the first pass found has no gradient: it must not move with the weights
+        helpers = replace(helpers, still=True)
     parameters = list(model.net.parameters())
     generator = torch.Generator().manual_seed(0)
     directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
