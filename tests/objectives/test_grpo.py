@@ -90,9 +90,8 @@ def test_loss_and_gradient_are_trls(case):
         share, whole = objective._weights(length, trained)
         per_token = {"old": GIVEN["old"][i], "reference": GIVEN["reference"][i]}
         columns = {"reward": 0.0, "advantage": GIVEN["advantages"][i], "spread": 0.0, "flat": 0.0}
-        examples.append(
-            rollouts.example([1, 2], answer, per_token, trained=trained, share=share, whole=whole, **columns)
-        )
+        columns |= {"share": share, "whole": whole}
+        examples.append(rollouts.example([1, 2], answer, per_token, columns, trained=trained))
     units = [Unit(tuple(examples[:3]), shared_prompt=2), Unit(tuple(examples[3:]), shared_prompt=2)]
     used = [v for i, row in enumerate(GIVEN["logp"]) if examples[i].num_trained for v in row]
     leaf = torch.tensor(used, dtype=torch.float64, requires_grad=True)

@@ -140,9 +140,9 @@ def example(
     prompt: Sequence[int],
     answer: Any,
     per_token: Mapping[str, Sequence[float]],
+    columns: Mapping[str, float],
     *,
     trained: bool = True,
-    **columns: float,
 ) -> Example:
     """An answer after its prompt; the answer's tokens are trained on, its end included.
 

@@ -144,13 +144,11 @@ class Grpo:
             for i, answer in enumerate(group.answers):
                 trained = not (self.mask_truncated and answer.finish == "length")
                 share, whole = self._weights(len(answer.ids), trained)
-                watched = {"hidden": group.hidden[i]} if group.hidden else {}
-                examples.append(
-                    rollouts.example(
-                        group.ids, answer, {"old": answer.sampled_logprobs}, trained=trained, reward=group.rewards[i],
-                        advantage=float(advantage[i]), share=share, whole=whole, **facts, **watched,
-                    )
-                )  # fmt: skip
+                columns = {"reward": group.rewards[i], "advantage": float(advantage[i]), "share": share, "whole": whole}
+                if group.hidden:
+                    columns["hidden"] = group.hidden[i]
+                old = {"old": answer.sampled_logprobs}
+                examples.append(rollouts.example(group.ids, answer, old, {**columns, **facts}, trained=trained))
             units.append(together(examples, group.prompt.origin))
         start = rollouts.look(policy, units, rollouts.reference(helpers, self.temperature))[0]
         return rollouts.with_columns(units, {"reference": start})
