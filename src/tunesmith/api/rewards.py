@@ -51,9 +51,16 @@ def _one(spec: Any, root: Path) -> Reward:
     metric = shelf("metrics").make(spec, "reward")
 
     def score(rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
-        return [float(metric.score(text, dict(row))) for row, text in zip(rows, texts, strict=True)]
+        found = [metric.score(text, dict(row)) for row, text in zip(rows, texts, strict=True)]
+        return [float(value) if isinstance(value, int | float) else worth(metric, value) for value in found]
 
     return score
+
+
+def worth(metric: Any, value: Any) -> float:
+    """One answer's value of a metric that keeps more than a number for it: its summary of this answer alone."""
+    found = metric.summary([value])
+    return float(found.value) if found.better == "higher" else -float(found.value)
 
 
 def _by_model(name: str, root: Path) -> Reward:
