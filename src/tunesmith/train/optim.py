@@ -3,8 +3,9 @@
     optimizer = Optimizer(named_parameters, kind="adamw", lr=1e-3, weight_decay=0.1)
     norm = optimizer.step(lr=5e-4, clip=1.0)       # reads .grad, updates, clears
 
-Parameters kept in bf16 get an fp32 master that is updated and copied back, so a small learning rate is never rounded
-away; their gradients are added up in fp32 over the micro-batches of a step.
+Parameters kept in bf16 or fp16 get an fp32 master that is updated and copied back, so a small learning rate is never rounded
+away; or bf16 alone with what rounding needs to lose nothing (see rounding.py). Their gradients are added up in fp32 over the
+micro-batches of a step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import SettingError
+from tunesmith.train.rounding import KEEPS, Low
 
 KINDS = ("adamw", "adam", "sgd", "muon")
 
@@ -24,6 +26,8 @@ class Optimizer:
     weight_decay  decoupled: w -= lr * weight_decay * w (Loshchilov & Hutter 2019); none on biases, norms and embeddings
                   unless decay_all
     masters       fp32 weights by name, from before the network was cast to bf16
+    keep          what stands behind bf16 weights: an fp32 master, or bf16 alone with kahan or stochastic rounding
+    seed          start of the chances of stochastic rounding
     l2            coupled: l2 * w is added to the gradient
     l1            proximal: after the update weights move lr * l1 towards 0 and stop there, so L1 gives exact zeros
     """
@@ -43,9 +47,13 @@ class Optimizer:
         decay_all: bool = False,
         embeddings: frozenset[str] = frozenset(),
         masters: Mapping[str, torch.Tensor] | None = None,
+        keep: str = "fp32",
+        seed: int = 0,
     ) -> None:
         if kind not in KINDS:
             raise SettingError(f"optimizer {kind!r} is not known", wanted=f"One of {', '.join(KINDS)}.")
+        if keep not in KEEPS:
+            raise SettingError(f"masters {keep!r} is not known", wanted=f"One of {', '.join(KEEPS)}.")
         unique: dict[int, tuple[str, nn.Parameter]] = {}
         for name, parameter in named:  # tied weights come twice under two names and are held once
             if parameter.requires_grad:
@@ -53,21 +61,36 @@ class Optimizer:
         self.names = [name for name, _ in unique.values()]
         self.parameters = [parameter for _, parameter in unique.values()]
         given = masters or {}
-        self.masters = [
-            p if p.dtype in (torch.float32, torch.float64) else given.get(name, p).detach().float().clone()
-            for name, p in zip(self.names, self.parameters)
-        ]
-        self.l1, self.l2, self.kind = l1, l2, kind
+        self.low: dict[int, Low] = {}
+        self.masters = []
+        for number, (name, p) in enumerate(zip(self.names, self.parameters)):
+            if p.dtype in (torch.float32, torch.float64):
+                self.masters.append(p)
+            elif keep == "fp32":
+                self.masters.append(given.get(name, p).detach().float().clone())
+            elif p.dtype != torch.bfloat16:
+                raise SettingError(
+                    f"masters: {keep} keeps weights in bf16; those of this network are {p.dtype}".replace("torch.", ""),
+                    fix="Train with precision bf16, or leave masters at fp32.",
+                )
+            else:
+                self.low[number] = Low(p, keep, given.get(name), number)
+                self.masters.append(self.low[number].master)
+        self.l1, self.l2, self.kind, self.keep = l1, l2, kind, keep
+        self.seed, self.updates = seed, 0
         self._gather: list[Any] = []
         for parameter, master in zip(self.parameters, self.masters):
             if master is not parameter:
                 self._gather.append(parameter.register_post_accumulate_grad_hook(_add_to(master)))
         decays = [decay_all or (p.ndim >= 2 and name not in embeddings) for name, p in zip(self.names, self.parameters)]
-        self.shrinks = [m for m, d in zip(self.masters, decays) if d and kind == "sgd" and weight_decay]
+        self.shrinks = {id(m) for m, d in zip(self.masters, decays) if d and kind == "sgd" and weight_decay}
         self.weight_decay = weight_decay
-        self.inner = _build(
-            kind, list(zip(self.names, self.masters, decays)), embeddings, lr, momentum, betas, eps, weight_decay
-        )
+        items = list(zip(self.names, self.masters, decays))
+        settings = (embeddings, lr, momentum, betas, eps, weight_decay)
+        whole = [item for number, item in enumerate(items) if number not in self.low]
+        self.whole = _build(kind, whole, *settings) if whole else []
+        self.own = {number: _build(kind, [items[number]], *settings) for number in self.low}  # updated one at a time
+        self.inner = [*self.whole, *(inner for one in self.own.values() for inner in one)]
 
     def step(self, *, lr: float, clip: float | None = None) -> float:
         """Clip, update, clear. Returns the gradient norm before clipping, over the whole step."""
@@ -78,24 +101,33 @@ class Optimizer:
         value = float(norm)
         if clip is not None and value > clip:
             torch._foreach_mul_([m.grad for m in self.masters], clip / (value + 1e-6))
-        if self.l2:
-            for master in self.masters:
-                master.grad.add_(master.detach(), alpha=self.l2)
+        self.updates += 1
         with torch.no_grad():
-            for master in self.shrinks:
-                master.mul_(1 - lr * self.weight_decay)
-            for inner in self.inner:
-                for group in inner.param_groups:
-                    group["lr"] = lr
-                inner.step()
-            if self.l1:
-                for master in self.masters:
-                    master.copy_(master.sign() * (master.abs() - lr * self.l1).clamp_min_(0))
-            for parameter, master in zip(self.parameters, self.masters):
-                if master is not parameter:
+            held = [master for number, master in enumerate(self.masters) if number not in self.low]
+            self._update(held, self.whole, lr)
+            for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
+                if master is not parameter and number not in self.low:
                     parameter.copy_(master)
+            for number, low in self.low.items():
+                self._update([low.open()], self.own[number], lr)
+                low.close((self.seed + 1) * 1_000_003 + self.updates)
         self.clear()
         return value
+
+    def _update(self, masters: list[Any], inners: list[Any], lr: float) -> None:
+        """One update of fp32 weights from their gradients."""
+        for master in masters:
+            if self.l2:
+                master.grad.add_(master.detach(), alpha=self.l2)
+            if id(master) in self.shrinks:
+                master.mul_(1 - lr * self.weight_decay)
+        for inner in inners:
+            for group in inner.param_groups:
+                group["lr"] = lr
+            inner.step()
+        if self.l1:
+            for master in masters:
+                master.copy_(master.sign() * (master.abs() - lr * self.l1).clamp_min_(0))
 
     def clear(self) -> None:
         """Forget gradients."""
@@ -105,6 +137,28 @@ class Optimizer:
     def gradients(self) -> list[torch.Tensor]:
         """The tensors whose .grad holds the step's gradient: the fp32 masters."""
         return self.masters
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights in fp32 (fp64), as exactly as they are known: masters where there are some."""
+        return {
+            name: self.low[number].exact() if number in self.low else master.detach()
+            for number, (name, master) in enumerate(zip(self.names, self.masters))
+        }
+
+    def lift(self, net: nn.Module) -> None:
+        """Put a network that was lowered to 16 bits back into fp32, its trained weights from their masters."""
+        exact = self.weights()
+        for parameter in net.parameters():
+            if parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()
+        for name, parameter in zip(self.names, self.parameters):
+            parameter.data.copy_(exact[name])
+
+    def num_master_bytes(self) -> int:
+        """Bytes that stand behind 16-bit weights between two steps: 4, 2 (kahan) or 0 (stochastic) a weight."""
+        rests = sum(2 * low.rest.numel() for low in self.low.values() if low.rest is not None)
+        pairs = enumerate(zip(self.parameters, self.masters))
+        return rests + sum(m.numel() * m.element_size() for n, (p, m) in pairs if m is not p and n not in self.low)
 
     def num_state_bytes(self) -> int:
         """Bytes of optimiser state: 0, 1 or 2 numbers a parameter for SGD, momentum, Adam; masters not counted."""
@@ -126,28 +180,40 @@ class Optimizer:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as named tensors (for safetensors)."""
-        out = {}
-        for name, parameter, master in zip(self.names, self.parameters, self.masters):
-            if master is not parameter:
+        out: dict[str, torch.Tensor] = {}
+        for number, (name, parameter, master) in enumerate(zip(self.names, self.parameters, self.masters)):
+            if number in self.low:
+                out[f"master.{name}"] = (
+                    self.low[number].exact() if self.low[number].rest is not None else parameter.detach()
+                )
+            elif master is not parameter:
                 out[f"master.{name}"] = master.detach()
+        name_of = {id(master): name for name, master in zip(self.names, self.masters)}
         for number, inner in enumerate(self.inner):
             for master, state in inner.state.items():
-                name = self.names[next(i for i, m in enumerate(self.masters) if m is master)]
                 for key, value in state.items():
-                    out[f"state.{number}.{key}.{name}"] = torch.as_tensor(value)
+                    out[f"state.{number}.{key}.{name_of[id(master)]}"] = torch.as_tensor(value)
+        if self.keep == "stochastic":
+            out["state.updates"] = torch.tensor(self.updates)
         return out
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over what `state` gave."""
-        where = {name: master for name, master in zip(self.names, self.masters)}
+        number_of = {name: number for number, name in enumerate(self.names)}
         for key, value in tensors.items():
-            if key.startswith("master."):
-                where[key.removeprefix("master.")].data.copy_(value)
+            if key == "state.updates":
+                self.updates = int(value)
+            elif key.startswith("master."):
+                number = number_of[key.removeprefix("master.")]
+                if number in self.low:
+                    self.low[number].take(value)
+                else:
+                    self.masters[number].data.copy_(value)
             else:
-                _, number, field, name = key.split(".", 3)
-                self.inner[int(number)].state[where[name]][field] = value.clone()
-        for parameter, master in zip(self.parameters, self.masters):
-            if master is not parameter:
+                _, place, field, name = key.split(".", 3)
+                self.inner[int(place)].state[self.masters[number_of[name]]][field] = value.clone()
+        for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
+            if master is not parameter and number not in self.low:
                 parameter.data.copy_(master)
 
 
