@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tunesmith.model.batch import Batch, pad
-from tunesmith.model.loss import over_logits
+from tunesmith.model.loss import over_logits, wide
 from tunesmith.text.example import Unit
 
 _OWN = ("shown", "types")
@@ -77,7 +77,7 @@ class Encoder:
 
     def scores(self, batch: Batch) -> torch.Tensor:
         """(examples, labels) float32 of a `classify` network, differentiable."""
-        return self.net(**self.inputs(batch)).logits.float()
+        return _wide(self.net(**self.inputs(batch)).logits)
 
     def nll(self, batch: Batch, coefficient: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(sum of coefficient * -log p(hidden token), detached log p per target). The coefficient is the weight unless given."""
@@ -97,7 +97,7 @@ class Encoder:
         if self.exact_head:
             return over_logits(self.predicting(batch), self.logits, fn, per_target, self.config.vocab_size)
         logits = self.net(**self.inputs(batch)).logits
-        return fn(logits.reshape(-1, logits.shape[-1]).index_select(0, batch.predictor).float(), *per_target)
+        return fn(_wide(logits.reshape(-1, logits.shape[-1]).index_select(0, batch.predictor)), *per_target)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, vocab) float32 of hidden states (n, dim)."""
@@ -109,7 +109,12 @@ class Encoder:
         """What the one module beside the body makes of states; None where there is no such module."""
         others = [module for module in self.net.children() if module is not self.body]
         out = others[0](hidden) if len(others) == 1 else None
-        return out.float() if torch.is_tensor(out) else None
+        return _wide(out) if torch.is_tensor(out) else None
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """In the precision that losses are computed in: float32, of fp64 networks float64."""
+    return x.to(wide(x.dtype))
 
 
 def _without_own(unit: Unit) -> Unit:

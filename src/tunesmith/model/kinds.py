@@ -11,6 +11,7 @@
 Body weights are the checkpoint's. A head that the checkpoint lacks is drawn from `seed`, and its name is in `heads`.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,8 +94,25 @@ def labels_of(config: Any) -> tuple[str, ...]:
     return () if found == tuple(f"LABEL_{number}" for number in range(len(found))) else found
 
 
+def kind_of(place: str | Path) -> str:
+    """What a saved model folder was saved as, from its config.json; causal for anything else."""
+    path = Path(place) / "config.json"
+    if not path.is_file():
+        return "causal"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    made = next(iter(config.get("architectures") or ()), "")
+    endings = {"ForSequenceClassification": "classify", "ForMaskedLM": "masked", "Model": "embed"}
+    return next((kind for ending, kind in endings.items() if made.endswith(ending)), "causal")
+
+
 def name_labels(config: Any, labels: Sequence[str], problem: str) -> None:
-    """Write label names and the problem into a configuration, where plain transformers looks for them."""
+    """Write label names and the problem into a configuration, where plain transformers looks for them.
+
+    One label alone is a number, such as a reward: transformers' pipelines then give it as it is.
+    """
+    problem = "regression" if len(labels) == 1 and problem == "single" else problem
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     config.problem_type = PROBLEMS[problem]
@@ -245,6 +263,7 @@ def set_up_tokenizer(tokenizer: Tokenizer, net: nn.Module, kind: str) -> None:
     if family(config) == "decoder":
         _separate_pairs(tokenizer)
         _own_padding(tokenizer)
+        tokenizer.config["model_input_names"] = ["input_ids", "attention_mask"]  # decoders know no token types
     config.pad_token_id = tokenizer.pad
 
 
@@ -262,7 +281,7 @@ def _separate_pairs(tokenizer: Tokenizer) -> None:
             "this tokenizer has no token to set between two texts", fix="Give it a sep_token in tokenizer_config.json."
         )
     front, back = tokenizer.tokens(before), tokenizer.tokens(after)
-    tokenizer.set_around([*front, "$A", *back], [*front, "$A", separator, "$B:1", *(f"{word}:1" for word in back)])
+    tokenizer.set_around([*front, "$A", *back], [*front, "$A", separator, "$B:0", *back])
 
 
 def _word(tokenizer: Tokenizer, name: str) -> str | None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.model.batch import Batch, pad
-from tunesmith.model.loss import over_logits
+from tunesmith.model.loss import over_logits, wide
 from tunesmith.text.example import Example, Unit
 
 
@@ -109,7 +109,7 @@ class Seq2Seq:
         """
         logits = self.net(**self._inputs(batch)).logits
         chosen = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.predictor)
-        return over_logits(chosen, lambda x: x.float(), fn, per_target, self.config.vocab_size)
+        return over_logits(chosen, lambda x: x.to(wide(x.dtype)), fn, per_target, self.config.vocab_size)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         assert batch.mask is not None

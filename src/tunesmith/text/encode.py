@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from tunesmith.core.errors import DataError, ModelError, SettingError
 from tunesmith.text.example import Example
 from tunesmith.text.growing import Growing
@@ -158,6 +160,35 @@ class Text:
             return Encoded(dropped=[f"too long: {num} tokens, length is {self.length}"])
         why = "too_long: trim_prompt needs a prompt; raw text has none." if self.too_long == "trim_prompt" else ""
         raise TooLong(num, self.limit, why)
+
+    def whole(self, text: str, second: str | None = None) -> Encoded:
+        """A text, or a pair, that is read at once and not continued: the model's own tokens around it, weight on the last.
+
+        too_long: trim_prompt cuts the end off, of a pair the longer text first, as tokenizers' truncation does.
+
+        whole("a", "b") -> [CLS] a [SEP] b [SEP], weights 0 0 0 0 1, column types 0 0 0 1 1
+        """
+        ids, types = self.tokenizer.around(text, second)
+        if self.length is not None and len(ids) > self.limit:
+            if self.too_long == "drop":
+                return Encoded(dropped=[f"too long: {len(ids) + self.virtual} tokens, length is {self.length}"])
+            if self.too_long != "trim_prompt":
+                why = "too_long: split cuts raw text; a text that is judged stays in one piece."
+                raise TooLong(len(ids) + self.virtual, self.limit, why if self.too_long == "split" else "")
+            ids, types = self.tokenizer.around(text, second, most=self.limit)
+        if not ids:
+            raise DataError("The text is empty.", wanted="A text of at least one token.")
+        columns = {"types": np.asarray(types, dtype=np.int32)} if any(types) else {}
+        return Encoded([Example.of(ids, [0.0] * (len(ids) - 1) + [1.0], **columns)])
+
+    def whole_pieces(self, text: str) -> list[Example]:
+        """A document in pieces that fit, the model's own tokens around each; nothing is trained on yet."""
+        around = [*self.tokenizer.prefix_ids], [*self.tokenizer.suffix_ids]
+        ids, room = self.tokenizer.encode(text), 1 << 30
+        if self.length is not None and (room := self.limit - len(around[0]) - len(around[1])) < 1:
+            raise SettingError(f"length: {self.length} leaves no room between the tokens around a text.")
+        pieces = [[*around[0], *ids[start : start + room], *around[1]] for start in range(0, len(ids), room)]
+        return [Example.of(piece, [0.0] * len(piece)) for piece in pieces]
 
     # -- serving ------------------------------------------------------------------------------------------------
 

@@ -178,6 +178,25 @@ class Tokenizer:
             words = [word for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(text)]
         return [token.id for word in words for token in self.backend.model.tokenize(word)]
 
+    def around(self, text: str, second: str | None = None, *, most: int | None = None) -> tuple[list[int], list[int]]:
+        """(ids, type ids) of a text or a pair with the model's own tokens around them; type 1 is the second text.
+
+        most  cut to so many tokens, of a pair the longer text first
+
+        BERT: around("a", "b") -> ids of [CLS] a [SEP] b [SEP], types 0 0 0 1 1
+        """
+        with self._lock:
+            self.backend.encode_special_tokens = True
+            if most is not None:
+                self.backend.enable_truncation(most, strategy="longest_first")
+            try:
+                encoding = self.backend.encode(text, second, add_special_tokens=True)
+            except (UnicodeEncodeError, TypeError) as error:
+                raise _bad_text([text] if second is None else [text, second]) or error from error
+            finally:
+                self.backend.no_truncation()
+        return encoding.ids, encoding.type_ids
+
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of `ids`. skip_special leaves the control tokens out."""
         return self.backend.decode([int(id) for id in ids], skip_special_tokens=skip_special)
