@@ -1,17 +1,17 @@
 """What the tests of the preference methods share: rows, a reference, and TRL's figures to compare with."""
 
-import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from tunesmith.model.batch import pack
 from tunesmith.model.load import load
+from tunesmith.step.helpers import frozen
 from tunesmith.step.step import term_weights
+from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
 
@@ -21,17 +21,6 @@ PAIRS = (
     ("부산은 어디에 있나요?", "남동쪽 바닷가에 있습니다.", "몰라요."),
     ("Count.", "one two three", "one two four"),
 )
-
-
-class Draw(np.random.Generator):
-    """Random numbers and another row, as the loop hands them to `units`."""
-
-    def __init__(self, rows, number):
-        super().__init__(np.random.PCG64([0, number]))
-        self.others = [row for i, row in enumerate(rows) if i != number] or list(rows)
-
-    def other(self):
-        return self.others[int(self.integers(len(self.others)))]
 
 
 def user(text):
@@ -67,7 +56,7 @@ def units_of():
 
     def make(objective, rows, tokenizer, **settings):
         text = Text(tokenizer, **settings)
-        return [unit for i, row in enumerate(rows) for unit in objective.units(row, text, Draw(rows, i))]
+        return [unit for i, row in enumerate(rows) for unit in objective.units(row, text, Draw([0, 0, i], rows))]
 
     return make
 
@@ -77,9 +66,7 @@ def held():
     """held(model) -> helpers whose reference is a frozen copy of the model as it is now."""
 
     def make(model, **more):
-        frozen = copy.deepcopy(model.net).eval().requires_grad_(False)
-        policy = SimpleNamespace(**{**vars(model), "net": frozen})
-        door = type(model).policy.fget(policy)
+        door = frozen(model.policy)
 
         @torch.no_grad()
         def reference(batch):

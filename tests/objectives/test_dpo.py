@@ -9,8 +9,11 @@ import transformers
 from tunesmith.core.errors import SettingError
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.dpo import Dpo
-from tunesmith.step.step import backward
+from tunesmith.objectives.orpo import Orpo
+from tunesmith.objectives.simpo import Simpo
+from tunesmith.step.step import _weightless, backward
 from tunesmith.testing import check_objective
+from tunesmith.testing.objectives import ROWS
 from tunesmith.text.encode import Text
 from tunesmith.text.too_long import TooLong
 
@@ -51,8 +54,9 @@ def test_figures_are_trls(trl):
 
 
 @pytest.mark.parametrize("objective", [Dpo(), Dpo(form="ipo"), Dpo(sft_weight=0.3)], ids=["sigmoid", "ipo", "sft"])
-def test_keeps_what_the_shelf_promises(objective, preferences, start):
-    check_objective(objective, rows=preferences, helpers=start)
+def test_keeps_what_the_shelf_promises(objective):
+    check_objective(objective)
+    check_objective(objective, rows=ROWS["scored"])
 
 
 def test_the_first_step_is_ln_2_whatever_the_start(pico, held, preferences, units_of):
@@ -160,6 +164,18 @@ def test_changing_the_prompts_weights_changes_nothing_and_swapping_sides_mirrors
     ]
     assert figures[0]["margin"] == pytest.approx(-figures[1]["margin"], rel=1e-6)
     assert figures[0]["chosen_logp"] == pytest.approx(figures[1]["rejected_logp"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "objective", [Dpo(sft_weight=0.1), Dpo(form="ipo"), Simpo(), Orpo()], ids=lambda o: type(o).__name__
+)
+def test_a_pair_that_only_fills_a_rank_counts_for_nothing(objective, pico, start, preferences, units_of):
+    batch = pico.policy.batch([_weightless(unit) for unit in units_of(objective, preferences, pico.tokenizer)])
+    out = objective.loss(pico.policy, batch, start)
+    total = torch.stack(list(out.terms.values())).sum()
+    total.backward()
+    assert total.item() == 0.0 and all(float(count) == 0.0 == float(value) for value, count in out.stats.values())
+    assert all(p.grad is None or not p.grad.any() for p in pico.net.parameters())
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ def test_values_and_gradients_are_trls(trl):
     trl.compare(Orpo(weight=0.1), "orpo", tolerance=2e-6)  # TRL computes the odds in fp32
 
 
-def test_keeps_what_the_shelf_promises(preferences):
-    check_objective(Orpo(), rows=preferences)
+def test_keeps_what_the_shelf_promises():
+    check_objective(Orpo())
 
 
 def test_the_loss_is_a_token_term_and_a_pair_term(pico, preferences, units_of):

@@ -16,8 +16,8 @@ def test_values_and_gradients_are_trls(trl):
 
 
 @pytest.mark.parametrize("objective", [Simpo(), Simpo(sft_weight=0.5)], ids=["plain", "sft"])
-def test_keeps_what_the_shelf_promises(objective, preferences):
-    check_objective(objective, rows=preferences)
+def test_keeps_what_the_shelf_promises(objective):
+    check_objective(objective)
 
 
 def test_the_loss_is_that_of_the_means(pico, preferences, units_of):
