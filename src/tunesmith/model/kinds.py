@@ -23,6 +23,7 @@ from torch import nn
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
 from tunesmith.model import attention
+from tunesmith.model.rope import stretch
 from tunesmith.model.save import quietly
 from tunesmith.text.tokenizer import Tokenizer
 
@@ -125,6 +126,7 @@ def read(
     labels: Sequence[str] = (),
     problem: str = "single",
     seed: int = 0,
+    rope: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """(the network in a folder as `kind`, in evaluation mode; names of the modules that are new). Only safetensors, never code.
 
@@ -143,6 +145,8 @@ def read(
     with _named_failures(source, kind):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_family(config, kind, str(source))
+        if rope:
+            stretch(config, **rope)
         fresh_head = False
         if kind == "classify":
             own = labels_of(config)

@@ -4,11 +4,13 @@
     model.net         # a transformers causal LM, attention replaced by ours where the architecture lets us
     model.tokenizer   # tunesmith.text Tokenizer
     load("mini", kind="classify", labels=("sport", "politics"))    # the same body under a new head; see kinds.py
+    load("mini", rope={"kind": "yarn", "factor": 4})               # reads four times as far; see rope.py
 
 Only safetensors are read and no code that comes with a model is run.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import embedded, kinds
+from tunesmith.model import embedded, formats, kinds
 from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
+from tunesmith.model.rope import stretch
 from tunesmith.model.seq2seq import Seq2Seq
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
@@ -79,6 +82,7 @@ def load(
     dtype: str = "fp32",
     device: str = "cpu",
     seed: int = 0,
+    rope: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load `name` as a network of `kind`: causal, classify, masked, seq2seq or embed.
 
@@ -86,13 +90,14 @@ def load(
     problem  single (one label a text), multi (any number of them) or regression (a number)
     dtype    fp32, bf16, fp16 or fp64
     seed     fixes the weights of models made on the spot (`pico`) and of new heads
+    rope     {"kind", "factor"}: a longer context, see rope.py
 
     Raises ModelError when there is no such model, its weights are not safetensors or it cannot be of that kind.
     """
     kinds.check_kind(kind, labels, problem)
     if dtype not in DTYPES:
         raise ModelError(f"precision {dtype!r} is not known", wanted=f"One of {', '.join(DTYPES)}.")
-    wanted: dict[str, Any] = {"kind": kind, "labels": tuple(labels), "problem": problem, "seed": seed}
+    wanted: dict[str, Any] = {"kind": kind, "labels": tuple(labels), "problem": problem, "seed": seed, "rope": rope}
     if str(name) in embedded.CONFIGS:
         config_of, tokenizer = embedded.CONFIGS[str(name)], byte_tokenizer()
         if str(name) == "mini-encoder":
@@ -104,6 +109,8 @@ def load(
     tokenizer = read_tokenizer(source)
     net, heads = kinds.read(source, DTYPES[dtype], **wanted)
     check_vocabulary(net, tokenizer, str(name))
+    if lost := formats.loss_of_loading(source, DTYPES[dtype]):
+        warnings.warn(formats.warning(lost, str(name)), stacklevel=2)
     return _model(net.to(device), tokenizer, str(name), source, kind, heads)
 
 
@@ -118,9 +125,12 @@ def fresh(
     kind: str = "causal",
     labels: Sequence[str] = (),
     problem: str = "single",
+    rope: Mapping[str, Any] | None = None,
 ) -> Model:
     """A model with random weights drawn from `seed`; `config_of(vocab_size)` gives its architecture."""
     config = config_of(tokenizer.vocab_size) if callable(config_of) else config_of
+    if rope:
+        stretch(config, **rope)
     net, heads = kinds.make(config, DTYPES[dtype], kind, labels, problem, seed)
     return _model(net.to(device), tokenizer, name, None, kind, heads)
 

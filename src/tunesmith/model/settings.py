@@ -6,6 +6,7 @@ generate:
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.limits import above, at_least, between
@@ -65,3 +66,21 @@ class GenerateSettings:
         at_least("generate.batch", self.batch, 1)
         if "" in self.stop:
             raise SettingError("generate.stop has an empty text.", wanted="Texts of one letter or more.")
+
+
+@dataclass(frozen=True)
+class RopeSettings:
+    """A longer context for a model with rotary positions; see model/rope.py."""
+
+    kind: Literal["linear", "ntk", "yarn"] = "yarn"
+    """How positions are made to reach farther: linear (Chen et al. 2023), ntk (NTK-aware), yarn (Peng et al. 2023; needs least tuning).
+
+    위치를 더 멀리 닿게 하는 방법: linear(모두 나누기), ntk(느린 진동수만 늦추기), yarn(가장 적게 다시 배우면 되는 방법)."""
+
+    factor: float = 2.0
+    """How many times as long the context becomes. Short texts may get a little worse: compare before and after.
+
+    문맥이 몇 배로 길어지는지. 짧은 글의 점수가 조금 나빠질 수 있으니 전후를 비교하세요."""
+
+    def __post_init__(self) -> None:
+        at_least("rope.factor", self.factor, 1)
