@@ -74,15 +74,10 @@ def test_a_slow_change_is_seen_over_the_whole_run():
 
 
 def test_a_sign_comes_again_only_after_it_was_gone():
-    up = np.concatenate(
-        [series(3.0, noise=0.05), 3 + series(0.0, noise=0.05, seed=2), 3 + series(9.0, noise=0.05, seed=3)]
-    )
-    down = -up
-    assert signs(Watch(window=20), reward=up, hidden=down)[0] == "hidden"
-    watch = Watch(window=20)
-    for i in range(STEPS):
-        watch.note(i, {"reward": float(up[i]), "hidden": float(down[i])})
-    assert watch.note(STEPS, {"reward": 3.1, "hidden": -3.1}) == []
+    watch = Watch(kl_limit=5.0)
+    assert signs(watch, kl=np.concatenate([np.full(9, 6.0), np.full(9, 1.0), np.full(9, 6.0)])) == ["kl"]
+    assert signs(watch, kl=np.full(40, 1.0)) == []
+    assert signs(watch, kl=np.full(9, 6.0)) == ["kl"]
 
 
 def test_noise_alone_is_no_sign():

@@ -8,7 +8,7 @@ Four signs (Gao et al. 2023, arXiv 2210.10760; Singhal et al. 2024, arXiv 2310.0
 answers grow longer as the reward rises; they repeat themselves more; the policy is farther from its start than allowed. A rise
 is one that the Mann-Kendall trend test sees (Mann 1945), in the last steps or over the whole run, so a noisy figure is no
 sign. Nothing is random: the same figures give the same signs, also after a resume (`state`). Each sign is given once, and
-again only after it had gone.
+again only after it had been gone for a window.
 """
 
 import math
@@ -51,13 +51,13 @@ class Watch:
         self._bins: dict[str, list[float]] = {k: list(v) for k, v in given.get("bins", {}).items()}
         self._each: dict[str, int] = dict(given.get("each", {}))  # steps in a full bin
         self._open: dict[str, list[float]] = {k: list(v) for k, v in given.get("open", {}).items()}
-        self._shown: list[str] = list(given.get("shown", []))
+        self._quiet: dict[str, int] = dict(given.get("quiet", {}))  # signs given: steps since they were last seen
 
     @property
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         copied = {k: {n: list(v) for n, v in getattr(self, f"_{k}").items()} for k in ("last", "bins", "open")}
-        return {**copied, "each": dict(self._each), "shown": list(self._shown)}
+        return {**copied, "each": dict(self._each), "quiet": dict(self._quiet)}
 
     def note(self, step: int, figures: Mapping[str, float]) -> list[Sign]:
         """Take in a step's figures; the signs that are new with it."""
@@ -67,8 +67,9 @@ class Watch:
         found = [
             sign for sign in (self._hidden(step), self._length(step), self._repeats(step), self._far(step)) if sign
         ]
-        new = [sign for sign in found if sign.name not in self._shown]
-        self._shown = [sign.name for sign in found]
+        new = [sign for sign in found if sign.name not in self._quiet]
+        seen = {sign.name: 0 for sign in found}
+        self._quiet = {k: v + 1 for k, v in self._quiet.items() if v + 1 < self.window} | seen
         return new
 
     def _take(self, name: str, value: float) -> None:
