@@ -8,11 +8,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.api.config import IN_MEMORY, Project, resolve
+from tunesmith.api.config import IN_MEMORY, Project, as_dict, resolve
 from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError, UserError
 from tunesmith.core.files import hash_json
 from tunesmith.core.runs import RunFolder
@@ -68,7 +68,7 @@ class Parts:
             "pass_tokens": self.chosen["pass_tokens"], "optimizer": train.optimizer, "momentum": momentum,
             "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
-            "precision": train.precision, "checkpointing": train.checkpointing,
+            "precision": train.precision, "masters": train.masters, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
             "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
             "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,
@@ -136,12 +136,22 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     if data.path == IN_MEMORY:
         prepared = kept_rows(folder)
     else:
-        prepared = prepare(folder.path, seed=data.seed, root=root, **settings)
+        prepared = prepare(
+            folder.path, seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **settings
+        )
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
+    if hasattr(objective, "learn_labels"):
+        objective = objective.learn_labels(prepared.train)
     model = load(
-        base_to_train(project.model, root), dtype="fp32", seed=project.seed, **network(objective, prepared.train)
+        base_to_train(project.model, root, folder),
+        dtype="fp32",
+        seed=project.seed,
+        **network(objective, prepared.train),
+        **({"rope": as_dict(project.rope)} if project.rope else {}),
     )
+    if hasattr(objective, "learn_labels"):
+        objective = replace(objective, labels=model.labels)  # a classifier that knows these labels keeps its own order
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
     added = add_tokens(model, project.add_tokens)
@@ -150,7 +160,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         model.net.get_submodule(name).requires_grad_(True)
     train_rows(model.net, added)
     length = min(project.length or model.context, model.context)
-    raw = getattr(objective, "shape", "chat") == "text"
+    raw = prepared.kind == "text"
     text = Text(
         model.tokenizer,
         length=length,
@@ -283,8 +293,8 @@ def resolve_model(name: str, root: Path) -> str:
     return str(beside) if beside.is_dir() and not Path(name).is_absolute() else name
 
 
-def base_to_train(name: str, root: Path) -> str:
-    """As `resolve_model`, and for a run its whole model. A run with an adapter must be merged before it is trained further."""
+def base_to_train(name: str, root: Path, folder: RunFolder | None = None) -> str:
+    """As `resolve_model`, and for a run its whole model. A run with an adapter is merged into `folder`/base, once."""
     found = Path(resolve_model(name, root))
     if not (found / "manifest.json").is_file():
         return str(found) if found.is_dir() else name
@@ -292,11 +302,22 @@ def base_to_train(name: str, root: Path) -> str:
         if (found / part / "config.json").is_file():
             return str(found / part)
     if (found / "adapter").is_dir():
-        raise ModelError(
-            f"{name} is a run with an adapter, which cannot be trained upon.",
-            fix=f"Merge it first: tunesmith merge {name}    Then model={name} means the merged model.",
-        )
+        if folder is None:
+            raise ModelError(f"{name} is a run with an adapter.", fix=f"Merge it: tunesmith merge {name}")
+        from tunesmith.api.merge import write_merged
+
+        where = folder.path / "base"
+        if not (where / "config.json").is_file():
+            difference = write_merged(found, where)
+            folder.update_manifest(base={"run": str(found), "merged": str(where), "difference": difference})
+        return str(where)
     raise ModelError(f"{name} is a run without a finished model.", fix=f"Finish it: tunesmith train --resume {name}")
+
+
+def run_of(name: str, root: Path) -> str | None:
+    """The run folder that a project's `model` names, if it names one: the parent of what is trained on it."""
+    found = Path(resolve_model(name, root))
+    return str(found) if (found / "manifest.json").is_file() else None
 
 
 def kept_rows(folder: RunFolder) -> Any:

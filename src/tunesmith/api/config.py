@@ -23,7 +23,7 @@ from tunesmith.core.shelf import shelf, use
 from tunesmith.core.source import Field
 from tunesmith.data.settings import DataSettings
 from tunesmith.evals.settings import EvalSettings
-from tunesmith.model.settings import GenerateSettings
+from tunesmith.model.settings import GenerateSettings, RopeSettings
 from tunesmith.train.settings import TrainSettings
 
 
@@ -77,6 +77,11 @@ class Project:
     """Most tokens of a training example. Null = the model's context.
 
     학습 예제의 최대 토큰 수. null이면 모델의 문맥 길이."""
+
+    rope: RopeSettings | None = None
+    """A longer context than the base was made for, as  {kind: yarn, factor: 4}. Null = as it is.
+
+    바탕 모델보다 긴 문맥. 예: {kind: yarn, factor: 4}. null이면 그대로 둡니다."""
 
     too_long: Literal["error", "drop", "split", "trim_prompt"] | None = None
     """What happens to a row longer than that. Null = error, and split for raw text.

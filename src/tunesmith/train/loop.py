@@ -21,6 +21,7 @@ from tunesmith.step.step import StepStats, backward, ranks, reduce_gradients
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Rollouts, Rows
 from tunesmith.train.optim import Optimizer
+from tunesmith.train.scaling import Scaler
 from tunesmith.train.schedule import learning_rate
 
 
@@ -60,11 +61,13 @@ def loop(
     clip: float | None = 1.0,
     shuffle: bool = True,
     helpers: Helpers | None = None,
+    scaler: Scaler | None = None,
     keep_unit_losses: bool = True,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, yielding each Step after its update.
 
     units  Units that lie ready, or a feed that makes them as it goes (methods that sample); see feed.py
+    scaler  what keeps fp16 gradients from vanishing (scaling.py)
     batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
@@ -79,17 +82,21 @@ def loop(
         began = time.perf_counter()
         portion = feed.step(number)
         policy.net.train()
-        torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step), so resuming is exact
-        stats = backward(
-            policy,
-            objective,
-            portion.units,
-            pass_tokens=pass_tokens,
-            helpers=helpers,
-            keep_unit_losses=keep_unit_losses,
-            idle=portion.idle,
-        )
-        reduce_gradients(optimizer.gradients())
+        while True:
+            torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step); resuming is exact
+            stats = backward(
+                policy,
+                objective,
+                portion.units,
+                pass_tokens=pass_tokens,
+                helpers=helpers,
+                scale=1.0 if scaler is None else scaler.scale,
+                keep_unit_losses=keep_unit_losses,
+                idle=portion.idle,
+            )
+            reduce_gradients(optimizer.gradients())
+            if scaler is None or scaler.accept(optimizer):
+                break  # else the same Units again with a smaller scale: an overflow costs time, never a step
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
         norm = optimizer.step(lr=rate, clip=clip)
         if hasattr(objective, "after"):

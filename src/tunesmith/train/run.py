@@ -33,6 +33,10 @@ from tunesmith.train.feed import Rollouts
 from tunesmith.train.guards import Asked, DivergenceGuard
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.optim import Optimizer
+from tunesmith.train.scaling import Scaler
+from tunesmith.train.watch import Watch
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precisions whose passes are made in 16 bits
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class _Progress:
     guard: dict[str, float] = field(default_factory=dict)
     watch: dict[str, Any] = field(default_factory=dict)
     state: dict[str, float] = field(default_factory=dict)
+    scaler: dict[str, float] = field(default_factory=dict)
     last_loss: float = float("nan")
     done: str = ""
 
@@ -74,13 +79,13 @@ def embedding_names(net: nn.Module) -> frozenset[str]:
     return frozenset(names | {n for n, _ in net.named_parameters() if "embed" in n or n.endswith(ends_of)})
 
 
-def lower(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Cast the network to bf16 and return fp32 copies of what trains: the masters. Trainable adapters stay fp32."""
+def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
+    """Cast the network to 16 bits and return fp32 copies of what trains: the masters. Trainable adapters stay fp32."""
     full = [p for p in net.parameters() if p.requires_grad and getattr(p, "adapter", False) is False]
     masters = {n: p.detach().float().clone() for n, p in net.named_parameters() if any(p is f for f in full)}
     for parameter in net.parameters():
         if parameter.is_floating_point() and not getattr(parameter, "adapter", False):
-            parameter.data = parameter.data.to(torch.bfloat16)
+            parameter.data = parameter.data.to(dtype)
     return masters
 
 
@@ -108,6 +113,7 @@ def fit(
     min_lr: float = 0.0,
     clip: float | None = 1.0,
     precision: str = "fp32",
+    masters: str = "fp32",
     checkpointing: bool = False,
     eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
@@ -141,14 +147,15 @@ def fit(
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
-    masters = lower(net) if precision == "bf16" else None
+    held = lower(net, LOW[precision]) if precision in LOW else None
+    scaler = Scaler() if precision == "fp16" else None
     checkpoint_activations(net, checkpointing)
     named = list(net.named_parameters())
     if not any(p.requires_grad for _, p in named):
         raise TrainingError("no parameter trains: the adapter marked none")
     optim = Optimizer(
         named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
-        embeddings=embedding_names(net), masters=masters,
+        embeddings=embedding_names(net), masters=held, keep=masters, seed=seed,
     )  # fmt: skip
     policy = model.policy
     rows = _Rows(len(units))
@@ -162,19 +169,25 @@ def fit(
         helpers.state = dict(progress.state)
         if feed is not None:
             feed.load(tensors)
+        if scaler is not None:
+            scaler.load_state(progress.scaler)
         journal.cut(saved["journal"])
         if progress.done:
             _take_best(optim, place, progress)
+            optim.lift(net)
             return _outcome(progress.done, progress)
     elif resume:
         journal.cut(0)
     events = Events(journal, listeners)
     guard = DivergenceGuard(state=progress.guard or None)
+    watch = Watch(kl_limit=getattr(objective, "kl_limit", None), state=progress.watch) if feed is not None else None
     per_epoch = feed.per_epoch if feed is not None else steps_per_epoch(len(units), batch_size)
     every = per_epoch if eval_every == "epoch" else eval_every
 
     def save() -> None:
         progress.guard, progress.state = guard.state, dict(helpers.state)
+        progress.watch = watch.state if watch is not None else {}
+        progress.scaler = scaler.state() if scaler is not None else {}
         tensors = {**_parameters(optim), **optim.state(), "rows.loss": rows.loss, "rows.seen": rows.seen}
         tensors |= feed.state() if feed is not None else {}
         facts = {"progress": vars(progress), "journal": journal.size()}
@@ -230,7 +243,7 @@ def fit(
         walk = () if early else loop(
             policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
-            shuffle=shuffle, helpers=helpers,
+            shuffle=shuffle, helpers=helpers, scaler=scaler,
         )  # fmt: skip
         for step in walk:
             rows.note(step)
@@ -253,6 +266,8 @@ def fit(
                 events.emit("error", step=step.number, message=error.found)
                 raise
             events.emit("step", **_facts(step, speed.note(step), progress.tokens, steps))
+            for sign in watch.note(step.number, step.stats.figures) if watch is not None else ():
+                events.emit("warning", **vars(sign))
             first = step.number == 1
             if first:
                 used = feed.step(0).units if feed is not None else [units[int(i)] for i in step.indices]
@@ -261,7 +276,6 @@ def fit(
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
-                net.train()
             late = time.perf_counter() - last_saved > save_seconds
             if first or due or late or (save_every and step.number % save_every == 0):
                 save()
@@ -291,6 +305,7 @@ def fit(
     rows.write(folder.file("loss_per_row.jsonl"), units)
     save()
     _take_best(optim, place, progress)
+    optim.lift(net)
     return _outcome("finished", progress)
 
 
@@ -347,10 +362,9 @@ def seconds_per_step(
 def memory_parts(net: nn.Module, optim: Optimizer) -> dict[str, int]:
     """Bytes by part after a step: weights, fp32 masters, gradients (fp32 sums), optimiser state, and the peak of the process."""
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    masters = sum(m.numel() * m.element_size() for m, p in zip(optim.masters, optim.parameters) if m is not p)
     gradients = sum(m.numel() * m.element_size() for m in optim.masters)
     return {
-        "weights": weights, "masters": masters, "gradients": gradients, "optimizer": optim.num_state_bytes(),
+        "weights": weights, "masters": optim.num_master_bytes(), "gradients": gradients, "optimizer": optim.num_state_bytes(),
         "process_peak": peak_bytes(),
     }  # fmt: skip
 

@@ -101,10 +101,15 @@ class TrainSettings:
 
     한 스텝 기울기의 최대 노름. 더 길면 그 길이로 줄입니다. null이면 줄이지 않습니다."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the forward and backward pass. bf16 is mixed: master weights and optimiser state stay fp32.
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the forward and backward pass. bf16 and fp16 are mixed: see masters. fp16 scales the loss.
 
-    순전파와 역전파의 수 형식. bf16은 혼합 정밀도로, 마스터 가중치와 옵티마이저 상태는 fp32로 남습니다."""
+    순전파와 역전파의 수 형식. bf16과 fp16은 혼합 정밀도이고(masters 참고), fp16은 손실을 키워 작은 기울기를 지킵니다."""
+
+    masters: Literal["fp32", "kahan", "stochastic"] = "fp32"
+    """What stands behind 16-bit weights that train: fp32 copies; or, with bf16, the cut-off digits (kahan) or chance (stochastic).
+
+    학습되는 16비트 가중치 뒤에 두는 것: fp32 사본, 또는 bf16에서 잘린 자리(kahan)나 확률적 반올림(stochastic)."""
 
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients.
@@ -192,6 +197,11 @@ class TrainSettings:
                     f"train.{name} is set, but the optimizer {self.optimizer} does not read it.",
                     fix=f"Leave it out, or choose train.optimizer: {readers[0]}",
                 )
+        if self.masters != "fp32" and self.precision != "bf16":
+            raise SettingError(
+                f"train.masters is {self.masters}, but train.precision is {self.precision}.",
+                fix="Set train.precision=bf16, or leave train.masters out.",
+            )
         if self.early_stopping is not None and self.eval_every is None:
             raise SettingError(
                 f"train.early_stopping is {self.early_stopping}, but train.eval_every is null.",
