@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-MODULES = ["intervals", "paired", "many", "words", "summary"]
+MODULES = ["intervals", "paired", "many", "words", "summary", "spread"]
 
 
 @pytest.mark.parametrize("name", MODULES)
