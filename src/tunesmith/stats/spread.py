@@ -2,7 +2,7 @@
 
 >>> over = spread([0.61, 0.64, 0.58, 0.66, 0.63])
 >>> round(over.mean, 3), round(over.sd, 3), round(over.sd_low, 3), round(over.sd_high, 3)
-(0.624, 0.03, 0.018, 0.087)
+(0.624, 0.03, 0.018, 0.088)
 
 A method that is better on average and worse on a bad day is not a better method: give the spread with the mean. Its own
 interval is wide with few seeds; `steadier` says whether two spreads can be told apart at all.
