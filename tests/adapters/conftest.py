@@ -1,6 +1,7 @@
 """Tiny nets to adapt: a Llama, one with tied embeddings, a GPT-2 (Conv1D)."""
 
 import pytest
+import torch
 import transformers as hf
 
 from tunesmith.model.load import fresh
@@ -40,3 +41,122 @@ def plain_net():
         return net.eval()
 
     return make
+
+
+IDS = torch.arange(3, 40)[None]
+
+
+def logits(net, ids=IDS):
+    """What a network says, without gradients."""
+    net.eval()
+    with torch.no_grad():
+        return net(input_ids=ids, use_cache=False).logits
+
+
+def shake(net, size=0.1, seed=2):
+    """Move everything that trains: most adapters start where they do nothing."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, parameter in sorted(net.named_parameters()):
+            if parameter.requires_grad:
+                parameter += size * torch.randn(parameter.shape, generator=draw)
+
+
+def near(one, other, tolerance=1e-5):
+    """Equal to the rounding of fp32, relative to the largest number."""
+    return one.shape == other.shape and (one - other).abs().max() <= tolerance * max(1.0, other.abs().max().item())
+
+
+@pytest.fixture(name="logits", scope="session")
+def _logits():
+    """logits(net), logits(net, ids)"""
+    return logits
+
+
+@pytest.fixture(name="near", scope="session")
+def _near():
+    """near(one, other, tolerance=1e-5)"""
+    return near
+
+
+@pytest.fixture(name="shake", scope="session")
+def _shake():
+    """shake(net): everything that trains moves"""
+    return shake
+
+
+@pytest.fixture
+def base_of(new_model, tmp_path):
+    """base_of("llama") -> the folder of that model's base."""
+    from tunesmith.model.save import save
+
+    def make(name):
+        made = new_model(name)
+        return save(made.net, made.tokenizer, tmp_path / f"base-{name}", dtype="fp32")
+
+    return make
+
+
+@pytest.fixture
+def ours_in_peft(new_model, plain_net, base_of, tmp_path, make_units, labels_loss):
+    """ours_in_peft(adapter, "llama"): PEFT reads what we save, with our logits and gradients; so do we. -> (ours, opened, PEFT's)
+
+    names(name of PEFT's) -> ours, None = not compared
+    """
+    import peft
+
+    from tunesmith.adapters.store import attach, open_adapter, save_adapter
+    from tunesmith.objectives.sft import Sft
+    from tunesmith.step.step import backward
+
+    def check(adapter, name, names=None, ids=IDS):
+        base, model = base_of(name), new_model(name)
+        targets = attach(adapter, model, seed=3)
+        shake(model.net)
+        folder = save_adapter(model, adapter, targets, tmp_path / f"ours-{name}", base=str(base))
+        wanted = logits(model.net, ids)
+        opened = open_adapter(folder)
+        assert near(logits(opened.net, ids), wanted, 1e-6)
+        assert type(opened.adapter) is type(adapter)
+        theirs = peft.PeftModel.from_pretrained(plain_net(name), str(folder), is_trainable=True).eval()
+        assert near(logits(theirs, ids), wanted)
+        if names is not None:
+            units = make_units([5, 17, 9])
+            model.net.train(False)
+            backward(model.policy, Sft(), units)
+            labels_loss(theirs, units).backward()
+            gradients = {n: p.grad for n, p in model.net.named_parameters() if p.requires_grad}
+            compared = 0
+            for their_name, parameter in theirs.named_parameters():
+                if parameter.requires_grad and (mine := names(their_name.replace(".default", ""))):
+                    compared += 1
+                    assert parameter.grad is not None and parameter.grad.any(), their_name
+                    assert near(gradients[mine].view_as(parameter), parameter.grad), their_name
+            assert compared == len(gradients)
+            model.net.zero_grad()
+        return model, opened, theirs
+
+    return check
+
+
+@pytest.fixture
+def peft_in_ours(plain_net, base_of, tmp_path):
+    """peft_in_ours(config, "llama") -> our model of what PEFT saved: it gives PEFT's logits, and so do its merged weights."""
+    import peft
+
+    from tunesmith.adapters.store import merge, open_adapter
+
+    def check(config, name, ids=IDS, merges=True):
+        torch.manual_seed(0)  # PEFT draws from the global generator
+        theirs = peft.get_peft_model(plain_net(name), config)
+        shake(theirs)
+        theirs.save_pretrained(tmp_path / f"theirs-{name}")
+        wanted = logits(theirs, ids)
+        opened = open_adapter(tmp_path / f"theirs-{name}", base=str(base_of(name)))
+        assert near(logits(opened.net, ids), wanted)
+        if merges:
+            merged = merge(open_adapter(tmp_path / f"theirs-{name}", base=str(base_of(name))))
+            assert near(logits(merged.net, ids), wanted)
+        return opened
+
+    return check

@@ -224,21 +224,79 @@ def test_a_pattern_that_matches_nothing_is_told(new_model):
         Lora(targets=("embed_tokens",)).attach(new_model("llama").net)  # never dropped in silence
 
 
-@pytest.mark.parametrize("target", ["experts", "gate_up_proj", "experts.down_proj", "model.layers.*.mlp.experts.*"])
-def test_experts_joined_in_one_parameter_are_told_and_not_left_out_in_silence(target, new_model):
-    with pytest.raises(SettingError, match=r"expert parameters such as model.layers.0.mlp.experts"):
-        Lora(targets=("q_proj", target)).attach(new_model("mixtral").net)
+EXPERTS = {
+    "both": ("mlp.experts.gate_up_proj", "mlp.experts.down_proj"),
+    "one": ("mlp.experts.down_proj",),
+    "all": ("experts",),
+    "glob": ("model.layers.*.mlp.experts.gate_up_proj",),
+}
 
 
-def test_an_adapter_of_experts_is_refused(plain_net, new_model, tmp_path):
-    base = new_model("mixtral")
-    save(base.net, base.tokenizer, tmp_path / "base")
+@pytest.mark.parametrize("case", EXPERTS)
+def test_experts_joined_in_one_parameter_get_updates_as_peft_gives_them(case, ours_in_peft, logits, near):
+    """PEFT's target_parameters: logits and gradients of each expert, and its nesting of files."""
+
+    def ours(name):
+        name = name.removeprefix("base_model.model.")
+        place, _, rest = name.partition(".lora_")
+        if ".experts" not in place:
+            return name.removesuffix(".weight")
+        adapted = [
+            end
+            for end in ("gate_up_proj", "down_proj")
+            if any(t in ("experts", "all") or end in t for t in EXPERTS[case])
+        ]
+        inner = place.count(".base_layer")
+        parameter = adapted[len(adapted) - 1 - inner]
+        return f"{place.replace('.base_layer', '')}.{parameter}_lora_{rest[0]}"
+
+    model, opened, _ = ours_in_peft(Lora(rank=2, targets=("q_proj", *EXPERTS[case])), "mixtral", ours)
+    wanted = logits(model.net)
+    assert near(logits(merge(opened).net), wanted)
+    assert not [n for n, _ in opened.net.named_parameters() if "lora" in n]
+
+
+def test_what_peft_trained_of_experts_is_read(peft_in_ours):
     config = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"]
+        task_type="CAUSAL_LM",
+        r=2,
+        target_modules=["q_proj"],
+        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
     )
-    peft.get_peft_model(plain_net("mixtral"), config).save_pretrained(tmp_path / "a")
-    with pytest.raises(SettingError, match="expert parameters"):
-        open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
+    opened = peft_in_ours(config, "mixtral")
+    assert sum("experts" in name for name in opened.facts["targets"]) == 4
+
+
+def test_dropout_in_experts_is_told_and_other_adapters_tell_that_they_cannot(new_model):
+    from tunesmith.adapters.dora import Dora
+
+    with pytest.raises(SettingError, match="dropout cannot go into expert parameters"):
+        Lora(targets=("experts",), dropout=0.1).attach(new_model("mixtral").net)
+    with pytest.raises(SettingError, match="for which this adapter has no update"):
+        Dora(targets=("experts",)).attach(new_model("mixtral").net)
+
+
+PATTERNS = {"rank_pattern": {"down_proj": 3, r"layers\.1\.self_attn\.q_proj": 5}, "alpha_pattern": {"v_proj": 7.0}}
+
+
+def test_ranks_and_alphas_by_pattern_are_pefts(ours_in_peft, peft_in_ours):
+    model, opened, _ = ours_in_peft(
+        Lora(rank=2, **PATTERNS), "llama", lambda name: name.removeprefix("base_model.model.").removesuffix(".weight")
+    )
+    ranks = {name: model.net.get_submodule(name).rank for name in opened.facts["targets"]}
+    assert ranks["model.layers.0.mlp.down_proj"] == 3 and ranks["model.layers.1.self_attn.q_proj"] == 5
+    assert model.net.get_submodule("model.layers.0.self_attn.v_proj").scale == 3.5
+    assert opened.adapter.rank_pattern == PATTERNS["rank_pattern"]
+    peft_in_ours(
+        peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=3, target_modules="all-linear", **PATTERNS), "llama"
+    )
+
+
+@pytest.mark.parametrize("kind", ["llama", "tied"])
+@pytest.mark.parametrize("whole", [["lm_head"], ["embed_tokens"], ["model.norm", "layers.1.mlp"]])
+def test_modules_that_peft_saved_whole_are_read(peft_in_ours, whole, kind):
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], modules_to_save=whole)
+    peft_in_ours(config, kind)
 
 
 @pytest.mark.parametrize("settings", [{"rank": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
@@ -247,23 +305,11 @@ def test_settings_without_sense_are_told(settings):
         Lora(**settings)
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"use_dora": True}, "use_dora"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"lora_bias": True}, "lora_B.bias"),
-    ],
-)
-def test_what_is_not_read_yet_is_refused_and_never_ignored(settings, word, plain_net, new_model, tmp_path):
-    base = new_model("gpt2")
-    save(base.net, base.tokenizer, tmp_path / "base")
-    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn"], fan_in_fan_out=True, **settings)
+def test_what_is_not_read_yet_is_refused_and_never_ignored(plain_net, base_of, tmp_path):
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn"], fan_in_fan_out=True, lora_bias=True)
     peft.get_peft_model(plain_net("gpt2"), config).save_pretrained(tmp_path / "a")
-    with pytest.raises(ModelError, match=word):
-        open_adapter(tmp_path / "a", base=str(tmp_path / "base"))
+    with pytest.raises(ModelError, match="lora_bias"):
+        open_adapter(tmp_path / "a", base=str(base_of("gpt2")))
 
 
 def test_an_adapter_of_another_base_or_broken_is_told(new_model, tmp_path):

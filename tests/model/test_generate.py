@@ -233,6 +233,47 @@ def test_equal_prompts_are_read_once(monkeypatch):
     assert len({tuple(answer.ids) for answer in answers}) > 1
 
 
+def test_a_prompt_of_many_answers_is_read_once_though_they_join_one_after_another(monkeypatch):
+    """Seven answers to each of three prompts, four at a time: every prompt goes through the model once."""
+    model, prompts = model_of("llama"), prompts_of(9, 11, 9)
+    proved_path(model.net, 100)
+    asked, limits = [p for p in prompts for _ in range(7)], [3 + i % 5 for i in range(21)]
+    settings: dict[str, Any] = {"max_tokens": limits, "temperature": 1.0, "eos_ids": ()}
+    alone = [
+        generate(model, [p], **settings | {"max_tokens": n, "seeds": [i]})[0]
+        for i, (p, n) in enumerate(zip(asked, limits))
+    ]
+    read = []
+    walk = LeanDecoder._walk
+    monkeypatch.setattr(LeanDecoder, "_walk", lambda self, ids, *rest: read.append(len(ids)) or walk(self, ids, *rest))
+    together = generate(model, asked, batch=4, **settings)
+    assert ids(together) == ids(alone)
+    assert sum(read) == sum(map(len, prompts)) + sum(limit - 1 for limit in limits)
+
+
+@pytest.mark.parametrize("prefix", [0, 20])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mamba", "jamba"])
+def test_a_prompt_of_many_answers_is_answered_as_alone(name, prefix, monkeypatch):
+    model, prompts = model_of(name), prompts_of(9, 4, 9, prefix=prefix)
+    asked, limits = [p for p in prompts for _ in range(5)], [3 + i % 4 for i in range(15)]
+    settings: dict[str, Any] = {"temperature": 1.0, "eos_ids": ()}
+    wanted = generate(model, asked, max_tokens=limits, path="whole", **settings)
+    proved_path(model.net, 100)
+    read = []
+    forward = GeneralDecoder._forward
+    monkeypatch.setattr(
+        GeneralDecoder, "_forward", lambda self, ids, *rest: read.append(tuple(ids.shape)) or forward(self, ids, *rest)
+    )
+    found = generate(model, asked, max_tokens=limits, batch=3, **settings)
+    assert ids(found) == ids(wanted)
+    for one, other in zip(found, wanted):
+        assert one.sampled_logprobs == pytest.approx(other.sampled_logprobs, abs=1e-4)
+    if name != "llama":
+        prompt_tokens = sum(rows * time for rows, time in read if time > 1)
+        own = sum(len(p) - (prefix if PATHS[name] == "merged" else 0) for p in prompts)
+        assert prompt_tokens == own + (prefix if PATHS[name] == "merged" else 0)
+
+
 # -- how answers end ------------------------------------------------------------------------------------------------
 
 
@@ -535,7 +576,7 @@ def test_a_lora_layer_takes_effect_merged_and_called():
     torch.manual_seed(0)
     for layer in model.net.model.layers:
         for parent, name in ((layer.self_attn, "q_proj"), (layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
-            adapted = LoraLinear(getattr(parent, name), rank=2, scale=1.0, dropout=0.1, transposed=False)
+            adapted = LoraLinear(getattr(parent, name), rank=2, scale=1.0, dropout=0.1)
             nn.init.normal_(adapted.lora_A, std=0.4)
             nn.init.normal_(adapted.lora_B, std=0.4)
             setattr(parent, name, adapted.eval())

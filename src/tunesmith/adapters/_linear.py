@@ -1,7 +1,8 @@
 """A linear layer with a low-rank update: y = x (W + s B A)^T + b, only A and B trained.
 
 In fp32 the forward pass multiplies once, by the merged weight, and keeps no activation but x, which its neighbours share.
-In bf16 the update is computed beside the frozen weight: added to it, it would be rounded away.
+In bf16 the update is computed beside the frozen weight: added to it, it would be rounded away. A four-bit weight is
+dequantised in each pass and kept by none.
 """
 
 from typing import Any
@@ -10,82 +11,75 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
+
 
 class LoraLinear(nn.Module):
-    """Stands in for an nn.Linear (weight (out, in)) or a GPT-2 Conv1D (weight (in, out)).
+    """Stands in for an nn.Linear (weight (out, in)), a GPT-2 Conv1D (weight (in, out)) or a four-bit Nf4Linear.
 
     weight and bias are the base's own parameters under their own names, so the base's state dict keeps its names.
     lora_A (rank, in) and lora_B (out, rank) are fp32. scale is alpha / rank, or alpha / sqrt(rank) for rsLoRA.
     """
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float, transposed: bool) -> None:
+    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
-        self.base_type = type(base)
-        self.weight, self.bias = base.weight, base.bias
-        self.transposed = transposed
-        self.scale = scale
-        self.dropout = dropout
-        self.enabled = True
-        rows, columns = self.weight.shape[::-1] if transposed else self.weight.shape
-        self.out_features, self.in_features = rows, columns
-        wide = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        device = self.weight.device
-        self.lora_A = nn.Parameter(torch.empty(rank, columns, dtype=wide, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(rows, rank, dtype=wide, device=device))
-        self.lora_A.adapter = self.lora_B.adapter = True  # type: ignore[attr-defined]
+        take_over(self, base)
+        self.rank, self.scale, self.dropout = rank, scale, dropout
+        like = {"dtype": precision(base), "device": device_of(base)}
+        self.lora_A = trained(torch.empty(rank, self.in_features, **like))
+        self.lora_B = trained(torch.zeros(self.out_features, rank, **like))
 
     def delta(self) -> torch.Tensor:
-        """s B A in the weight's own orientation."""
-        update = self.scale * (self.lora_B @ self.lora_A)
-        return update.T if self.transposed else update
+        """s B A, (out, in)."""
+        return self.scale * (self.lora_B @ self.lora_A)
 
     def effective_weight(self) -> torch.Tensor:
         """W + s B A, differentiable in A and B: what the chunked loss multiplies by when the head is adapted."""
-        return self.weight + self.delta().to(self.weight.dtype) if self.enabled else self.weight
+        weight = frozen(self)
+        return weight + self.delta().to(weight.dtype) if self.enabled else weight
+
+    def merged(self) -> torch.Tensor:
+        """W + s B A, (out, in), added up in the update's precision."""
+        return frozen(self).to(self.lora_A.dtype) + self.delta()
+
+    def peft_tensors(self) -> dict[str, torch.Tensor]:
+        """What is trained, by the endings of PEFT's names."""
+        return {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.T if self.transposed else self.weight
         if not self.enabled:
-            return F.linear(x, weight, self.bias)
+            return plain(self, x)
         if self.training and self.dropout:
             low = F.linear(F.dropout(x, self.dropout), self.lora_A.to(x.dtype))
-            return F.linear(x, weight, self.bias) + self.scale * F.linear(low, self.lora_B.to(x.dtype))
+            return plain(self, x) + self.scale * F.linear(low, self.lora_B.to(x.dtype))
         flat = x.reshape(-1, x.shape[-1])
         if not torch.is_grad_enabled():
-            return self._without_gradient(flat, weight).view(*x.shape[:-1], -1)
+            return self._without_gradient(flat).view(*x.shape[:-1], -1)
         merged = x.dtype in (torch.float32, torch.float64)
-        out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, self.scale, merged)
+        weight = frozen(self) if self.quantised is None else None
+        packed = None if self.quantised is None else self.quantised.packed
+        out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, self.scale, merged, packed)
         return out.view(*x.shape[:-1], out.shape[-1])
 
-    def _without_gradient(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _without_gradient(self, x: torch.Tensor) -> torch.Tensor:
         few = x.shape[0] * (self.in_features + self.out_features) < self.in_features * self.out_features
         if few or x.dtype not in (torch.float32, torch.float64):
             low = F.linear(x, self.lora_A.to(x.dtype))
-            return F.linear(x, weight, self.bias).addmm_(low, self.lora_B.to(x.dtype).T, alpha=self.scale)
-        return F.linear(x, torch.addmm(weight, self.lora_B, self.lora_A, alpha=self.scale), self.bias)
-
-    def unwrap(self) -> nn.Module:
-        """The layer that was replaced, with its (perhaps merged) weight."""
-        base = self.base_type.__new__(self.base_type)
-        nn.Module.__init__(base)
-        base.weight, base.bias = self.weight, self.bias
-        if self.transposed:
-            base.nf, base.nx = self.out_features, self.in_features
-        else:
-            base.in_features, base.out_features = self.in_features, self.out_features
-        return base.train(self.training)
+            return plain(self, x).addmm_(low, self.lora_B.to(x.dtype).T, alpha=self.scale)
+        return F.linear(x, torch.addmm(frozen(self), self.lora_B, self.lora_A, alpha=self.scale), self.bias)
 
     def extra_repr(self) -> str:
-        return f"in={self.in_features}, out={self.out_features}, rank={self.lora_A.shape[0]}, scale={self.scale:g}"
+        return f"in={self.in_features}, out={self.out_features}, rank={self.rank}, scale={self.scale:g}"
 
 
 class _Lora(torch.autograd.Function):
-    """x (n, in), weight (out, in) frozen or not, A (rank, in), B (out, rank) -> (n, out); saves x and no product of it."""
+    """x (n, in), weight (out, in) or packed, A (rank, in), B (out, rank) -> (n, out); saves x and no product of it."""
 
     @staticmethod
-    def forward(ctx: Any, x, weight, bias, a, b, scale, merged):
+    def forward(ctx: Any, x, weight, bias, a, b, scale, merged, packed):
         ctx.save_for_backward(x, weight, a, b)
-        ctx.scale, ctx.merged, ctx.bias = scale, merged, bias is not None
+        ctx.scale, ctx.merged, ctx.bias, ctx.packed = scale, merged, bias is not None, packed
+        weight = weight if packed is None else packed.dequantised(x.dtype)
         if merged:
             return F.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
         return F.linear(x, weight, bias).addmm_(F.linear(x, a.to(x.dtype)), b.to(x.dtype).T, alpha=scale)
@@ -93,6 +87,7 @@ class _Lora(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy):
         x, weight, a, b = ctx.saved_tensors
+        weight = weight if ctx.packed is None else ctx.packed.dequantised(x.dtype)
         scale = ctx.scale
         low_b = b.to(dy.dtype)
         through = dy @ low_b  # (n, rank)
@@ -108,4 +103,4 @@ class _Lora(torch.autograd.Function):
             dbias = dy.sum(0)
         da = (through.T @ x).to(a.dtype).mul_(scale)
         db = (dy.T @ F.linear(x, a.to(x.dtype))).to(b.dtype).mul_(scale)
-        return dx, dw, dbias, da, db, None, None
+        return dx, dw, dbias, da, db, None, None, None

@@ -7,13 +7,10 @@ LoRA: 얼린 가중치 옆에 작은 행렬 두 개를 두고 그것만 학습�
 적거나, 기본 모델 하나로 여러 과제를 다룰 때 씁니다. PEFT 형식으로 저장합니다.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
-
-from tunesmith.core.errors import ModelError, SettingError
 
 
 @dataclass(frozen=True)
@@ -21,158 +18,98 @@ class Lora:
     """Low-rank updates of linear layers."""
 
     rank: int = 8
-    """Inner dimension r: parameters are the sum of r x (in + out) over the targets."""
+    """Inner dimension r: parameters are the sum of r x (in + out) over the targets.
+
+    안쪽 차원 r: 파라미터 수는 대상 층마다 r x (입력 + 출력)의 합."""
 
     alpha: float | None = None
-    """The update is scaled by alpha / rank. Null = twice the rank."""
+    """The update is scaled by alpha / rank. Null = twice the rank.
+
+    갱신에 곱하는 값은 alpha / rank. null이면 rank의 두 배."""
 
     targets: str | tuple[str, ...] = "all-linear"
-    """Layers that get an update: names, the ends of names, or globs. all-linear = every linear layer but the head."""
+    """Layers that get an update: names, the ends of names, or globs. all-linear = every linear layer but the head. Joined
+    experts of a mixture are meant by their own names, as experts.gate_up_proj.
+
+    갱신을 받을 층: 이름, 이름의 끝, 또는 글롭. all-linear은 출력층을 뺀 모든 선형 층. 묶인 전문가(MoE)는 experts.gate_up_proj처럼
+    이름으로 적습니다."""
 
     dropout: float = 0.0
-    """Share of the update's inputs set to 0 while training."""
+    """Share of the update's inputs set to 0 while training.
+
+    학습 중 갱신의 입력에서 0으로 두는 비율."""
 
     rslora: bool = False
-    """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023, arXiv 2312.03732): higher ranks keep learning."""
+    """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023, arXiv 2312.03732): higher ranks keep learning.
+
+    alpha / sqrt(rank)를 곱합니다. 높은 rank에서도 계속 배웁니다."""
+
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    """Other ranks for layers whose names end like this, as {down_proj: 16}. Regular expressions, as PEFT reads them.
+
+    이름이 이렇게 끝나는 층의 다른 rank. 예: {down_proj: 16}. PEFT처럼 정규식으로 읽습니다."""
+
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    """Other alphas for layers whose names end like this.
+
+    이름이 이렇게 끝나는 층의 다른 alpha."""
 
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py
     file: ClassVar[str] = "adapter"
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise SettingError(f"adapter rank is {self.rank}.", wanted="1 or more.")
-        if not 0 <= self.dropout < 1:
-            raise SettingError(f"adapter dropout is {self.dropout}.", wanted="0 or more and below 1.")
+        from tunesmith.adapters._low_rank import check
+
+        check(self)
 
     @property
     def scale(self) -> float:
-        """What B A is multiplied by."""
-        alpha = 2 * self.rank if self.alpha is None else self.alpha
-        return alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        """What B A is multiplied by, where no pattern says otherwise."""
+        from tunesmith.adapters._low_rank import size
+
+        return size(self, "")[1]
 
     def attach(self, net: Any, *, seed: int = 0) -> list[str]:
         """Freeze the network and put updates into the target layers; A is drawn from `seed`, B is 0. Returns their names."""
-        import torch
-
         from tunesmith.adapters._linear import LoraLinear
-        from tunesmith.adapters._targets import targets
+        from tunesmith.adapters._low_rank import attach
 
-        names = targets(net, self.targets)
-        net.requires_grad_(False)
-        draw = torch.Generator().manual_seed(seed)
-        for name in names:
-            base = net.get_submodule(name)
-            layer = LoraLinear(base, self.rank, self.scale, self.dropout, type(base).__name__ == "Conv1D")
-            # kaiming_uniform with a = sqrt(5), as PEFT and the paper's code draw it
-            bound = 1 / math.sqrt(layer.in_features)
-            drawn = torch.empty(layer.lora_A.shape).uniform_(-bound, bound, generator=draw)
-            layer.lora_A.data.copy_(drawn)
-            net.set_submodule(name, layer.train(base.training))
-        return names
+        return attach(net, self, LoraLinear, seed, with_experts=True)
 
     def merge(self, net: Any) -> None:
         """Add the updates into the weights and put the plain layers back."""
-        import torch
-
         from tunesmith.adapters._linear import LoraLinear
+        from tunesmith.adapters._low_rank import merge
 
-        for name, layer in [(n, m) for n, m in net.named_modules() if isinstance(m, LoraLinear)]:
-            with torch.no_grad():
-                merged = (layer.weight.data.to(layer.lora_A.dtype) + layer.delta()).to(layer.weight.dtype)
-            plain = layer.unwrap()
-            if any(p is layer.weight for n, p in net.named_parameters(remove_duplicate=False) if n != f"{name}.weight"):
-                # a head tied to the embeddings: only the head learned, so from here on they are two tensors
-                plain.weight = torch.nn.Parameter(merged, requires_grad=layer.weight.requires_grad)
-                net.config.tie_word_embeddings = False
-            else:
-                layer.weight.data = merged
-            net.set_submodule(name, plain)
+        merge(net, LoraLinear)
 
     def tensors(self, net: Any) -> dict[str, Any]:
         """The trained tensors under PEFT's names."""
+        from tunesmith.adapters._experts import ExpertsLora
         from tunesmith.adapters._linear import LoraLinear
+        from tunesmith.adapters._peft import tensors_of
 
-        out = {}
-        for name, layer in net.named_modules():
-            if isinstance(layer, LoraLinear):
-                out[f"base_model.model.{name}.lora_A.weight"] = layer.lora_A.detach()
-                out[f"base_model.model.{name}.lora_B.weight"] = layer.lora_B.detach()
-        return out
+        return tensors_of(net, (LoraLinear, ExpertsLora))
 
     def peft_config(self, net: Any, names: list[str], base: str) -> dict[str, Any]:
         """What PEFT's adapter_config.json says of it."""
-        conv = any(getattr(net.get_submodule(name), "transposed", False) for name in names)
-        return {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base,
-            "r": self.rank,
-            "lora_alpha": 2 * self.rank if self.alpha is None else self.alpha,
-            "lora_dropout": self.dropout,
-            "use_rslora": self.rslora,
-            "target_modules": sorted(names),
-            "fan_in_fan_out": conv,
-            "bias": "none",
-            "inference_mode": True,
-        }
+        from tunesmith.adapters._low_rank import config
+
+        return config(self, net, names, base)
+
+    @staticmethod
+    def reads(config: Mapping[str, Any]) -> bool:
+        """Whether a saved adapter is of this kind."""
+        from tunesmith.adapters._whole import NOTHING
+
+        return config["peft_type"] == "LORA" and not config.get("use_dora") and config.get("target_modules") != NOTHING
 
     @staticmethod
     def read(config: Mapping[str, Any], tensors: Mapping[str, Any], net: Any, source: Path) -> tuple["Lora", list[str]]:
         """Attach an adapter saved in PEFT's format and take over its tensors."""
-        found = {
-            name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            for name in tensors
-            if name.endswith(".lora_A.weight")
-        }
-        if not found:
-            raise ModelError(f"{source} holds no LoRA tensors")
-        refused = [
-            k
-            for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication")
-            if config.get(k)
-        ]
-        if refused:
-            raise ModelError(
-                f"{source} uses {', '.join(refused)}, which this version does not read",
-                fix="Merge it with PEFT once (merge_and_unload) and give the merged folder.",
-            )
-        adapter = Lora(
-            rank=config["r"],
-            alpha=config["lora_alpha"],
-            targets=tuple(sorted(found)),
-            dropout=config.get("lora_dropout", 0.0),
-            rslora=config.get("use_rslora", False),
-        )
-        names = adapter.attach(net)
-        known = {f"base_model.model.{name}.{part}.weight" for name in names for part in ("lora_A", "lora_B")}
-        if other := sorted(n for n in {*tensors} ^ known if not _belongs_elsewhere(n, tensors, net)):
-            raise ModelError(
-                f"{source} has or lacks {len(other)} tensors that a plain LoRA on this base has, such as {other[0]}",
-                wanted="lora_A and lora_B of the same layers and nothing else.",
-                fix="Merge it with PEFT once (merge_and_unload) and give the merged folder.",
-            )
-        for name in names:
-            layer = net.get_submodule(name)
-            for part in ("lora_A", "lora_B"):
-                value = tensors[f"base_model.model.{name}.{part}.weight"]
-                if value.shape != getattr(layer, part).shape:
-                    raise ModelError(
-                        f"{source}: {name}.{part} has shape {tuple(value.shape)}, the base wants {tuple(getattr(layer, part).shape)}",
-                        wanted="The adapter's own base model.",
-                    )
-                getattr(layer, part).data.copy_(value)
-        return adapter, names
+        from tunesmith.adapters._experts import ExpertsLora
+        from tunesmith.adapters._linear import LoraLinear
+        from tunesmith.adapters._low_rank import read, settings_of
 
-
-def _belongs_elsewhere(name: str, tensors: Mapping[str, Any], net: Any) -> bool:
-    """Trained rows of the embeddings (see _rows.py), or a copy of the base's own table, which PEFT writes beside its update."""
-    if name.endswith(".token_adapter.trainable_tokens_delta"):
-        return True
-    own = dict(net.named_parameters(remove_duplicate=False))
-    held = own.get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
-    return (
-        name in tensors
-        and held is not None
-        and held.shape == tensors[name].shape
-        and bool((held == tensors[name]).all())
-    )
+        adapter = Lora(**settings_of(config, tensors, net, source))
+        return adapter, read(adapter, (LoraLinear, ExpertsLora), config, tensors, net, source)

@@ -1,22 +1,53 @@
-"""Adapters on disk, in PEFT's two files, and opening what a run made.
+"""Adapters on and off disk, in PEFT's two files, and opening what a run made.
 
+names = attach(adapter, model, seed=0)          what is new on the model trains too, whatever the adapter
 save_adapter(model, adapter, names, folder)     adapter_config.json, adapter_model.safetensors, the tokenizer
 model = open_run("runs/train-1")                base + adapter, or the whole tuned model, or any model by name
+
+Each adapter says itself what it reads (`reads(config)`) and how (`read`); nothing here knows their names. What PEFT's files
+have no place for (the kind of network, names of labels, a four-bit base) stands beside them in tunesmith.json.
 """
 
+import inspect
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunesmith.adapters._peft import PREFIX, TASKS
 from tunesmith.adapters._rows import merge_rows, read_rows, row_config, row_tensors
+from tunesmith.adapters._whole import new_heads, read_whole, whole_tensors
 from tunesmith.core.errors import ModelError
+from tunesmith.core.shelf import shelf
+from tunesmith.model.kinds import kind_of
 from tunesmith.model.load import Model, load
+from tunesmith.model.nf4 import is_quantised, quantise_network
 from tunesmith.model.save import replace_folder
 from tunesmith.model.tokens import take_tokenizer
 from tunesmith.text.tokenizer import Tokenizer
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "tunesmith.json"
+
+
+def attach(adapter: Any, model: Model, *, seed: int = 0) -> list[str]:
+    """Put an adapter on a model and let its new heads train beside it. Returns the names of what was adapted."""
+    heads = tuple(model.facts.get("heads", ()))
+    model.net.new_heads = heads  # type: ignore[assignment]
+    wants = inspect.signature(adapter.attach).parameters
+    given: dict[str, Any] = {"tokenizer": model.tokenizer} if "tokenizer" in wants else {}
+    names: list[str] = adapter.attach(model.net, seed=seed, **given)
+    for head in heads:
+        model.net.get_submodule(head).requires_grad_(True)
+    _lay_out(model, adapter)
+    return names
+
+
+def _lay_out(model: Model, adapter: Any) -> None:
+    """An adapter that cannot be packed says so."""
+    if reason := getattr(adapter, "padded", ""):
+        model.proof = replace(model.proof, layout="padded", lean=False, reason=reason)
 
 
 def save_adapter(model: Model, adapter: Any, names: list[str], folder: Path, *, base: str) -> Path:
@@ -27,13 +58,43 @@ def save_adapter(model: Model, adapter: Any, names: list[str], folder: Path, *, 
     part = folder.parent / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    tensors = {**adapter.tensors(model.net), **row_tensors(model.net)}
+    heads = new_heads(model.net, model.facts.get("heads", ()))
+    rows = not getattr(adapter, "holds_rows", False)  # `tokens` writes the trained rows itself
+    tensors = {**adapter.tensors(model.net), **whole_tensors(model.net, heads)}
+    config = adapter.peft_config(model.net, names, base)
+    if rows:
+        tensors |= row_tensors(model.net)
+        config |= row_config(model.net)
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part / WEIGHTS, {"format": "pt"})
-    config = {**adapter.peft_config(model.net, names, base), **row_config(model.net)}
+    config["task_type"] = TASKS.get(_kind(model))
+    if heads:
+        config["modules_to_save"] = list(dict.fromkeys((*(config.get("modules_to_save") or ()), *heads)))
     (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    if facts := _facts(model):
+        (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     model.tokenizer.save(part)
     replace_folder(part, folder)
     return folder
+
+
+def _kind(model: Model) -> str:
+    return str(getattr(model, "kind", "causal"))
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    """What opening has to know and PEFT's configuration does not say; {} for a plain causal model."""
+    facts: dict[str, Any] = {}
+    if _kind(model) != "causal":
+        facts["kind"] = _kind(model)
+    if labels := getattr(model, "labels", ()):
+        facts["labels"] = list(labels)
+    if problem := getattr(model.net.config, "problem_type", None):
+        from tunesmith.model.kinds import PROBLEMS
+
+        facts["problem"] = next((ours for ours, theirs in PROBLEMS.items() if theirs == problem), "single")
+    if is_quantised(model.net):
+        facts["base"] = "nf4"
+    return facts
 
 
 def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:
@@ -41,7 +102,7 @@ def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base
     folder = Path(name)
     if (folder / "manifest.json").exists():
         if (folder / "model" / "config.json").exists():
-            return load(folder / "model", dtype=dtype, device=device)
+            return load(folder / "model", kind=kind_of(folder / "model"), dtype=dtype, device=device)
         if (folder / "adapter" / CONFIG).exists():
             return open_adapter(folder / "adapter", dtype=dtype, device=device, base=base)
         raise ModelError(
@@ -50,32 +111,94 @@ def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base
         )
     if (folder / CONFIG).exists():
         return open_adapter(folder, dtype=dtype, device=device, base=base)
-    return load(name, dtype=dtype, device=device)
+    return load(name, kind=kind_of(name), dtype=dtype, device=device)
 
 
 def open_adapter(folder: Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:
-    """The adapter in `folder` on its base model. Only LoRA so far; `base` overrides where the base lies."""
+    """The adapter in `folder` on its base model; `base` overrides where the base lies."""
+    config, tensors, facts = read_files(folder)
+    model = load_base(folder, dtype=dtype, device=device, base=base)
+    put_on(model, folder, config, tensors, facts)
+    model.name = str(folder)
+    return model
+
+
+def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """(configuration, tensors, what tunesmith.json says) of a saved adapter."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from tunesmith.adapters.lora import Lora
-
+    folder = Path(folder)
     try:
         config = json.loads((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
+        facts = json.loads((folder / FACTS).read_text()) if (folder / FACTS).exists() else {}
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
-    if config.get("peft_type") != "LORA":
-        raise ModelError(f"{folder} is an adapter of type {config.get('peft_type')}", wanted="LORA.")
-    model = load(base or config["base_model_name_or_path"], dtype=dtype, device=device)
+    if not isinstance(config, dict) or "peft_type" not in config:
+        raise ModelError(f"{folder / CONFIG} says no peft_type", wanted="An adapter in PEFT's format.")
+    if (
+        not facts
+        and (kind := {task: kind for kind, task in TASKS.items()}.get(str(config.get("task_type")), "causal")) != "causal"
+    ):
+        facts = {"kind": kind, **_labels(config, tensors, kind)}
+    return config, tensors, facts
+
+
+def _labels(config: Mapping[str, Any], tensors: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Labels of a classifier that PEFT saved: their number is that of the head's outputs, their names are unknown."""
+    if kind != "classify":
+        return {}
+    saved = [f"{PREFIX}{name}." for name in config.get("modules_to_save") or ()]
+    heads = [
+        v for n, v in tensors.items() if n.endswith(".weight") and v.ndim == 2 and n.startswith(tuple(saved) or ("-",))
+    ]
+    return {"labels": [f"LABEL_{number}" for number in range(min(map(len, heads)))]} if heads else {}
+
+
+def load_base(folder: Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:
+    """The model that the adapter in `folder` was trained on, loaded as it was then."""
+    config, _, facts = read_files(folder)
+    as_kind = {key: facts[key] for key in ("kind", "labels", "problem") if key in facts}
+    name = base or config.get("base_model_name_or_path")
+    if not name:
+        raise ModelError(f"{folder} does not say which model it belongs to", fix="Give it: base=...")
+    model = load(name, dtype=dtype, device=device, **as_kind)
+    if facts.get("base") == "nf4":
+        quantise_network(model.net)
+    return model
+
+
+def put_on(
+    model: Model, folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    """Put a saved adapter on its base, which is loaded already."""
+    folder = Path(folder)
     if (folder / "tokenizer.json").exists():
         take_tokenizer(model, Tokenizer(folder))
-    adapter, names = Lora.read(config, tensors, model.net, folder)
-    read_rows(config, tensors, model.net, folder)
+    model.net.new_heads = tuple(model.facts.get("heads", ()))  # type: ignore[assignment]
+    read_whole(config, tensors, model.net, folder)
+    adapter, names = reader(config, folder).read(config, tensors, model.net, folder)
+    if not getattr(adapter, "holds_rows", False):
+        read_rows(config, tensors, model.net, folder)
     model.net.eval()
-    model.adapter, model.name = adapter, str(folder)
+    _lay_out(model, adapter)
+    model.adapter = adapter
     model.facts["targets"] = names
-    return model
+
+
+def reader(config: Mapping[str, Any], source: Path) -> Any:
+    """The adapter class that reads a saved configuration."""
+    adapters = shelf("adapters")
+    for name in adapters.names():
+        kind: Any = adapters.load(name)
+        if hasattr(kind, "reads") and kind.reads(config):
+            return kind
+    raise ModelError(
+        f"{source} is an adapter of type {config['peft_type']}, which this version does not read",
+        wanted=f"One of ours: {', '.join(adapters.names())}.",
+        fix="Merge it with PEFT once (merge_and_unload) and give the merged folder.",
+    )
 
 
 def merge(model: Model) -> Model:
