@@ -25,6 +25,7 @@ class Helpers:
     """live: a frozen policy of the starting state; teacher, hidden: what api built; state, shared: see house.md.
 
     still  what a first pass found stays as it is (a checker that compares two losses wants that)
+    place  of rows that a first pass put together, those of the Examples at hand; places: of each pass of the step
     """
 
     live: Any = None
@@ -33,6 +34,8 @@ class Helpers:
     state: dict[str, float] = field(default_factory=dict)
     shared: dict[str, torch.Tensor] = field(default_factory=dict)
     still: bool = False
+    place: slice | None = None
+    places: list[slice] = field(default_factory=list)
 
     def reference(self, batch: Any, temperature: float = 1.0) -> torch.Tensor:
         """log p of each trained-on token under the starting state, (targets,) float32, without gradient."""

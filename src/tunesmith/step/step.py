@@ -8,6 +8,7 @@ So accumulation, packing, micro-batches and ranks cannot change a gradient, what
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,8 +118,9 @@ def backward(
     if hasattr(objective, "shared"):
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
         look_once(policy, objective, batches, helpers)
-    for chosen in passes:
+    for number, chosen in enumerate(passes):
         batch = policy.batch([units_of_pass[i] for i in chosen])
+        helpers.place = helpers.places[number] if helpers.places else None
         out = objective.loss(policy, batch, helpers)
         total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
         (total * scale if scale != 1.0 else total).backward()
@@ -144,17 +146,39 @@ def backward(
 
 
 def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any) -> None:
-    """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means."""
+    """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means.
+
+    What it gives as one tensor instead of (sum, count) is put together, row under row, over all passes and ranks.
+    """
     if helpers.still:
         return
     sums: dict[str, torch.Tensor] = {}
+    rows: dict[str, list[torch.Tensor]] = {}
     with torch.no_grad():
         for batch in batches:
-            for name, (value, count) in objective.shared(policy, batch, helpers).items():
+            for name, found in objective.shared(policy, batch, helpers).items():
+                if torch.is_tensor(found):
+                    rows.setdefault(name, []).append(found)
+                    continue
+                value, count = found
                 pair = torch.stack([value.double(), torch.as_tensor(count, device=value.device).double()])
                 sums[name] = sums[name] + pair if name in sums else pair
     pairs = {name: _over_ranks(pair) for name, pair in sums.items()}
     helpers.shared = {name: (pair[0] / pair[1].clamp_min(1e-12)).float() for name, pair in pairs.items()}
+    for name, parts in rows.items():
+        helpers.shared[name], helpers.places = _put_together(parts)
+
+
+def _put_together(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[slice]]:
+    """(the rows of all passes of all ranks, where those of each own pass lie)."""
+    whole, start = torch.cat(list(parts)), 0
+    if ranks() > 1:
+        of_ranks: list[Any] = [None] * ranks()
+        dist.all_gather_object(of_ranks, whole.cpu())
+        start = sum(len(rows) for rows in of_ranks[: dist.get_rank()])
+        whole = torch.cat(of_ranks).to(whole.device)
+    ends = np.cumsum([start, *(len(part) for part in parts)]).tolist()
+    return whole, [slice(*bounds) for bounds in pairwise(ends)]
 
 
 def _weightless(unit: Unit) -> Unit:
@@ -176,8 +200,9 @@ def measure(
     if hasattr(objective, "shared"):
         passes = cut(units, pass_tokens, padded=policy.layout == "padded")
         look_once(policy, objective, (policy.batch([units[i] for i in chosen]) for chosen in passes), helpers)
-    for chosen in cut(units, pass_tokens, padded=policy.layout == "padded"):
+    for number, chosen in enumerate(cut(units, pass_tokens, padded=policy.layout == "padded")):
         batch = policy.batch([units[i] for i in chosen])
+        helpers.place = helpers.places[number] if helpers.places else None
         out = objective.loss(policy, batch, helpers)
         for name, (value, count) in out.stats.items():
             old = totals.get(name, (0.0, 0.0))

@@ -69,6 +69,7 @@ class Tokenizer:
     """A thin wrapper over `tokenizers.Tokenizer` and the small files that stand beside it.
 
     bos, eos, pad   ids, or None where the model has none (`pad` falls back to `eos`)
+    mask            id of the token that stands for a hidden one, or None
     eos_ids         every id that ends an answer: the tokenizer's own and those of generation_config.json
     chat_template   the jinja source, or None; `chat_templates` holds all named ones
     adds_bos        True when raw text gets a BOS in front (the model was trained so)
@@ -117,6 +118,7 @@ class Tokenizer:
         self.bos_token, self.bos = self._special("bos_token")
         self.eos_token, self.eos = self._special("eos_token")
         self.pad_token, self.pad = self._special("pad_token")
+        self.mask_token, self.mask = self._special("mask_token")
         if self.pad is None:
             self.pad_token, self.pad = self.eos_token, self.eos
         stops = self.generation.get("eos_token_id")
