@@ -35,7 +35,8 @@ class Batch:
     example    int64 (targets,): which Example of the batch it belongs to
     last       int64 (examples,): flat index of each Example's last token
     unit       int64 (examples,): which Unit each Example belongs to
-    columns    per Example numbers, float32 (examples,), or per target values, float32 (targets,)
+    columns    per Example numbers, float32 (examples,), or per target values, float32 (targets,): those that all Examples have
+    units      what was laid out, for methods that take a batch apart by task
     """
 
     ids: torch.Tensor
@@ -51,6 +52,7 @@ class Batch:
     num_units: int
     num_tokens: int
     columns: dict[str, Any] = field(default_factory=dict)
+    units: tuple[Unit, ...] = ()
 
     @property
     def num_examples(self) -> int:
@@ -162,7 +164,7 @@ def _batch(units: Sequence[Unit], examples: Sequence[Any], places: Sequence[np.n
         weight.append(example.weights[trained])
         owner.append(np.full(len(trained), number))
     columns: dict[str, torch.Tensor] = {}
-    for name in {key for example in examples for key in example.columns}:
+    for name in set.intersection(*(set(example.columns) for example in examples)):
         values = [example.columns[name] for example in examples]
         if np.ndim(values[0]):  # one value a token: keep those of the trained-on tokens
             values = [np.asarray(v, dtype=np.float32)[np.flatnonzero(e.weights)] for v, e in zip(values, examples)]
@@ -179,5 +181,6 @@ def _batch(units: Sequence[Unit], examples: Sequence[Any], places: Sequence[np.n
         num_units=len(units),
         num_tokens=int(layout["ids"].shape[1]) if layout["mask"] is None else sum(map(len, examples)),
         columns=columns,
+        units=tuple(units),
         **layout,
     )
