@@ -152,9 +152,9 @@ class Multitask:
             name = str(columns[self.column])
         else:
             file = str(row.get("origin", "")).rpartition(":")[0].replace("\\", "/").rpartition("/")[2]
-            name = next(
-                (file[:at] for at in range(len(file), 0, -1) if file[:at] in self.tasks), file.partition(".")[0]
-            )
+            parts = file.split(".")
+            stems = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+            name = next((stem for stem in stems if stem in self.tasks), parts[0])
         if name not in self.tasks:
             raise unknown("task", name, self.tasks)
         return name
