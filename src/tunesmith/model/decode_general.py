@@ -30,6 +30,15 @@ class _Group:
     width: int  # columns in the cache
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A prompt that was read and comes again: a cache of one row, and the logits after it."""
+
+    prompt: tuple[int, ...]
+    cache: Any
+    logits: torch.Tensor
+
+
 class GeneralDecoder:
     """A Decoder (see decode_whole) over `net(input_ids, attention_mask, position_ids, past_key_values)`."""
 
@@ -43,6 +52,7 @@ class GeneralDecoder:
         self.takes_mask = "attention_mask" in known
         self.last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.groups: list[_Group] = []
+        self.known: _Known | None = None
         self.num_rows = 0
         self.prefix = list(prefix)
         self.prefix_cache = None
@@ -51,24 +61,45 @@ class GeneralDecoder:
             self.prefix_cache = self._new_cache()
             self._forward(torch.tensor([self.prefix], device=self.device), self.prefix_cache, [0], 0)
 
-    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """See Decoder.join."""
-        logits: dict[int, torch.Tensor] = {}
-        for length in sorted({len(prompt) for prompt in prompts}):
-            alike = [number for number, prompt in enumerate(prompts) if len(prompt) == length]
+    def join(self, prompts: Sequence[Sequence[int]], again: bool = False) -> torch.Tensor:
+        """See Decoder.join. Prompts that are equal are read once."""
+        given = [tuple(prompt) for prompt in prompts]
+        unique = list(dict.fromkeys(given))
+        logits: dict[tuple[int, ...], torch.Tensor] = {}
+        known = self.known if self.known is not None and self.known.prompt in unique else None
+        self.known = None
+        if known is not None:
+            unique.remove(known.prompt)
+            logits[known.prompt] = known.logits
+            self._add([known.prompt], given, copy.deepcopy(known.cache))
+            self.known = known if again and known.prompt == given[-1] else None
+        for length in sorted({len(prompt) for prompt in unique}):
+            alike = [prompt for prompt in unique if len(prompt) == length]
             if self.prefix_cache is not None:
-                cache, before, ids = copy.deepcopy(self.prefix_cache), len(self.prefix), [prompts[i] for i in alike]
+                cache, before, ids = copy.deepcopy(self.prefix_cache), len(self.prefix), [list(p) for p in alike]
                 cache.reorder_cache(torch.zeros(len(alike), dtype=torch.long, device=self.device))
             else:
-                cache, before, ids = self._new_cache(), 0, [[*self.prefix, *prompts[i]] for i in alike]
-            group = _Group(cache, [self.num_rows + i for i in alike], [0] * len(alike), before + len(ids[0]))
+                cache, before, ids = self._new_cache(), 0, [[*self.prefix, *prompt] for prompt in alike]
             tokens = torch.tensor(ids, dtype=torch.long, device=self.device)
-            logits.update(zip(alike, self._forward(tokens, cache, group.starts, before)))
-            self.groups.append(group)
-        self.num_rows += len(prompts)
+            logits.update(zip(alike, self._forward(tokens, cache, [0] * len(alike), before)))
+            if again and given[-1] in alike:
+                one = copy.deepcopy(cache)
+                one.reorder_cache(torch.tensor([alike.index(given[-1])], device=self.device))
+                self.known = _Known(given[-1], one, logits[given[-1]])
+            self._add(alike, given, cache)
+        self.num_rows += len(given)
         if self.merge and len(self.groups) > 1:
             self.groups = [_merged(self.groups)]
-        return torch.stack([logits[number] for number in range(len(prompts))])
+        return torch.stack([logits[prompt] for prompt in given])
+
+    def _add(self, read: list[tuple[int, ...]], given: list[tuple[int, ...]], cache: Any) -> None:
+        """A group of all rows whose prompt is one of `read`, prompts of one length that the cache holds in this order."""
+        rows = [number for number, prompt in enumerate(given) if prompt in read]
+        source = [read.index(given[number]) for number in rows]
+        if source != list(range(len(read))):
+            cache.reorder_cache(torch.tensor(source, device=self.device))
+        width = len(self.prefix) + len(read[0])
+        self.groups.append(_Group(cache, [self.num_rows + number for number in rows], [0] * len(rows), width))
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """See Decoder.step."""

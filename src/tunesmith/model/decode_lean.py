@@ -43,6 +43,15 @@ class _Layer:
     rest: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (hidden, attended) -> hidden
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A prompt that was read and comes again: its keys and values (layers, heads, tokens, head_dim), the logits after it."""
+
+    prompt: tuple[int, ...]
+    own: torch.Tensor
+    logits: torch.Tensor
+
+
 def why_not(net: nn.Module, *, longest: int) -> str:
     """Why the lean decoder does not fit `net` for texts of up to `longest` tokens; "" if nothing speaks against it."""
     body, head = getattr(net, "model", None), getattr(net, "lm_head", None)
@@ -101,6 +110,7 @@ class LeanDecoder:
         self._tables(256)
         self.num_rows, self.column = 0, longest_prompt  # the next token is written to this column
         self.starts: list[int] = []  # first column of each row
+        self.known: _Known | None = None
         self.cache = torch.empty(0)
         self.mask: torch.Tensor | None = None  # None: all rows start at the same column
         self.position = torch.empty(0, dtype=torch.long)  # (rows,) of the next token
@@ -115,22 +125,33 @@ class LeanDecoder:
 
     # -- what a decoder does ------------------------------------------------------------------------------------
 
-    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    def join(self, prompts: Sequence[Sequence[int]], again: bool = False) -> torch.Tensor:
         """See Decoder.join. Prompts that are equal are read once."""
         given = [tuple(prompt) for prompt in prompts]
         self._make_room(len(given), max(len(prompt) for prompt in given))
         slots: dict[tuple[int, ...], list[int]] = {}
         for number, prompt in enumerate(given):
             slots.setdefault(prompt, []).append(self.num_rows + number)
-        unique = sorted(slots, key=len)
+        read: list[torch.Tensor] = []
+        known = self.known if self.known is not None and self.known.prompt in slots else None
+        if known is not None:
+            column, into = self.column, torch.tensor(slots[known.prompt], device=self.device)
+            self.cache[:, into, :, column - len(known.prompt) : column] = known.own[:, None]
+            read.append(known.logits)
+        unique = sorted((prompt for prompt in slots if known is None or prompt != known.prompt), key=len)
         at_once = _READ_AT_ONCE.get(self.device.type, 8192)
         if self.prefix.shape[3]:
             at_once = min(at_once, _SCORES_AT_ONCE // (self.num_q * self.prefix.shape[3]))
-        logits = torch.cat([self._read(part, slots) for part in _portions(unique, at_once)])
-        place = {prompt: number for number, prompt in enumerate(unique)}
+        logits = torch.cat([*read, *(self._read(part, slots) for part in _portions(unique, at_once) if part)])
+        place = {prompt: number for number, prompt in enumerate([*([known.prompt] if known else []), *unique])}
         lengths = [len(prompt) for prompt in given]
         for slot, length in enumerate(lengths, self.num_rows):
             self.cache[:, slot, :, : self.column - length] = 0  # masked, but 0 * NaN is NaN
+        self.known = None
+        if again:
+            own = self.cache[:, self.num_rows + len(given) - 1, :, self.column - lengths[-1] : self.column]
+            at = place[given[-1]]
+            self.known = _Known(given[-1], own.clone(), logits[at : at + 1])
         self.starts += [self.column - length for length in lengths]
         past = torch.tensor(lengths, device=self.device) + self.prefix.shape[3]
         self.position = past if not self.num_rows else torch.cat([self.position, past])

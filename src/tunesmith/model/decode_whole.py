@@ -13,8 +13,11 @@ from torch import nn
 class Decoder(Protocol):
     """Rows of tokens that grow by one token a step. Rows are numbered 0..n-1 in the order they joined."""
 
-    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Add rows at the end; logits of the token after each prompt, (prompts, vocab). No prompt is empty."""
+    def join(self, prompts: Sequence[Sequence[int]], again: bool = False) -> torch.Tensor:
+        """Add rows at the end; logits of the token after each prompt, (prompts, vocab). No prompt is empty.
+
+        again  the last of these prompts comes once more with the next call: what was read of it may be kept
+        """
         ...
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -34,7 +37,7 @@ class WholeDecoder:
         self.rows: list[list[int]] = []
         self.device = next(net.parameters()).device
 
-    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    def join(self, prompts: Sequence[Sequence[int]], again: bool = False) -> torch.Tensor:
         """See Decoder.join."""
         new = [[*self.prefix, *prompt] for prompt in prompts]
         self.rows += new

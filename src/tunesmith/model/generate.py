@@ -3,7 +3,7 @@
     answers = generate(model, [[5, 6, 7], [5, 6, 8, 9]], max_tokens=40, stop=["\\n\\n"])
     answers[0].text, answers[0].finish        # "...", "stop" | "stop_string" | "length"
 
-What all prompts start with is read once. Answers come back in the order of the prompts; `on_answer(index, answer)` is called
+What all prompts start with is read once, and so is a prompt that is given several times. Answers come back in the order of the prompts; `on_answer(index, answer)` is called
 as each one finishes. An answer depends on its prompt and its seed, not on what else is in the batch.
 """
 
@@ -149,7 +149,8 @@ def generate(
                 rows = [_Row(i, seeds[i], limits[i], now) for i in new]
                 for row in rows:
                     row.text = _Text(model.tokenizer, stops) if stops else None
-                table.join(rows, [prompts[i][shared:] for i in new])
+                again = bool(queue) and list(prompts[queue[0]]) == list(prompts[new[-1]])
+                table.join(rows, [prompts[i][shared:] for i in new], again)
             for row in table.advance():
                 answers[row.index] = answer = _answer(row, model.tokenizer, ends, len(prompts[row.index]))
                 if on_answer is not None:
@@ -176,9 +177,9 @@ class _Table:
         self.logits = torch.empty(0)  # (rows, vocab) of the next tokens
         self.counts: torch.Tensor | None = None  # (rows, vocab) tokens generated so far, where penalties want them
 
-    def join(self, rows: list[_Row], prompts: list[Sequence[int]]) -> None:
-        """Read the prompts of new rows."""
-        logits = self.decoder.join(prompts)
+    def join(self, rows: list[_Row], prompts: list[Sequence[int]], again: bool) -> None:
+        """Read the prompts of new rows; `again` when the last of them comes once more."""
+        logits = self.decoder.join(prompts, again)
         if self.frequency_penalty or self.presence_penalty:
             none = torch.zeros(logits.shape, device=logits.device)
             self.counts = none if self.counts is None else torch.cat([self.counts, none])
