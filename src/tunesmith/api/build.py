@@ -274,17 +274,11 @@ def hash_weights(net: Any) -> str:
 
 
 def teacher(objective: Any, model: Any, root: Path) -> Any:
-    """The policy of the model that an objective learns from, frozen; it must speak with the same tokens."""
+    """The model that an objective learns from, frozen; it must speak with the same tokens."""
     from tunesmith.adapters.store import open_run
+    from tunesmith.model.teacher import Teacher
 
-    other = open_run(resolve_model(str(objective.teacher), root))
-    if hash_tokenizer(other.tokenizer) != hash_tokenizer(model.tokenizer):
-        raise ModelError(
-            f"the teacher {objective.teacher} has another tokenizer than the student, so their probabilities cannot be compared",
-            fix="Learn from its answers instead: let it answer, then method=sft on the answers.",
-        )
-    other.net.requires_grad_(False).eval()
-    return other.policy
+    return Teacher.of(open_run(resolve_model(str(objective.teacher), root)), model.tokenizer)
 
 
 def resolve_model(name: str, root: Path) -> str:
