@@ -127,6 +127,24 @@ def test_over_the_epochs_every_row_is_seen_as_often_as_any_other_of_its_task():
     assert sorted(order(0, 3, True)) == order(0, 3, False).tolist()
 
 
+def test_the_loop_takes_the_units_in_that_order(pico):
+    from tunesmith.train.loop import loop
+    from tunesmith.train.optim import Optimizer
+
+    objective = Multitask({"faq": "sft", "manual": "pretrain"}, shares={"faq": 0.2, "manual": 0.8})
+    units = units_of(pico, objective, [*CHAT, *TEXTS])
+    model = load("pico", seed=1)
+    steps = loop(
+        model.policy, objective, units, Optimizer(model.net.named_parameters()), steps=4, batch_size=5, lr=1e-3, seed=3
+    )
+    order = objective.order(units)
+    for number, found in enumerate(steps):
+        epoch, place = divmod(number, 2)
+        assert found.indices.tolist() == order(3, epoch, True)[place * 5 : place * 5 + 5].tolist()
+        assert "manual.loss" in found.stats.figures
+    assert sorted(units[i].columns["task"] for i in order(3, 0, True)).count("faq") == 2
+
+
 def test_rows_say_their_task_by_file_or_column():
     objective = Multitask({"faq": "sft", "manual.v2": "pretrain"})
     assert objective.task_of({"origin": "data/faq.jsonl.gz:3"}) == "faq"

@@ -40,7 +40,8 @@ class Card:
     def add(self, row: Row) -> None:
         """Count one row."""
         whole = said(row)
-        self.kind = kind_of(row)
+        kind = kind_of(row)
+        self.kind = kind if self.kind in ("", kind) else "mixed"
         self._rows += 1
         self._bytes += len(whole.encode())
         self._languages[language(whole)] += 1
@@ -52,15 +53,15 @@ class Card:
             self._turns += len(row.get("answers", ()))
             self._systems += any(message["role"] == "system" for message in messages)
             self._tools += "tools" in row
-            value = said(row, "answer") if self.kind == "chat" else value
+            value = said(row, "answer") if kind == "chat" else value
             self._prompt_hashes.append(content_hash(row, "prompt"))
         # Turns of one side count as one text, as they are read; the answers of a row that has several one by one.
         names = dict.fromkeys(piece.name for piece in pieces(row))
-        if messages is not None and self.kind in ("chat", "rated"):
+        if messages is not None and kind in ("chat", "rated"):
             names = dict.fromkeys(("prompt", "answer"))
         for name in names:
             texts = [piece.text for piece in pieces(row) if piece.name == name]
-            apart = name in ("text", "negative") or (name == "answer" and self.kind == "scored")
+            apart = name in ("text", "negative") or (name == "answer" and kind == "scored")
             for text in texts if apart else ["\n".join(texts)]:
                 self._lengths.setdefault(name, array("I")).append(len(text))
         if self._values is not None and value is not None:
@@ -102,7 +103,7 @@ class Card:
             card["texts_per_row"] = _share(len(lengths["text"]), num)
         # Labels, or answers so few that they are labels in disguise (a tenth of the rows at most).
         values = self._values
-        if values and (not chat or len(values) <= max(2, num // 10)):
+        if values and self.kind != "mixed" and (not chat or len(values) <= max(2, num // 10)):
             card["labels" if not chat else "answers"] = {
                 "different": len(values),
                 "most": dict(values.most_common(_SHOWN_VALUES)),

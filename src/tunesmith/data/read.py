@@ -124,17 +124,19 @@ class Reading:
         weight: str | None,
         every: int | None,
         on_drop: Callable[[dict[str, Any]], None] | None,
+        mixed: bool = False,
     ) -> None:
         self.sources, self.counts = sources, Counts()
         self._recognise, self._bad_rows, self._need_answer = recognise, bad_rows, need_answer
         self._encoding, self._label_names, self._weight, self._on_drop = encoding, tuple(label_names), weight, on_drop
-        self._every = every
+        self._every, self._mixed = every, mixed
         self.bad: list[tuple[str, str]] = []
 
     @property
     def kind(self) -> str:
         """What the rows are: one of kinds.KINDS. Known once reading began."""
-        return next((source.shape.kind for source in self.sources if source.shape), "")
+        found = dict.fromkeys(source.shape.kind for source in self.sources if source.shape)
+        return "mixed" if len(found) > 1 else next(iter(found), "")
 
     def __iter__(self) -> Iterator[Row]:
         self.counts, self.bad = Counts(), []
@@ -167,7 +169,7 @@ class Reading:
             sample = [record for _, record in head if isinstance(record, dict)]
             source.shape = self._recognise(source, columns, where, sample)
             others = {other.shape.kind: other.name for other in self.sources if other.shape}
-            if len(others) > 1:
+            if len(others) > 1 and not self._mixed:
                 told = "; ".join(f"{name} is {kind}" for kind, name in others.items())
                 raise DataError(
                     f"The files hold different kinds of rows: {told}.", wanted="One kind.", fix="Name one of them."
@@ -309,7 +311,8 @@ def read(
     prompt, answer, system   sandboxed jinja templates over the columns
     weight   a column with the weight of the row in training
     group    rows that belong together: the column whose value they share, or how many follow one another
-    kinds    what the method learns from (see fitting.py): decides where columns can be read in more than one way
+    kinds    what the method learns from (see fitting.py): decides where columns can be read in more than one way, and whether files
+             of several kinds may stand side by side ("mixed")
     root     what relative paths are relative to
     on_drop  gets {"origin", "reason", "detail", "row"} of each row that is left out
 
@@ -352,6 +355,7 @@ def read(
         weight=weight,
         every=every,
         on_drop=on_drop,
+        mixed="mixed" in kinds,
     )
 
 

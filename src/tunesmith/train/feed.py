@@ -49,18 +49,35 @@ def units_of_step(number: int, num_units: int, batch_size: int, seed: int, shuff
 
 
 class Rows:
-    """Units that lie ready: each seen once an epoch."""
+    """Units that lie ready: each seen once an epoch, or as the objective orders them.
+
+    order  (seed, epoch, shuffle) -> the Units of an epoch, int32 (units,); None = all of them once
+    """
 
     def __init__(
-        self, units: Sequence[Unit], *, batch_size: int, seed: int, shuffle: bool = True, rank: int = 0, ranks: int = 1
+        self,
+        units: Sequence[Unit],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        rank: int = 0,
+        ranks: int = 1,
+        order: Callable[[int, int, bool], np.ndarray] | None = None,
     ) -> None:
+        self.order = order and lru_cache(maxsize=2)(order)
         self.units, self.batch_size, self.seed, self.shuffle = units, batch_size, seed, shuffle
         self.rank, self.ranks = rank, ranks
         self.per_epoch = ceil(len(units) / batch_size)
 
     def step(self, number: int) -> Portion:
         """The Units of step `number`, from 0."""
-        everyone = units_of_step(number, len(self.units), self.batch_size, self.seed, self.shuffle)
+        if self.order is None:
+            everyone = units_of_step(number, len(self.units), self.batch_size, self.seed, self.shuffle)
+        else:
+            epoch, place = divmod(number, self.per_epoch)
+            whole = self.order(self.seed, epoch, self.shuffle)
+            everyone = whole[place * self.batch_size : (place + 1) * self.batch_size]
         mine = everyone[self.rank :: self.ranks]
         idle = None if len(mine) else self.units[int(everyone[0])]
         return Portion([self.units[int(i)] for i in mine], mine, idle)

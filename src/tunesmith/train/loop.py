@@ -73,11 +73,12 @@ def loop(
     """
     helpers = Helpers() if helpers is None else helpers
     rank = dist.get_rank() if ranks() > 1 else 0
-    feed = (
-        units
-        if isinstance(units, Rollouts)
-        else Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank, ranks=ranks())
-    )
+    feed: Rows | Rollouts
+    if isinstance(units, Rollouts):
+        feed = units
+    else:
+        order = objective.order(units) if hasattr(objective, "order") else None
+        feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank, ranks=ranks(), order=order)
     for number in range(start, steps):
         began = time.perf_counter()
         portion = feed.step(number)
