@@ -155,7 +155,7 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     A class may say which section a word of several means: `short: ClassVar = {"steps": "train"}`. A key that is no setting
     anywhere, or could be of several sections, is a SettingError.
     """
-    from typing import get_type_hints
+    from typing import get_args, get_type_hints
 
     hints = get_type_hints(cls)
     sections = {name: section for name, hint in hints.items() if (section := section_of(hint)) is not None}
@@ -164,8 +164,10 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     short: Mapping[str, str] = getattr(cls, "short", {})
     placed: dict[str, Any] = {}
     for key, value in raw.items():
-        if key in sections:
-            placed[key] = merge(placed.get(key, {}), as_section(sections[key], value, key))
+        if key in sections and value is None and type(None) in get_args(hints[key]):
+            placed[key] = None  # a section that may be left out: `rope: null` is no section of defaults
+        elif key in sections:
+            placed[key] = merge(placed.get(key) or {}, as_section(sections[key], value, key))
         elif key in top:
             placed[key] = value
     for key, value in raw.items():
@@ -180,7 +182,9 @@ def place(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
         if len(homes) > 1:
             options = ", ".join(f"{name}.{key}" for name in homes)
             raise SettingError(f'"{key}" could be {options}.', fix="Write the one you mean in full.")
-        section = placed.setdefault(homes[0], {})
+        if placed.get(homes[0]) is None:
+            placed[homes[0]] = {}
+        section = placed[homes[0]]
         if key in section:
             raise SettingError(
                 f'"{key}" and "{homes[0]}.{key}" are both given: they are the same.', fix="Leave one out."
