@@ -131,3 +131,17 @@ def test_loading_in_another_format_warns(tmp_path):
     save(model.net, model.tokenizer, tmp_path / "wide")
     with pytest.warns(UserWarning, match="stored as fp32 and loaded as bf16"):
         load(tmp_path / "wide", dtype="bf16")
+
+
+def test_an_adapter_on_a_stretched_base_is_opened_on_a_stretched_base(tmp_path):
+    from tunesmith.adapters.lora import Lora
+    from tunesmith.adapters.store import attach, open_run, save_adapter
+
+    model = load("pico", rope={"kind": "yarn", "factor": 4})
+    names = attach(Lora(), model)
+    save_adapter(model, Lora(), names, tmp_path / "adapter", base="pico")
+    again = open_run(tmp_path / "adapter")
+    ids = torch.randint(3, 288, (1, 900), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(again.net(input_ids=ids).logits, model.net.eval()(input_ids=ids).logits)
+    assert again.context == 2048
