@@ -71,21 +71,30 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     from tunesmith.model.load import load
 
     prepared = _prepared(folder, project, root)
-    metrics = _metrics(project, prepared.kind)
+    metrics = _metrics(project, prepared.kind, root)
     labels = _labels(prepared) if likelihood else []
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
     model = merge(open_run(str(folder.path))) if tuned else open_run(base)
     rows, reads = _rows(folder, prepared, project)
-    name = project.eval.name or project.eval.split + ("-likelihood" if likelihood else "")
+    pairs = prepared.kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
+    name = project.eval.name or project.eval.split + ("-pairs" if pairs else "-likelihood" if likelihood else "")
     evals, shown = folder.path / "evals", None if quiet else _Shown()
     facts = {
         "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
         "use": list(project.use), "root": str(root.resolve()),
     }  # fmt: skip
     started = time.perf_counter()
-    if prepared.kind == "text":
+    if model.kind == "classify" and prepared.kind == "text+label":
+        from tunesmith.evals.labels import evaluate_labels
+
+        summary = evaluate_labels(
+            model, rows, metrics, folder=evals, name=name, length=project.length, shown=shown, facts=facts
+        )
+    elif prepared.kind == "text":
         summary = _perplexity(model, rows, evals, name, facts)
+    elif pairs:
+        summary = _pairs(model, rows, evals, name, facts)
     else:
         from tunesmith.evals.likelihood import evaluate_likelihood
         from tunesmith.evals.run import evaluate
@@ -134,22 +143,57 @@ def _prepared(folder: Any, project: Any, root: Path) -> Any:
     return prepare(folder.path, seed=data.seed, root=root, **settings)
 
 
-def _metrics(project: Any, kind: str) -> dict[str, Any]:
-    """The project's metrics by name, the second of a kind as `format-2`; exact_match when none is named."""
+def _metrics(project: Any, kind: str, root: Path) -> dict[str, Any]:
+    """The project's metrics by name, the second of a kind as `format-2`. When none is named: exact_match, or what fits labels."""
     from tunesmith.core.errors import SettingError
     from tunesmith.core.shelf import shelf
+    from tunesmith.evals.given import Given
 
     if kind == "text":
         return {}
     found: dict[str, Any] = {}
-    for place, spec in enumerate(project.metrics or ("exact_match",)):
+    for place, spec in enumerate(project.metrics or _usual(project, kind)):
         name, _ = shelf("metrics").spec(spec, f"metrics[{place}]")
         metric = shelf("metrics").make(spec, f"metrics[{place}]")
-        if needs := getattr(metric, "needs", ()):
+        needs = tuple(getattr(metric, "needs", ()))
+        if needs == ("reward",):
+            metric = Given(metric, {"reward": _reward(metric.model, root)})
+        elif needs:
             raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
         number = sum(other.partition("-")[0] == name for other in found)
         found[f"{name}-{number + 1}" if number else name] = metric
     return found
+
+
+def _reward(name: str, root: Path) -> Any:
+    """The scores of a reward model, opened when the first answer is scored."""
+    from functools import cache
+
+    from tunesmith.api.build import resolve_model
+    from tunesmith.evals.reward import RewardModel
+
+    opened = cache(lambda: RewardModel.open(resolve_model(name, root)))
+    return lambda rows, texts: opened().score(rows, texts)
+
+
+def _pairs(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """How often the better of two answers gets the higher reward, or the higher likelihood of a model that writes."""
+    from tunesmith.evals.preference import answer_logprobs, evaluate_pairs
+    from tunesmith.evals.reward import RewardModel
+
+    scores = RewardModel.of(model).score_answers if model.kind == "classify" else answer_logprobs(model)
+    return evaluate_pairs(scores, rows, folder=evals, name=name, model=model, facts=facts)
+
+
+def _usual(project: Any, kind: str) -> tuple[str, ...]:
+    """The metrics of rows when none is named."""
+    from tunesmith.core.shelf import shelf
+
+    if kind != "text+label":
+        return ("exact_match",)
+    problem = getattr(shelf("objectives").make(project.method, "method"), "problem", "single")
+    fitting = {"multi": ("label_f1",), "regression": ("number_error",)}
+    return fitting.get(problem, ("accuracy", "macro_f1"))
 
 
 def _labels(prepared: Any) -> list[str]:

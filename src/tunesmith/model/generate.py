@@ -327,6 +327,12 @@ def _check(
     batch: int,
     path: str,
 ) -> None:
+    if (kind := getattr(model, "kind", "causal")) != "causal":
+        raise ModelError(
+            f"{model.name} is loaded as {kind}: it reads whole texts and cannot go on with one",
+            wanted="A decoder, which predicts each token from those before it.",
+            fix="An encoder-decoder answers through tunesmith.model.seq2seq.answers." if kind == "seq2seq" else "",
+        )
     if len(limits) != len(prompts):
         raise SettingError(f"{len(limits)} max_tokens for {len(prompts)} prompts", wanted="One, or one a prompt.")
     if min(limits, default=1) < 1 or batch < 1:

@@ -75,7 +75,8 @@ class Embed:
         """One Unit for each pair: two Examples, and the row's negatives if it names some. Column `kin` says who belongs together."""
         origin = row.get("origin", "")
         if "texts" in row:
-            texts, pairs = list(dict.fromkeys(row["texts"])), []
+            texts = list(dict.fromkeys(row["texts"]))
+            pairs: list[tuple[str, str, list[str]]] = []
             if len(texts) < 2:
                 return Left([], "fewer than two different texts")
             for _ in range(self.pairs_of_group):

@@ -1,0 +1,67 @@
+"""Networks of other kinds on the whole road: an encoder pre-trained, a classifier made of it, scored, opened, refused."""
+
+import json
+
+import pytest
+import transformers as hf
+
+import tunesmith
+from tunesmith.core.errors import DataError, ModelError
+from tunesmith.evals.files import read_evaluation
+
+QUIET = {"quiet": True}
+WORDS = {"sport": ["ball", "goal", "match"], "politics": ["vote", "law", "party"]}
+
+
+@pytest.fixture
+def titles(folder):
+    rows = [{"title": f"{WORDS[label][i % 3]} number {i}", "label": label} for i in range(30) for label in WORDS]
+    (folder / "titles.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "texts.jsonl").write_text("\n".join(json.dumps({"text": row["title"]}) for row in rows))
+    return {"path": "titles.jsonl", "columns": {"text": "title"}, "dev": 8, "test": 10}
+
+
+def tuned(model, data, **keys):
+    train = {"steps": 30, "lr": 3e-3, "batch_size": 8}
+    return tunesmith.train(
+        model=model, data=data, method="classify", train=train, **{"adapter": "full", **QUIET, **keys}
+    )
+
+
+def test_an_encoder_is_pre_trained_and_becomes_a_classifier(titles):
+    texts = {"path": "texts.jsonl", "dev": 5}
+    tunesmith.train(
+        model="pico-encoder", data=texts, method="masked", adapter="full", out="runs/m", **{"train.steps": 4}, **QUIET
+    )
+    tuned("runs/m", titles, out="runs/c")
+    scored = tunesmith.eval("runs/c", **QUIET)
+    assert list(scored["metrics"]) == ["accuracy", "macro_f1"] and scored["metrics"]["accuracy"]["value"] > 0.8
+    assert {row["prediction"] for row in read_evaluation("runs/c/evals/test").rows} <= {"sport", "politics"}
+    assert scored["metrics"]["macro_f1"]["extra"]["confusion"]["labels"] == ["politics", "sport"]
+    found = hf.pipeline("text-classification", model="runs/c/model", tokenizer="runs/c/model")("the ball and the goal")
+    assert found[0]["label"] in ("sport", "politics")
+    model = tunesmith.load("runs/c")
+    assert model.kind == "classify" and model.labels == ("politics", "sport")
+
+
+def test_a_decoder_with_an_adapter_becomes_a_classifier_and_is_opened_again(titles):
+    tuned("pico", titles, out="runs/l", adapter="lora")
+    model = tunesmith.load("runs/l")
+    assert model.kind == "classify" and model.labels == ("politics", "sport")
+    assert tunesmith.eval("runs/l", **QUIET)["n"] == 10
+
+
+def test_labels_of_dev_rows_that_nobody_learned_are_refused(folder):
+    rows = [{"text": f"x {i}", "label": "a" if i % 2 else "b"} for i in range(20)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "dev.jsonl").write_text(json.dumps({"text": "y", "label": "c"}))
+    with pytest.raises(DataError, match=r"dev\.jsonl:1.*'c' is none of the 2"):
+        tuned("pico", {"path": "train.jsonl", "dev": "dev.jsonl"}, out="runs/x")
+
+
+def test_an_encoder_does_not_answer(titles):
+    model = tuned("pico-encoder", titles, out="runs/e", **{"train.steps": 1})
+    with pytest.raises(ModelError, match="reads whole texts"):
+        from tunesmith.model.generate import generate
+
+        generate(tunesmith.load(model["run"]), [[40, 41]], max_tokens=2)
