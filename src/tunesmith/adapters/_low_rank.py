@@ -15,6 +15,7 @@ from tunesmith.adapters._peft import PREFIX, peft_config, take_tensors
 from tunesmith.adapters._stand_in import put_back, stand_ins
 from tunesmith.adapters._targets import by_pattern, experts, is_linear, targets
 from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.model.nf4 import dequantise_network
 
 # Keys of PEFT's LoraConfig that change the forward pass in ways that are not read.
 NOT_READ = (
@@ -73,11 +74,12 @@ def start(a: torch.Tensor, columns: int, draw: torch.Generator) -> None:
 
 @torch.no_grad()
 def merge(net: Any, kind: Any) -> None:
-    """Add the updates into the weights and put the plain layers back."""
+    """Add the updates into the weights and put the plain layers back; a base in four bits is dequantised as a whole."""
     for name, layer in stand_ins(net, kind).items():
         put_back(net, name, layer, layer.merged())
     for name, layer in stand_ins(net, ExpertsLora).items():
         net.set_submodule(name, layer.merged())
+    dequantise_network(net)
 
 
 def config(adapter: Any, net: Any, names: list[str], base: str, **more: Any) -> dict[str, Any]:

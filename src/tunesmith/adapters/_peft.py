@@ -26,12 +26,22 @@ def tensors_of(net: Any, kinds: Any) -> dict[str, torch.Tensor]:
     }
 
 
-@torch.no_grad()
 def take_tensors(
     net: Any, kinds: Any, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], source: Path
 ) -> None:
-    """Copy saved tensors into the stand-ins of `kinds`. Anything missing, left over or of another shape is an error."""
-    wanted = tensors_of(net, kinds)
+    """Copy saved tensors into the stand-ins of `kinds`."""
+    take_named(tensors_of(net, kinds), config, tensors, net, source)
+
+
+@torch.no_grad()
+def take_named(
+    wanted: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    net: Any,
+    source: Path,
+) -> None:
+    """Copy saved tensors into those `wanted`. Anything missing, left over or of another shape is an error."""
     other = sorted(n for n in {*tensors} ^ {*wanted} if not belongs_elsewhere(n, config, tensors, net))
     if other:
         raise ModelError(

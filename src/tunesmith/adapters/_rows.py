@@ -107,15 +107,20 @@ def row_layers(net: nn.Module) -> dict[str, RowEmbedding | RowHead]:
     return dict(sorted(found.items(), key=lambda item: isinstance(item[1], RowHead)))
 
 
-def train_rows(net: nn.Module, ids: Sequence[int]) -> list[str]:
+def train_rows(net: nn.Module, ids: Sequence[int], *, with_head: bool = True) -> list[str]:
     """Let the rows `ids` of embedding and head train; the others stay as they are. Returns the layers' names.
 
-    Nothing is done where the whole table trains. Raises SettingError when the adapter sits in the head itself.
+    Nothing is done where the whole table trains. with_head=False leaves a head that is not tied as it is.
+    Raises SettingError when the adapter sits in the head itself.
     """
     embedding, head = net.get_input_embeddings(), net.get_output_embeddings()
     if not ids or embedding.weight.requires_grad:
         return []
-    if type(head) is not nn.Linear:
+    if isinstance(embedding, RowEmbedding):  # some rows train already: all of them together
+        ids = list(dict.fromkeys([*embedding.ids.tolist(), *ids]))
+        merge_rows(net)
+        embedding, head = net.get_input_embeddings(), net.get_output_embeddings()
+    if head is not None and type(head) is not nn.Linear:
         raise SettingError(
             f"the head is a {type(head).__name__}: rows of added tokens cannot train beside it",
             wanted="A plain head.",
@@ -129,8 +134,12 @@ def train_rows(net: nn.Module, ids: Sequence[int]) -> list[str]:
                 f"{type(embedding).__name__} does more than look rows up, so single rows cannot train",
                 fix="Use adapter=full.",
             )
-    tied = head.weight is embedding.weight
-    names = [_name(net, embedding), _name(net, head)]
+    names = [_name(net, embedding)]
+    tied = head is not None and head.weight is embedding.weight
+    if head is None or head.weight.requires_grad or not (tied or with_head):  # none, or one that trains whole
+        net.set_submodule(names[0], standing.train(embedding.training))
+        return names
+    names.append(_name(net, head))
     net.set_submodule(names[0], standing.train(embedding.training))
     net.set_submodule(names[1], RowHead(head, ids, standing.new_rows if tied else None).train(head.training))
     return names
@@ -207,7 +216,7 @@ def read_rows(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], ne
         raise ModelError(
             f"{source} trains other tokens in the head than in the embedding, which this version does not read"
         )
-    train_rows(net, [int(id) for id in groups[0]])
+    train_rows(net, [int(id) for id in groups[0]], with_head=len(found) > 1)
     expected = row_tensors(net)
     if set(found) != set(expected) or any(found[name].shape != rows.shape for name, rows in expected.items()):
         raise ModelError(

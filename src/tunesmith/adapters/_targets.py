@@ -111,3 +111,13 @@ def by_pattern(patterns: dict[str, float] | None, name: str, default: float) -> 
         if re.match(rf"(.*\.)?({pattern})$", name):
             return value
     return default
+
+
+def refuse_head(net: nn.Module, names: Sequence[str]) -> None:
+    """For adapters that have no weight to show: logits are made in chunks, from the head's weight."""
+    head = net.get_output_embeddings() if hasattr(net, "get_output_embeddings") else None
+    if head is not None and any(net.get_submodule(name) is head for name in names):
+        raise SettingError(
+            "this adapter cannot go into the output head",
+            fix="Leave the head out of `targets`; adapter: lora can adapt it, adapter: head trains it whole.",
+        )

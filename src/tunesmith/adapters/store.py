@@ -23,7 +23,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
 from tunesmith.model.load import Model, load
-from tunesmith.model.nf4 import is_quantised, quantise_network
+from tunesmith.model.nf4 import dequantise_network, is_quantised
 from tunesmith.model.save import replace_folder
 from tunesmith.model.tokens import take_tokenizer
 from tunesmith.text.tokenizer import Tokenizer
@@ -94,6 +94,8 @@ def _facts(model: Model) -> dict[str, Any]:
         facts["problem"] = next((ours for ours, theirs in PROBLEMS.items() if theirs == problem), "single")
     if is_quantised(model.net):
         facts["base"] = "nf4"
+    if done := getattr(model.net.config, "stretched_context", None):  # see model/rope.py
+        facts["rope"] = {"kind": done["kind"], "factor": done["factor"]}
     return facts
 
 
@@ -139,7 +141,8 @@ def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, 
         raise ModelError(f"{folder / CONFIG} says no peft_type", wanted="An adapter in PEFT's format.")
     if (
         not facts
-        and (kind := {task: kind for kind, task in TASKS.items()}.get(str(config.get("task_type")), "causal")) != "causal"
+        and (kind := {task: kind for kind, task in TASKS.items()}.get(str(config.get("task_type")), "causal"))
+        != "causal"
     ):
         facts = {"kind": kind, **_labels(config, tensors, kind)}
     return config, tensors, facts
@@ -159,14 +162,11 @@ def _labels(config: Mapping[str, Any], tensors: Mapping[str, Any], kind: str) ->
 def load_base(folder: Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:
     """The model that the adapter in `folder` was trained on, loaded as it was then."""
     config, _, facts = read_files(folder)
-    as_kind = {key: facts[key] for key in ("kind", "labels", "problem") if key in facts}
+    as_kind = {key: facts[key] for key in ("kind", "labels", "problem", "rope") if key in facts}
     name = base or config.get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder} does not say which model it belongs to", fix="Give it: base=...")
-    model = load(name, dtype=dtype, device=device, **as_kind)
-    if facts.get("base") == "nf4":
-        quantise_network(model.net)
-    return model
+    return load(name, dtype=dtype, device=device, base=facts.get("base", ""), **as_kind)
 
 
 def put_on(
@@ -206,5 +206,6 @@ def merge(model: Model) -> Model:
     if model.adapter is not None:
         model.adapter.merge(model.net)
         merge_rows(model.net)
+        dequantise_network(model.net)
         model.adapter = None
     return model

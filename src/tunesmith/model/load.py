@@ -20,7 +20,7 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import embedded, formats, kinds
+from tunesmith.model import embedded, formats, kinds, nf4
 from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
@@ -83,6 +83,7 @@ def load(
     device: str = "cpu",
     seed: int = 0,
     rope: Mapping[str, Any] | None = None,
+    base: str = "",
 ) -> Model:
     """Load `name` as a network of `kind`: causal, classify, masked, seq2seq or embed.
 
@@ -91,6 +92,7 @@ def load(
     dtype    fp32, bf16, fp16 or fp64
     seed     fixes the weights of models made on the spot (`pico`) and of new heads
     rope     {"kind", "factor"}: a longer context, see rope.py
+    base     nf4: the body's matrices in four bits, frozen; see nf4.py
 
     Raises ModelError when there is no such model, its weights are not safetensors or it cannot be of that kind.
     """
@@ -104,14 +106,24 @@ def load(
             tokenizer = Tokenizer(embedded.folder("mini"))
         if str(name) != "pico":
             embedded.speak_as(tokenizer, str(name))
-        return fresh(config_of, tokenizer, name=str(name), dtype=dtype, device=device, **wanted)
+        return _on(fresh(config_of, tokenizer, name=str(name), dtype=dtype, device=device, **wanted), base)
     source = find(name)
     tokenizer = read_tokenizer(source)
     net, heads = kinds.read(source, DTYPES[dtype], **wanted)
     check_vocabulary(net, tokenizer, str(name))
     if lost := formats.loss_of_loading(source, DTYPES[dtype]):
         warnings.warn(formats.warning(lost, str(name)), stacklevel=2)
-    return _model(net.to(device), tokenizer, str(name), source, kind, heads)
+    return _on(_model(net.to(device), tokenizer, str(name), source, kind, heads), base)
+
+
+def _on(model: Model, base: str) -> Model:
+    """The model with its base in another format: "" as it is, or nf4."""
+    if base not in ("", "nf4"):
+        raise ModelError(f"base: {base} is not known", wanted="nf4, or nothing for the weights as they are.")
+    if base:
+        model.net.new_heads = tuple(model.facts["heads"])  # type: ignore[assignment]
+        nf4.quantise_network(model.net)
+    return model
 
 
 def fresh(

@@ -204,12 +204,20 @@ def quantise_network(net: nn.Module) -> list[str]:
         if (type(module) is nn.Linear or type(module).__name__ == "Conv1D")
         and module is not head
         and name.startswith(prefix)
+        and name not in getattr(net, "new_heads", ())
         and not name.endswith((".router", ".gate", ".dt_proj"))
     ]
     for name in names:
         old = net.get_submodule(name)
         net.set_submodule(name, Nf4Linear(old).train(old.training))
     return names
+
+
+@torch.no_grad()
+def dequantise_network(net: nn.Module) -> None:
+    """Put ordinary layers, with the weights that the codes stand for, in the places of all four-bit ones."""
+    for name, layer in [(n, m) for n, m in net.named_modules() if isinstance(m, Nf4Linear)]:
+        net.set_submodule(name, layer.plain())
 
 
 def is_quantised(net: nn.Module) -> bool:
