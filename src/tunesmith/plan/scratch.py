@@ -1,0 +1,52 @@
+"""Bytes that torch's kernels take for themselves while they run: seen by an allocator, not by who calls the operation.
+
+    scratch(torch.ops.aten.logsumexp.default, args, kwargs, out, "cpu")      # the exponentials, as large as the input
+
+Each rule was read in torch's source and held against the profiler's allocation events (tests/plan/test_scratch.py).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+
+def scratch(func: Any, args: Any, kwargs: Any, out: Any, device: str = "cpu") -> int:
+    """Bytes taken and given back within one call."""
+    rule = RULES.get(func.overloadpacket.__name__)
+    if rule is not None:
+        return rule(args, kwargs, out)
+    if device == "cpu" and torch.Tag.pointwise in func.tags:
+        return promoted(args, out)
+    return 0
+
+
+def size(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor's elements."""
+    return tensor.numel() * tensor.element_size()
+
+
+def promoted(args: Any, out: Any) -> int:
+    """On a CPU, operands of a pointwise operation that are not of the common dtype are copied into it first, and a result
+    of another dtype is made in it and copied (TensorIterator.cpp, compute_types)."""
+    tensors = list(_tensors(args))
+    if len({t.dtype for t in tensors}) < 2:
+        return 0
+    common = tensors[0].dtype
+    for tensor in tensors[1:]:
+        common = torch.promote_types(common, tensor.dtype) if tensor.ndim else common
+    each = common.itemsize
+    return sum(t.numel() * each for t in tensors if t.ndim and t.dtype != common)
+
+
+def _tensors(values: Any) -> Iterable[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+
+
+RULES: dict[str, Callable[[Any, Any, Any], int]] = {
+    "logsumexp": lambda args, kwargs, out: size(args[0]),  # (self - max).exp_()
+}

@@ -1,0 +1,160 @@
+"""One training step on fake tensors: the real model class, adapter, objective, loss and optimiser, without their numbers.
+
+    seen = simulate(make_policy, Sft(), units, make_optimizer=make, pass_tokens=4096)
+    seen.peak.bytes, seen.peak.kinds, seen.peak.op, seen.flops
+
+Nothing is approximated here: the code that trains is the code that runs. What a device adds on top is in devices.py.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tunesmith.plan.track import Log, Peak, Tracker
+from tunesmith.step.step import backward, cut
+from tunesmith.text.example import Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What a step needs. Bytes as an allocator without rounding counts them.
+
+    peak         the highest moment of the steady state: optimiser states are there from the start
+    weights      bytes of parameters and buffers; held what lives between steps (weights, masters, states)
+    flops        floating-point operations of a whole step, by number format; moved: bytes read and written by it
+    """
+
+    peak: Peak
+    phases: dict[str, int]
+    weights: int
+    held: int
+    trainable: int
+    parameters: int
+    flops: dict[str, int]
+    moved: dict[str, int]
+    num_passes: int
+    num_tokens: int
+    num_ops: int
+    log: Log
+
+
+def simulate(
+    make_policy: Callable[[], Any],
+    objective: Any,
+    units: Sequence[Unit],
+    *,
+    make_optimizer: Callable[[Any], Any],
+    pass_tokens: int | None = None,
+    make_helpers: Callable[[Any], Any] | None = None,
+    clip: float | None = 1.0,
+) -> Simulation:
+    """Run one step over `units` on fake tensors.
+
+    make_policy     () -> Policy, adapter attached, called under fake tensors: it may draw weights, none is kept
+    make_optimizer  net -> train.optim.Optimizer; it may cast the network first, as training does
+    make_helpers    policy -> helpers of the objective (a reference, a teacher), or None
+    """
+    _forget()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip)
+    finally:
+        _forget()
+
+
+def _forget() -> None:
+    """Empty the caches in which modules keep masks and tables: fake tensors must not meet real ones."""
+    rooms = ("tunesmith.model.", "tunesmith.adapters.", "tunesmith.objectives.")
+    for name, module in list(sys.modules.items()):
+        if name.startswith(rooms):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip) -> Simulation:
+    with Tracker():  # it answers what is read out of tensors; what is made here is counted below
+        policy = make_policy()
+        net = policy.net.train()
+        optimizer = make_optimizer(net)
+        helpers = make_helpers(policy) if make_helpers else None
+    gc.collect()
+    tracker = Tracker({id(module): name for name, module in net.named_modules() if name})
+    parameters = list(net.parameters())
+    tracker.hold([*parameters, *net.buffers()], "weights")
+    tracker.hold([m for m, p in zip(optimizer.masters, optimizer.parameters) if m is not p], "masters")
+    if helpers is not None:
+        tracker.hold(helpers.tensors(), "helpers")
+    weights = tracker.live
+    with tracker:
+        _first_update(optimizer, tracker, clip)
+        tracker.restart()
+        tracker.flops.clear()
+        tracker.moved.clear()
+        tracker.num_ops = 0
+        held = tracker.live
+        tracker.at("step")
+        stats = backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
+        tracker.hold(_gradients(optimizer), "gradients")
+        tracker.at("update")
+        tracker.updating = True
+        optimizer.step(lr=1e-3, clip=clip)
+        tracker.updating = False
+        tracker.at("end")
+    return Simulation(
+        peak=tracker.peak("step"),
+        phases=_phases(tracker.log),
+        weights=weights,
+        held=held,
+        trainable=sum(p.numel() for p in optimizer.parameters),
+        parameters=sum(p.numel() for p in parameters),
+        flops=dict(tracker.flops),
+        moved=dict(tracker.moved),
+        num_passes=stats.num_passes,
+        num_tokens=stats.num_tokens,
+        num_ops=tracker.num_ops,
+        log=tracker.log,
+    )
+
+
+def _first_update(optimizer: Any, tracker: Tracker, clip: float | None) -> None:
+    """An update over zero gradients makes the optimiser's states: from the second step on they are there."""
+    tracker.updating = True
+    for master in optimizer.masters:
+        master.grad = torch.zeros_like(master)
+    optimizer.step(lr=1e-3, clip=clip)
+    states = [v for inner in optimizer.inner for s in inner.state.values() for v in s.values() if torch.is_tensor(v)]
+    tracker.hold(states, "optimizer")
+    tracker.updating = False
+
+
+def _gradients(optimizer: Any) -> list[torch.Tensor]:
+    return [m.grad for m in optimizer.masters if m.grad is not None]
+
+
+def _phases(log: Log) -> dict[str, int]:
+    """The highest moment of forward and backward passes, and of the update."""
+    tops = {"passes": 0, "update": 0}
+    live = 0
+    begin, update, end = (log.marks[name] for name in ("step", "update", "end"))
+    for index, (number, sign) in enumerate(log.events[:end]):
+        if sign:
+            live += sign * log.storages[number].bytes
+        if index >= begin:
+            phase = "update" if index >= update else "passes"
+            tops[phase] = max(tops[phase], live + (0 if sign else number))
+    return tops
+
+
+def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[Unit]:
+    """The Units of the largest pass among those a step of `units` is cut into, twice when there are more: a pass with the
+    gradients of an earlier one already held."""
+    passes = cut(units, pass_tokens, padded=padded)
+    chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
+    picked = [units[i] for i in chosen]
+    return picked if len(passes) == 1 else picked * 2

@@ -1,0 +1,152 @@
+"""The planner's peak against the allocator's: the same step on fake tensors and for real, counted by torch's profiler."""
+
+import numpy as np
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from tunesmith.core.shelf import shelf
+from tunesmith.model import attention
+from tunesmith.model.policy import Policy
+from tunesmith.plan.network import architecture, fake_policy
+from tunesmith.plan.rows import sample_units
+from tunesmith.plan.simulate import heaviest, simulate
+from tunesmith.plan.track import KINDS
+from tunesmith.step.step import backward
+from tunesmith.text.example import Example, Unit
+from tunesmith.train.optim import Optimizer
+from tunesmith.train.run import checkpoint_activations, lower
+
+CONFIG = LlamaConfig(
+    hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=2000
+)  # fmt: skip
+
+
+def units_of(lengths: list[int]) -> list[Unit]:
+    return [Unit((Example.of(np.arange(n) % 250, np.ones(n)),)) for n in lengths]
+
+
+def optimizer_of(precision: str, checkpointing: bool, kind: str = "adamw"):
+    def make(net):
+        masters = lower(net) if precision == "bf16" else None
+        checkpoint_activations(net, checkpointing)
+        return Optimizer(list(net.named_parameters()), kind=kind, masters=masters)
+
+    return make
+
+
+def measured(policy, objective, units, make_optimizer, pass_tokens, steps: int = 2) -> int:
+    """Most bytes alive in `steps` real steps, from the profiler's allocation events and the weights that were there."""
+    optimizer = make_optimizer(policy.net.train())
+    held = [*policy.net.parameters(), *policy.net.buffers(), *optimizer.masters]
+    before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        for _ in range(steps):
+            backward(policy, objective, units, pass_tokens=pass_tokens)
+            optimizer.step(lr=1e-3, clip=1.0)
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = top = before
+    for _, size in sorted(events, key=lambda event: event[0]):
+        live += size
+        top = max(top, live)
+    return top
+
+
+def real_policy(adapter, lean: bool) -> Policy:
+    net = AutoModelForCausalLM.from_config(CONFIG, attn_implementation=attention.NAME)
+    adapter.attach(net, seed=0)
+    return Policy(net, lean=lean)
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("adapter", ["full", {"lora": {"rank": 4}}])
+@pytest.mark.parametrize(
+    ("precision", "checkpointing", "lengths", "pass_tokens"),
+    [("fp32", False, [40] * 6, None), ("fp32", True, [200, 90], None), ("bf16", False, [60] * 4, 120)],
+)
+def test_the_peak_is_the_allocators(adapter, precision, checkpointing, lengths, pass_tokens, lean):
+    objective, kind = shelf("objectives").make("sft"), shelf("adapters").make(adapter)
+    units, make = units_of(lengths), optimizer_of(precision, checkpointing)
+    found = simulate(
+        lambda: fake_policy(CONFIG, kind, lean=lean), objective, units, make_optimizer=make, pass_tokens=pass_tokens
+    )
+    truth = measured(real_policy(kind, lean), objective, units, make, pass_tokens)
+    assert found.peak.bytes == pytest.approx(truth, rel=0.02)
+    assert sum(found.peak.kinds.values()) == found.peak.bytes
+
+
+@pytest.mark.parametrize(
+    "method", ["sft", "pretrain", "dpo", "reward", {"grpo": {"max_tokens": 8, "n": 2}}, "kto", "orpo"]
+)
+def test_every_method_runs_on_fake_tensors(method):
+    objective = shelf("objectives").make(method)
+    units = sample_units(objective, length=48, number=2)
+    assert max(len(e) for e in units[0].examples) <= 48
+    given = {"kind": getattr(objective, "kind", "causal"), "labels": getattr(objective, "labels", ())}
+    config = architecture("pico")
+    found = simulate(
+        lambda: fake_policy(config, shelf("adapters").make("lora"), **given), objective, units,
+        make_optimizer=optimizer_of("fp32", False),
+    )  # fmt: skip
+    assert found.peak.bytes > found.held > found.weights > 0
+    assert set(found.peak.kinds) == set(KINDS)
+
+
+def test_nothing_fake_stays_behind():
+    """Masks and tables that modules keep for later must not be fake in a real run after a plan, nor the other way round."""
+    objective, adapter = shelf("objectives").make("sft"), shelf("adapters").make("full")
+    units = units_of([30, 30])
+    for _ in range(2):
+        simulate(lambda: fake_policy(CONFIG, adapter), objective, units, make_optimizer=optimizer_of("fp32", False))
+        assert np.isfinite(backward(real_policy(adapter, True), objective, units).loss)
+
+
+def test_each_factor_moves_its_part():
+    """E1: parameters, how many of them train, and the number format each move the part that they should."""
+
+    def parts(adapter="full", precision="fp32", length=64, kind="adamw", **config):
+        made = LlamaConfig(**{**CONFIG.to_dict(), **config})
+        return simulate(
+            lambda: fake_policy(made, shelf("adapters").make(adapter)), shelf("objectives").make("sft"), units_of([length]),
+            make_optimizer=optimizer_of(precision, False, kind),
+        )  # fmt: skip
+
+    base, small = parts(), parts(adapter="lora")
+    number = base.parameters
+    assert base.weights == pytest.approx(4 * number, rel=0.01)
+    assert base.held - base.weights == pytest.approx(8 * number, rel=0.01)  # Adam's two averages
+    assert parts(kind="sgd").held == pytest.approx(base.weights, rel=0.01)
+    assert small.held - small.weights < 0.2 * 8 * number and small.trainable < 0.1 * number
+    low = parts(precision="bf16")
+    assert low.peak.kinds["weights"] == pytest.approx(2 * number, rel=0.01)
+    assert low.peak.kinds["masters"] == pytest.approx(4 * number, rel=0.01)
+    assert parts(num_hidden_layers=6).weights > base.weights
+    assert parts(length=128).peak.kinds["activations"] > 1.5 * base.peak.kinds["activations"]
+
+
+def test_the_operations_are_counted():
+    """A full step is 6 operations a parameter and token (2 forward, 4 backward), and attention on top."""
+    made = simulate(
+        lambda: fake_policy(CONFIG, shelf("adapters").make("full")), shelf("objectives").make("sft"), units_of([100]),
+        make_optimizer=optimizer_of("fp32", False),
+    )  # fmt: skip
+    matrices = made.parameters - CONFIG.vocab_size * CONFIG.hidden_size  # the embedding is looked up, not multiplied
+    assert 0.95 < sum(made.flops.values()) / (6 * matrices * 100) < 1.25
+
+
+def test_the_heaviest_pass_comes_twice_when_there_are_more():
+    units = units_of([10, 50, 20, 20])
+    assert [u.num_tokens for u in heaviest(units, None)] == [10, 20, 20, 50]
+    assert [u.num_tokens for u in heaviest(units, 50)] == [50, 50]
+
+
+def test_a_value_read_from_a_tensor_is_a_number():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from tunesmith.plan.track import READ, Tracker
+
+    with FakeTensorMode(), Tracker() as tracker:
+        assert float(torch.ones(3).sum()) == READ
+        assert int(torch.ones(3, dtype=torch.int64).sum()) == int(READ)
+    assert tracker.live == 0
