@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ def start(
     project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False
 ) -> Result:
     """A new run of a resolved project in the folder `path`."""
-    from tunesmith.api.build import assemble, new_run
+    from tunesmith.api.build import assemble, new_run, run_of
 
-    facts = {"verb": "train", "parent": parent, "root": str(root.resolve()), "name": path.name}
+    facts = {"verb": "train", "parent": parent or run_of(project.model, root), "root": str(root.resolve()), "name": path.name}
     with new_run(path, project=filled, **facts) as folder:
         return run(assemble(project, filled, root, folder), quiet=quiet)
 
@@ -160,8 +161,10 @@ def write_parameters(parts: Any) -> None:
 
 def sampler(parts: Any) -> Any:
     """Answers to a few dev prompts at each evaluation: the eye sees what a loss does not."""
+    if parts.model.kind != "causal":  # it writes no answers
+        return None
     rows = [parts.prepared.dev[i] for i in range(min(parts.project.train.sample, len(parts.prepared.dev)))]
-    prompts = [(row, split_answer(row["messages"])) for row in rows if row.get("messages")]
+    prompts = [(row, asked_and_expected(row)) for row in rows if row.get("messages")]
     prompts = [(row, split) for row, split in prompts if any(message["role"] != "system" for message in split[0])]
     if not prompts:
         return None
@@ -183,6 +186,12 @@ def sampler(parts: Any) -> Any:
     return sample
 
 
+def asked_and_expected(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """(messages to answer, the answer hoped for): of a preference row the chosen one, of a prompt its reference."""
+    turns = [*row["messages"], *row.get("chosen", ())]
+    return split_answer(turns) if turns[-1]["role"] == "assistant" else (turns, str(row.get("answer") or ""))
+
+
 def split_answer(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """(messages to answer, the last assistant message's words)."""
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
@@ -197,7 +206,7 @@ def save_result(parts: Any) -> Path:
 
     kind = getattr(parts.adapter, "file", "model")
     if kind == "adapter":
-        name = base_to_train(parts.project.model, parts.root)
+        name = base_to_train(parts.project.model, parts.root, parts.folder)
         base = str(Path(name).resolve()) if Path(name).is_dir() else name
         return save_adapter(parts.model, parts.adapter, parts.targets, parts.folder.path / "adapter", base=base)
     return save(parts.model.net, parts.model.tokenizer, parts.folder.path / "model", dtype="fp32")

@@ -41,7 +41,6 @@ def evaluate_pairs(
     Metrics: preferred, the share of pairs whose chosen answer has the higher score, and margin, the mean difference.
     Raises DataError when no row holds a pair.
     """
-    began = time.perf_counter()
     found = [(row, pair) for row in rows for pair in pairs_of(row, pairs)[0]]
     if not found:
         raise DataError("There are no pairs to score.", wanted="Rows with two answers of which one is better.")
@@ -73,7 +72,6 @@ def evaluate_pairs(
         {
             "metrics": summaries,
             **told,
-            "cost": {"seconds_per_answer": (time.perf_counter() - began) / len(values)},
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **(facts or {}),
         },

@@ -175,6 +175,7 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as it is asked and scored: "messages" end with the user's, "answer" is the reference.
 
     {"messages": [user, assistant]} -> {"messages": [user], "answer": what the assistant says}
+    {"messages", "chosen", ...}     -> {"messages", "answer": the chosen one, ...}; of scored answers the best one
     {"prefix", "middle", "suffix"}  -> {"messages": [the text with ____ for the blank], "answer": the middle, ...}
     """
     messages = list(row.get("messages") or [])
@@ -189,7 +190,7 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
             fix="For raw text, perplexity is the score: metrics that read answers do not fit.",
         )
     if messages[-1].get("role") != "assistant":
-        return {**row, "messages": messages}
+        return {**row, "messages": messages, **_preferred(row)}
     if len(messages) < 2:
         raise DataError(f"{where} has an answer and no question.", wanted="A user's message before the assistant's.")
     answer = row.get("answer")
@@ -198,6 +199,17 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
         "messages": messages[:-1],
         "answer": str(messages[-1].get("content") or "") if answer is None else answer,
     }
+
+
+def _preferred(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The reference that preferences hold: {"answer": ...}, or {} when the row is none."""
+    if "chosen" in row:
+        return {"answer": "\n".join(str(m.get("content") or "") for m in row["chosen"] if m.get("role") == "assistant")}
+    scored = row.get("answers")
+    if isinstance(scored, list) and scored and isinstance(scored[0], Mapping):
+        best = max(scored, key=lambda answer: float(answer["score"]))
+        return {"answer": str(best["content"]), "answers": [str(best["content"])]}
+    return {}
 
 
 def shown_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
