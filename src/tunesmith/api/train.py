@@ -50,7 +50,12 @@ def start(
     """A new run of a resolved project in the folder `path`."""
     from tunesmith.api.build import assemble, new_run, run_of
 
-    facts = {"verb": "train", "parent": parent or run_of(project.model, root), "root": str(root.resolve()), "name": path.name}
+    facts = {
+        "verb": "train",
+        "parent": parent or run_of(project.model, root),
+        "root": str(root.resolve()),
+        "name": path.name,
+    }
     with new_run(path, project=filled, **facts) as folder:
         return run(assemble(project, filled, root, folder), quiet=quiet)
 
