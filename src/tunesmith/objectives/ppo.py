@@ -129,7 +129,7 @@ class Ppo:
     figures: ClassVar[Mapping[str, str]] = {
         **rollouts.FIGURES,
         **rollouts.HIDDEN,
-        "kl": "mean KL divergence of an answer to the starting model, k3 estimate summed over its tokens, in nats",
+        "kl": "mean KL divergence of an answer from the starting model when it was drawn, k3 estimate over its tokens, in nats",
         "moved": "mean KL divergence of a token from the policy that drew it to the one that is trained, in nats",
         "penalty": "weight of the KL penalty in the reward",
         "over": "1 when the step before was over kl_limit, so that this one only led back",
@@ -229,7 +229,7 @@ class Ppo:
             },
             {
                 **rollouts.common_stats(batch),
-                "kl": (rollouts.k3(now, columns["reference"]).sum(), answers.sum()),
+                "kl": (rollouts.k3(columns["old"], columns["reference"]).sum(), answers.sum()),
                 "moved": (rollouts.k3(columns["old"], now).sum(), ones.sum()),
                 "penalty": (helpers.state["penalty"] * answers.sum(), answers.sum()),
                 "over": (over * answers.sum(), answers.sum()),
