@@ -66,6 +66,7 @@ sys.modules[__name__].__class__ = _Package
 
 if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of api/ (a test holds them equal)
     from tunesmith.api.build import build as build
+    from tunesmith.api.chain import chain as chain
     from tunesmith.api.chat import chat as chat
     from tunesmith.api.check import check as check
     from tunesmith.api.compare import compare as compare

@@ -132,3 +132,14 @@ def test_every_setting_has_a_sentence_and_a_place():
         text = setting_file(name).read_text(encoding="utf-8").splitlines()[field.line - 1]
         assert text.strip().startswith(f"{name.rpartition('.')[2]}:")
     assert Project().train.epochs is None
+
+
+def test_a_section_that_may_be_left_out_stays_out_when_the_file_says_null(folder: Path):
+    """A run's project.yaml says `rope: null`; read back for a resume it must mean the same."""
+    from tunesmith.core.project import to_yaml
+
+    project, filled, _ = resolve({"model": "pico"})
+    (folder / "again.yaml").write_text(to_yaml(filled), encoding="utf-8")
+    again, filled_again, _ = resolve("again.yaml")
+    assert project.rope is None and again.rope is None and filled_again == filled
+    assert resolve({"rope": None}, **{"rope.factor": 4.0})[0].rope.factor == 4.0

@@ -14,12 +14,7 @@ def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Resul
 
     Example: tunesmith merge runs/train-1 merged-model precision=bf16
     """
-    import torch
-
-    from tunesmith.adapters.store import merge as merged
-    from tunesmith.adapters.store import open_run
     from tunesmith.core.errors import ModelError, SettingError
-    from tunesmith.model.save import save
 
     if precision not in ("fp32", "bf16"):
         raise SettingError(f"precision is {precision!r}.", wanted="fp32 or bf16.")
@@ -30,6 +25,24 @@ def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Resul
         raise ModelError(
             f"{where} is there already and is not empty.", fix="Choose a new folder: tunesmith merge RUN FOLDER"
         )
+    difference = write_merged(Path(run), where, precision=precision)
+    return Result(
+        folder=str(where), difference=difference, precision=precision,
+        text=f"Merged into {where} ({precision}). Largest difference of logits before writing: {difference:.2g}.",
+    )  # fmt: skip
+
+
+def write_merged(run: Path, where: Path, *, precision: str = "fp32") -> float:
+    """The whole model of a run with an adapter, written into `where`; returns the largest difference of logits.
+
+    Raises ModelError, and writes nothing, when the merged model does not say what the adapter on its base says."""
+    import torch
+
+    from tunesmith.adapters.store import merge as merged
+    from tunesmith.adapters.store import open_run
+    from tunesmith.core.errors import ModelError
+    from tunesmith.model.save import save
+
     model = open_run(run)
     if model.adapter is None:
         raise ModelError(f"{run} has no adapter: there is nothing to merge.", wanted="A run trained with adapter=lora.")
@@ -45,7 +58,4 @@ def merge(run: str, out: str | None = None, *, precision: str = "fp32") -> Resul
             f"the merged model's logits differ by {difference:.2g} from the adapter's; nothing was written."
         )
     save(model.net, model.tokenizer, where, dtype=precision)
-    return Result(
-        folder=str(where), difference=difference, precision=precision,
-        text=f"Merged into {where} ({precision}). Largest difference of logits before writing: {difference:.2g}.",
-    )  # fmt: skip
+    return difference

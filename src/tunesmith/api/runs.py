@@ -109,7 +109,9 @@ def parent_of(folder: Path) -> Path | None:
     parent = as_dict(read_json(folder / "manifest.json", [])).get("parent")
     if not parent:
         return None
-    return next((path for path in (Path(str(parent)), folder.parent / str(parent)) if path.is_dir()), Path(str(parent)))
+    beside, named = folder.parent / str(parent), Path(str(parent))
+    known = (beside, named) if named.name == str(parent) else (named, beside)  # a bare name is that of a neighbour
+    return next((path for path in known if path.is_dir()), named)
 
 
 def lineage(folder: Path) -> list[str]:

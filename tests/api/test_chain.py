@@ -1,0 +1,146 @@
+"""tunesmith chain: stages from one another, killed and gone on with, in one table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunesmith.api.chain import chain
+from tunesmith.api.runs import runs
+from tunesmith.core.errors import ProjectError
+
+SHARED = "model: pico\nadapter: lora\nlength: 96\ntrain: {steps: 2, batch_size: 4, sample: 0}\n"
+
+
+@pytest.fixture
+def here(folder: Path) -> Path:
+    rows = [{"question": f"What is {i} plus {j}?", "answer": f"It is {i + j}."} for i in range(6) for j in range(6)]
+    votes = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "Go away."} for row in rows]
+    texts = [{"text": f"The law number {i} says that {i} apples are {3 * i} coins."} for i in range(30)]
+    for name, lines in (("faq", rows), ("votes", votes), ("raw", texts)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return folder
+
+
+def write(here: Path, stages: str, more: str = "") -> str:
+    (here / "chain.yaml").write_text(
+        f"{SHARED}stages:\n{stages}compare: {{rows: 4, max_tokens: 4}}\n{more}", encoding="utf-8"
+    )
+    return "chain.yaml"
+
+
+ROAD = (
+    "  pretrain: {method: pretrain, data: raw.jsonl, adapter: full}\n"
+    "  infill: {method: infill, data: raw.jsonl}\n"
+    "  sft: {method: sft, data: faq.jsonl, metrics: [token_f1]}\n"
+    "  reward: {method: reward, data: votes.jsonl}\n"
+    "  dpo: {method: dpo, data: votes.jsonl}\n"
+    '  ppo: {from: sft, method: {ppo: {reward: {model: "@reward"}, max_tokens: 4}}, data: faq.jsonl}\n'
+)
+
+
+def hashes(out: str) -> dict[str, str]:
+    found = {path.parent.name: json.loads(path.read_text()) for path in Path(out).glob("*/manifest.json")}
+    return {name: manifest["outcome"]["result_hash"] for name, manifest in found.items() if "outcome" in manifest}
+
+
+def test_the_whole_road_in_one_command(here: Path):
+    found = chain(write(here, ROAD), quiet=True)
+    assert found["status"] == "finished" and found["run"] == "runs/chain"
+    names = [variant["name"] for variant in found["variants"]]
+    assert names == ["base", "pretrain", "infill", "sft", "reward", "dpo", "ppo"]
+    by_name = {variant["name"]: variant for variant in found["variants"]}
+    assert (
+        by_name["ppo"]["from"] == "sft" and by_name["dpo"]["from"] == "sft" and by_name["infill"]["from"] == "pretrain"
+    )
+    # every language model on every stage's test rows; the reward model on pairs alone
+    shared = {
+        "pretrain: bits/byte", "pretrain: perplexity", "infill: bits/token of blanks", "sft: bits/byte of answers",
+        "reward: pairs right", "sft: token_f1",
+    }  # fmt: skip
+    assert set(found["measures"]) == shared
+    assert all(set(by_name[name]["measures"]) == shared for name in names if name != "reward")
+    assert set(by_name["reward"]["measures"]) == {"reward: pairs right"}
+    assert all(one["n"] for variant in found["variants"] for one in variant["measures"].values())
+    assert (
+        by_name["base"]["measures"]["pretrain: bits/byte"]["value"]
+        > by_name["pretrain"]["measures"]["pretrain: bits/byte"]["value"]
+    )
+    assert Path("runs/chain/comparison.md").read_text().count("\n| ") == 8
+    # the votes are about questions that sft trained on, and the table says so; a stage has not seen its own test rows
+    assert any(one["stage"] == "sft" and one["rows"] == "reward: pairs right" for one in found["seen"])
+    assert all(one["stage"] != one["rows"].partition(":")[0] for one in found["seen"]) and "not unseen" in found.text
+    # lineage: an adapter's run became the base of the next, merged, and the registry knows
+    assert Path(by_name["dpo"]["merged_base"]).name == "sft" and by_name["infill"]["merged_base"] is None
+    assert [Path(path).name for path in runs("chain/ppo")["lineage"]] == ["sft", "infill", "pretrain"]
+    # again: nothing is trained or measured again, no test row read again
+    reads = [len(json.loads(path.read_text())["test_reads"]) for path in Path("runs/chain").glob("*/manifest.json")]
+    assert chain("chain.yaml", quiet=True)["variants"] == found["variants"]
+    assert reads == [
+        len(json.loads(path.read_text())["test_reads"]) for path in Path("runs/chain").glob("*/manifest.json")
+    ]
+    # a stage with other settings is refused
+    with pytest.raises(ProjectError, match="sft is there already, made with other settings: train.steps 2 -> 3"):
+        chain("chain.yaml", quiet=True, stages={"sft": {"train": {"steps": 3}}})
+
+
+SHORT = "  sft: {method: sft, data: faq.jsonl}\n  dpo: {method: dpo, data: votes.jsonl}\n"
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("deaths", [(1, 2, 3, 4, 5, 6)])
+def test_killed_anywhere_the_same_command_ends_with_the_same_weights(here: Path, monkeypatch, deaths):
+    from tunesmith.train import checkpoint
+
+    path = write(here, SHORT)
+    chain(path, quiet=True, out="whole")
+    save, count = checkpoint.save, 0
+
+    def dying(*args, **keys):
+        nonlocal count
+        count += 1
+        if count in deaths and count % 2:
+            raise Killed
+        made = save(*args, **keys)
+        if count in deaths:
+            raise Killed
+        return made
+
+    monkeypatch.setattr(checkpoint, "save", dying)
+    died = 0
+    for _ in range(20):
+        try:
+            chain(path, quiet=True, out="torn")
+            break
+        except Killed:
+            died += 1
+    assert died == len(deaths) and hashes("torn") == hashes("whole") and set(hashes("torn")) == {"sft", "dpo"}
+
+
+def test_a_stage_may_start_from_the_base_and_keys_reach_all_or_one(here: Path):
+    stages = "  one: {data: faq.jsonl}\n  two: {from: base, data: {path: faq.jsonl, seed: 0}, seed: 1}\n"
+    found = chain(write(here, stages), quiet=True, train={"steps": 1}, stages={"two": {"train": {"steps": 3}}})
+    assert [(v["from"], v["steps"]) for v in found["variants"][1:]] == [("base", 1), ("base", 3)]
+    assert found["measures"] == ["one: bits/byte of answers"]  # equal test rows are one column
+    assert json.loads(Path("runs/chain/two/manifest.json").read_text())["parent"] is None
+
+
+def test_what_cannot_be_chained_leaves_nothing_behind(here: Path):
+    with pytest.raises(ProjectError, match="has no stages"):
+        chain("chain.yaml") if (here / "chain.yaml").write_text("model: pico\n") else None
+    with pytest.raises(ProjectError, match="no earlier stage"):
+        chain(write(here, "  sft: {from: later, data: faq.jsonl}\n"))
+    with pytest.raises(Exception, match="Did you mean: sft"):
+        chain(write(here, "  sft: {method: stf, data: faq.jsonl}\n"))
+    with pytest.raises(Exception, match="compare.rosw"):
+        chain(write(here, SHORT), compare={"rosw": 3})
+    assert not Path("runs").exists()
+
+
+def test_stages_that_left_the_file_are_told(here: Path):
+    chain(write(here, "  one: {data: faq.jsonl}\n"), quiet=True)
+    with pytest.raises(ProjectError, match="no longer has: one"):
+        chain(write(here, "  two: {data: faq.jsonl}\n"), quiet=True)
