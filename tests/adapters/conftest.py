@@ -7,7 +7,6 @@ import transformers as hf
 from tunesmith.model.load import fresh
 from tunesmith.text.tokenizer import byte_tokenizer
 
-TOKENIZER = byte_tokenizer()
 NO_IDS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
 LLAMA = {
     "vocab_size": 288, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -27,7 +26,7 @@ CONFIGS = {
 @pytest.fixture(scope="session")
 def new_model():
     """new_model("llama") -> a Model of one's own; equal names have equal weights."""
-    return lambda name, dtype="fp32": fresh(lambda _: CONFIGS[name](), TOKENIZER, name=name, dtype=dtype, seed=1)
+    return lambda name, dtype="fp32": fresh(lambda _: CONFIGS[name](), byte_tokenizer(), name=name, dtype=dtype, seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +34,7 @@ def plain_net():
     """plain_net("llama") -> transformers' own network with the same weights, for PEFT."""
 
     def make(name):
-        ours = fresh(lambda _: CONFIGS[name](), TOKENIZER, name=name, seed=1).net
+        ours = fresh(lambda _: CONFIGS[name](), byte_tokenizer(), name=name, seed=1).net
         net = hf.AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation="eager")
         net.load_state_dict(ours.state_dict())
         return net.eval()

@@ -113,13 +113,13 @@ def train_rows(net: nn.Module, ids: Sequence[int], *, with_head: bool = True) ->
     Nothing is done where the whole table trains. with_head=False leaves a head that is not tied as it is.
     Raises SettingError when the adapter sits in the head itself.
     """
-    embedding, head = net.get_input_embeddings(), net.get_output_embeddings()
+    embedding, head = words_of(net), net.get_output_embeddings()
     if not ids or embedding.weight.requires_grad:
         return []
     if isinstance(embedding, RowEmbedding):  # some rows train already: all of them together
         ids = list(dict.fromkeys([*embedding.ids.tolist(), *ids]))
         merge_rows(net)
-        embedding, head = net.get_input_embeddings(), net.get_output_embeddings()
+        embedding, head = words_of(net), net.get_output_embeddings()
     if head is not None and type(head) is not nn.Linear:
         raise SettingError(
             f"the head is a {type(head).__name__}: rows of added tokens cannot train beside it",
@@ -145,6 +145,12 @@ def train_rows(net: nn.Module, ids: Sequence[int], *, with_head: bool = True) ->
     return names
 
 
+def words_of(net: Any) -> Any:
+    """The embedding of the words, under a soft prompt too."""
+    embedding = net.get_input_embeddings()
+    return getattr(embedding, "words", embedding)
+
+
 def _name(net: nn.Module, wanted: nn.Module) -> str:
     return next(name for name, module in net.named_modules() if module is wanted)
 
@@ -155,7 +161,7 @@ def refuse_untrained(model: Any, used: Iterable[int]) -> None:
 
     Never trained: all zeros, or equal to another added token's row, as tables are filled up when a model is made.
     """
-    embedding = model.net.get_input_embeddings()
+    embedding = words_of(model.net)
     known = sorted(id for id in model.tokenizer.backend.get_added_tokens_decoder() if id < len(embedding.weight))
     if embedding.weight.requires_grad or not known:
         return

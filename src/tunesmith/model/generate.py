@@ -24,6 +24,7 @@ from tunesmith.model.decode_general import GeneralDecoder, can_merge
 from tunesmith.model.decode_lean import LeanDecoder
 from tunesmith.model.decode_whole import Decoder, WholeDecoder
 from tunesmith.model.sampling import choose, uniforms
+from tunesmith.model.virtual import hidden_places, virtual_ids
 
 PATHS = ("lean", "merged", "grouped", "whole")  # fastest first; the first that is proved is taken
 
@@ -126,9 +127,12 @@ def generate(
     stops = [stop] if isinstance(stop, str) else list(stop)
     seeds = list(range(len(prompts))) if seeds is None else [int(seed) for seed in seeds]
     limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
-    _check(model, prompts, limits, temperature, top_p, stops, seeds, batch, path)
+    front = virtual_ids(model.net)  # of a soft prompt
+    taken = len(front) + hidden_places(model.net)
+    _check(model, prompts, limits, temperature, top_p, stops, seeds, batch, path, taken)
     if not prompts:
         return []
+    prompts = [[*front, *prompt] for prompt in prompts] if front else prompts
     net: nn.Module = model.net
     ends = frozenset(model.tokenizer.eos_ids if eos_ids is None else eos_ids)
     shared = _shared_prefix(prompts)
@@ -152,7 +156,7 @@ def generate(
                 again = bool(queue) and list(prompts[queue[0]]) == list(prompts[new[-1]])
                 table.join(rows, [prompts[i][shared:] for i in new], again)
             for row in table.advance():
-                answers[row.index] = answer = _answer(row, model.tokenizer, ends, len(prompts[row.index]))
+                answers[row.index] = answer = _answer(row, model.tokenizer, ends, len(prompts[row.index]) - len(front))
                 if on_answer is not None:
                     on_answer(row.index, answer)
     return [answers[index] for index in range(len(prompts))]
@@ -326,6 +330,7 @@ def _check(
     seeds: list[int],
     batch: int,
     path: str,
+    taken: int,
 ) -> None:
     if (kind := getattr(model, "kind", "causal")) != "causal":
         raise ModelError(
@@ -348,6 +353,7 @@ def _check(
     if path not in ("auto", *PATHS):
         raise SettingError(f"path is {path!r}", wanted=f"One of auto, {', '.join(PATHS)}.")
     context = context_length(model.net)
+    context = None if context is None else context - taken
     for index, (prompt, max_tokens) in enumerate(zip(prompts, limits)):
         if not len(prompt):
             raise SettingError(f"prompt {index} is empty", wanted="At least one token, such as BOS.")

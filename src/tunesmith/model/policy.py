@@ -18,6 +18,7 @@ from tunesmith.model import attention
 from tunesmith.model.batch import Batch, pack, pad
 from tunesmith.model.lean import Lean
 from tunesmith.model.loss import Head, logprobs, over_logits, weighted_nll, wide
+from tunesmith.model.virtual import before, virtual_ids
 from tunesmith.text.example import Unit
 
 
@@ -52,6 +53,7 @@ class Policy:
 
     def batch(self, units: Sequence[Unit]) -> Batch:
         """Lay Units out the way this model wants them, on its device."""
+        units = before(units, virtual_ids(self.net))
         made = pack(units) if self.layout == "packed" else pad(units, self.pad_id)
         return made.to(self.device)
 

@@ -1,6 +1,7 @@
 """Ids that stand before every text without being words: the places of a soft prompt's trained vectors.
 
     virtual_ids(net)            # (8000, 8001, ...) where an adapter put some, else ()
+    hidden_places(net)          # positions taken by a trained prefix, which needs no ids
     before(units, ids)          # the same Units, each Example with `ids` in front, not trained on
 
 They lie above the embedding's rows, and only the stand-in that adapters/prompt.py puts there knows them. Everything else
@@ -22,18 +23,27 @@ def virtual_ids(net: Any) -> tuple[int, ...]:
     return tuple(getattr(embedding, "virtual", ()))
 
 
+def hidden_places(net: Any) -> int:
+    """Positions that every text finds taken without any id standing there: those of a trained prefix (adapters/prefix.py)."""
+    prefix = getattr(net, "prefix", None)
+    return int(getattr(prefix, "places", 0))
+
+
 def before(units: Sequence[Unit], ids: Sequence[int]) -> Sequence[Unit]:
     """Units whose Examples begin with `ids`. Columns with a value a token get zeros there; a shared prompt grows by them."""
     if not ids:
         return units
-    return [
-        replace(
-            unit,
-            examples=tuple(_longer(example, ids) for example in unit.examples),
-            shared_prompt=unit.shared_prompt + len(ids) if len(unit.examples) > 1 else unit.shared_prompt,
-        )
-        for unit in units
-    ]
+    return [unit if _has(unit, ids) else _longer_unit(unit, ids) for unit in units]
+
+
+def _has(unit: Unit, ids: Sequence[int]) -> bool:
+    """Whether they stand there already, as in Units taken from a batch; no word has such an id."""
+    return all(len(example) and example.ids[0] == ids[0] for example in unit.examples)
+
+
+def _longer_unit(unit: Unit, ids: Sequence[int]) -> Unit:
+    shared = unit.shared_prompt and unit.shared_prompt + len(ids)
+    return replace(unit, examples=tuple(_longer(example, ids) for example in unit.examples), shared_prompt=shared)
 
 
 def _longer(example: Example, ids: Sequence[int]) -> Example:
