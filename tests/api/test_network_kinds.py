@@ -65,3 +65,17 @@ def test_an_encoder_does_not_answer(titles):
         from tunesmith.model.generate import generate
 
         generate(tunesmith.load(model["run"]), [[40, 41]], max_tokens=2)
+
+
+def test_an_encoder_decoder_and_an_embedder_are_trained_and_scored(folder):
+    pairs = [{"text": f"item {i}", "text2": f"thing {i}"} for i in range(24)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    data = {"path": "pairs.jsonl", "dev": 4, "test": 6}
+    keys = {"data": data, "adapter": "full", "train": {"steps": 3, "lr": 1e-3, "batch_size": 8}, **QUIET}
+    tunesmith.train(model="pico-t5", method="seq2seq", out="runs/s", **keys, **{"generate.max_tokens": 4})
+    scored = tunesmith.eval("runs/s", **QUIET)
+    assert list(scored["metrics"]) == ["exact_match"] and scored["n"] == 6
+    tunesmith.train(model="pico", method="embed", out="runs/v", **keys)
+    scored = tunesmith.eval("runs/v", **QUIET)
+    assert scored["texts"] == 12 and {"recall_at_10", "bm25_recall_at_10"} <= set(scored["metrics"])
+    assert tunesmith.load("runs/v").kind == "embed"

@@ -9,6 +9,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.model.load import fresh, load
 from tunesmith.model.policy import Policy
 from tunesmith.model.save import save
+from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
 from tunesmith.text.tokenizer import byte_tokenizer
 
@@ -87,8 +88,11 @@ def test_a_saved_classifier_loads_in_plain_transformers_with_equal_scores(name, 
     units = [Unit((Example.of(i[m > 0].tolist(), m[m > 0].tolist()),)) for i, m in zip(own.ids, own.attention_mask)]
     scores = model.policy.scores(model.policy.batch(units))
     with torch.no_grad():
-        wanted = net(**{k: v for k, v in given.items() if k != "token_type_ids"}).logits
+        wanted = net(**given).logits
+        joined = net(**tokenizer("a ball", "a vote", return_tensors="pt")).logits
     assert (scores - wanted).abs().max() < 1e-5
+    pair = Unit((Text(model.tokenizer).whole("a ball", "a vote")[0],))
+    assert (model.policy.scores(model.policy.batch([pair])) - joined).abs().max() < 1e-5
     found = hf.pipeline("text-classification", model=str(folder), tokenizer=str(folder))(texts, batch_size=3)
     assert [row["label"] for row in found] == [LABELS[i] for i in scores.argmax(1).tolist()]
     again = load(folder, kind="classify")

@@ -85,12 +85,8 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
         "use": list(project.use), "root": str(root.resolve()),
     }  # fmt: skip
     started = time.perf_counter()
-    if model.kind == "classify" and prepared.kind == "text+label":
-        from tunesmith.evals.labels import evaluate_labels
-
-        summary = evaluate_labels(
-            model, rows, metrics, folder=evals, name=name, length=project.length, shown=shown, facts=facts
-        )
+    if model.kind in ("classify", "seq2seq", "embed", "masked") and not pairs:
+        summary = _of_kind(model, prepared.kind, rows, metrics, project, evals, name, shown, facts)
     elif prepared.kind == "text":
         summary = _perplexity(model, rows, evals, name, facts)
     elif pairs:
@@ -183,6 +179,34 @@ def _pairs(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str,
 
     scores = RewardModel.of(model).score_answers if model.kind == "classify" else answer_logprobs(model)
     return evaluate_pairs(scores, rows, folder=evals, name=name, model=model, facts=facts)
+
+
+def _of_kind(
+    model: Any, found: str, rows: list[Any], metrics: Any, project: Any, evals: Path, name: str, shown: Any, facts: Any
+) -> dict[str, Any]:
+    """Scores of networks that do not answer token by token: labels, written texts, search; hidden words of an encoder."""
+    from tunesmith.core.errors import ProjectError
+    from tunesmith.core.shelf import shelf
+
+    kept: dict[str, Any] = {"folder": evals, "name": name, "facts": facts}
+    if model.kind == "classify" and found == "text+label":
+        from tunesmith.evals.labels import evaluate_labels
+
+        return evaluate_labels(model, rows, metrics, length=project.length, shown=shown, **kept)
+    if model.kind == "seq2seq" and found in ("pair", "chat"):
+        from tunesmith.evals.written import evaluate_written
+
+        read, ask = shelf("objectives").make(project.method, "method").texts, project.generate
+        return evaluate_written(model, rows, metrics, read=read, max_tokens=ask.max_tokens, batch=ask.batch, **kept)
+    if model.kind == "embed" and found in ("pair", "group"):
+        from tunesmith.evals.vectors import evaluate_search
+
+        return evaluate_search(model, rows, length=project.length, shown=shown, **kept)
+    raise ProjectError(
+        f"{model.name} is a network of kind {model.kind}, and the rows are of kind {found}: there is no score for that.",
+        wanted="text+label for classify, pair or chat for seq2seq, pair or group for embed.",
+        fix="What a masked model learned is its dev loss; its worth shows in what is made of it (method=classify, method=embed).",
+    )
 
 
 def _usual(project: Any, kind: str) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ def speak_as(tokenizer: "Tokenizer", name: str) -> None:
     tokenizer.config["pad_token"] = "<|pad|>"
     if start:
         tokenizer.config.update(cls_token="<|cls|>", sep_token="<|sep|>", mask_token="<|mask|>")
+        tokenizer.config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer.chat_templates = {}
     tokenizer.generation = {}
     tokenizer.set_around([*start, "$A", end], [*start, "$A", end, "$B:1", f"{end}:1"])

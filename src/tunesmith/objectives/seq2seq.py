@@ -37,17 +37,30 @@ class Seq2seq:
 
     읽는 글 앞마다 붙이는 말입니다(예: "translate: ")."""
 
+    def texts(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """(what is read, what is written): a pair, or the turns before the last answer and the answer."""
+        if "text2" in row:
+            return self.prefix + row["text"], row["text2"]
+        turns = row["messages"]
+        last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+        if not last:
+            raise DataError(
+                "it has no answer after a question.", wanted="A turn to read and an assistant's turn to write."
+            )
+        read = "\n".join(str(turn.get("content") or "") for turn in turns[:last])
+        return self.prefix + read, str(turns[last].get("content") or "")
+
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """One Unit: the source's ids, then the target's, on which the weights are."""
-        read, written = self._texts(row)
-        source, _ = text.tokenizer.around(self.prefix + read)
+        read, written = self.texts(row)
+        source, _ = text.tokenizer.around(read)
         target, _ = text.tokenizer.around(written)
         if text.length is not None and max(len(source), len(target)) > text.limit:
             if text.too_long == "drop":
                 return []
             if text.too_long != "trim_prompt" or len(target) > text.limit:
                 raise TooLong(max(len(source), len(target)), text.limit)
-            source, _ = text.tokenizer.around(self.prefix + read, most=text.limit)
+            source, _ = text.tokenizer.around(read, most=text.limit)
         if not source or not target:
             raise DataError("one of its two texts is empty.", wanted="A text to read and a text to write.")
         weights = [0.0] * len(source) + [float(row.get("weight", 1.0))] * len(target)
@@ -59,15 +72,3 @@ class Seq2seq:
         weight = batch.weight.sum()
         above = ((logp > -0.6931472) * batch.weight).sum()
         return Loss({"written": total}, {"loss": (total.detach(), weight), "accuracy": (above, weight)}, logp)
-
-    def _texts(self, row: Mapping[str, Any]) -> tuple[str, str]:
-        """(what is read, what is written)."""
-        if "text2" in row:
-            return row["text"], row["text2"]
-        turns = row["messages"]
-        last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
-        if not last:
-            raise DataError(
-                "it has no answer after a question.", wanted="A turn to read and an assistant's turn to write."
-            )
-        return "\n".join(str(turn.get("content") or "") for turn in turns[:last]), str(turns[last].get("content") or "")
