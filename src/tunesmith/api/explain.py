@@ -1,8 +1,8 @@
-"""tunesmith explain: what a word means; and finding the word, for where and eject."""
+"""tunesmith explain: what a word means, or a small demonstration of it; and finding the word, for where and eject."""
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.result import Result
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from tunesmith.core.source import Field
 
 _API = Path(__file__).resolve().parent
+_DEMOS = _API.parent / "demos"
 
 
-def explain(name: str | None = None, *, lang: str | None = None, project: str | None = None) -> Result:
-    """Say what a verb, setting, method, adapter, metric or data step is, and what it takes.
+def explain(name: str | None = None, *, lang: str | None = None, project: str | None = None, **asked: Any) -> Result:
+    """Say what a verb, setting, method, adapter, metric or data step is, and what it takes; or show how something works.
 
-    name      lora, train.lr, temperature, sft, a verb; `settings` for all settings; without it, what there is
+    name      lora, train.lr, temperature, sft, a verb; `settings` for all settings; without it, what there is. Demonstrations
+              compute what they say: formats, attention, position, norm, step
     lang      en or ko: only that language; both without it
     project   a project file whose `use:` counts too; tunesmith.yaml here without it
+    asked     what a demonstration takes, as  value=123456.789  or  text="a sentence" layer=2 svg=map.svg
 
     Example: tunesmith explain lora
     """
@@ -36,15 +39,20 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
         return Result(settings={dotted: _facts(field) for dotted, field in fields.items()}, text=text)
     parts: list[str] = []
     facts: dict[str, object] = {}
-    for kind, path, _line in find(name, None, look=False):
-        text, fact = _explained(name, kind, path, lang)
+    found = find(name, None, look=False)
+    if asked and not any(kind == "demo" for kind, _, _ in found):
+        raise SettingError(
+            f"{', '.join(asked)}: only demonstrations take values.", fix=f"There are: {', '.join(demos())}"
+        )
+    for kind, path, _line in found:
+        text, fact = _shown(path, lang, asked) if kind == "demo" else _explained(name, kind, path, lang)
         parts.append(text)
         facts[kind] = fact
     return Result(name=name, found=facts, text="\n\n".join(parts))
 
 
 def find(name: str, project: str | None = None, *, look: bool = True) -> list[tuple[str, Path, int]]:
-    """Every thing of that name as (kind, file, line); kind is a shelf, "setting NAME" or "verb". None is a SettingError.
+    """Every thing of that name as (kind, file, line); kind is a shelf, "setting NAME", "verb" or "demo". None is a SettingError.
 
     `look` puts the project's own files on the shelves first.
     """
@@ -63,12 +71,19 @@ def find(name: str, project: str | None = None, *, look: bool = True) -> list[tu
     verb = _API / f"{name}.py"
     if name.isidentifier() and verb.is_file() and source.defines_function(verb, name):
         found.append(("verb", verb, source.function(verb, name).line))
+    if name in demos():
+        found.append(("demo", _DEMOS / f"{name}.py", source.line_of(_DEMOS / f"{name}.py", "show")))
     if not found:
-        known = [item for one in shelves() for item in one.names()] + [*fields]
+        known = [item for one in shelves() for item in one.names()] + [*fields, *demos()]
         known += [full.rpartition(".")[2] for full in fields]
         known += [path.stem for path in _API.glob("*.py") if source.defines_function(path, path.stem)]
         raise unknown("verb, setting or item of a shelf", name, known)
     return found
+
+
+def demos() -> list[str]:
+    """The demonstrations there are."""
+    return sorted(path.stem for path in _DEMOS.glob("*.py") if not path.stem.startswith("_"))
 
 
 def items_called(name: str, *, required: bool = True) -> "list[Item]":
@@ -118,6 +133,35 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     }
 
 
+def _shown(path: Path, lang: str | None, asked: dict[str, Any]) -> tuple[str, dict[str, object]]:
+    """A demonstration's explanation and what it computes from the values asked for."""
+    from importlib import import_module
+    from typing import get_type_hints
+
+    from tunesmith.core import source
+    from tunesmith.core.files import writing
+    from tunesmith.core.fill import conform, unknown_setting
+
+    function = import_module(f"tunesmith.demos.{path.stem}").show
+    hints = get_type_hints(function)
+    takes = [field.name for field in source.function(path, "show").positional if field.name != "lang"]
+    place = asked.pop("svg", None)
+    for key in asked:
+        if key not in takes:
+            raise unknown_setting(key, [*takes, "svg"], path.stem)
+    given = {key: conform(value, hints[key], f"{path.stem}.{key}") for key, value in asked.items()}
+    shown = function(**given, lang=lang or "en")
+    lines = [in_language(source.module_doc(path), lang), "", shown.text]
+    if place is not None:
+        if not shown.svg:
+            raise SettingError(f"{path.stem} has no picture.", fix="Leave svg out.")
+        with writing(Path(str(place))) as file:
+            file.write(shown.svg.encode())
+        lines += ["", f"-> {place}"]
+    lines += ["", f"Takes: {', '.join(takes)}" + (", svg" if shown.svg else "")]
+    return "\n".join(lines), {"doc": source.module_doc(path), **shown.facts}
+
+
 def in_language(doc: str, lang: str | None) -> str:
     """The paragraphs of a text in one language; all of it where it has none in that language.
 
@@ -159,5 +203,6 @@ def _overview() -> Result:
     known = {one.name: one.names() for one in shelves()}
     lines = ["tunesmith explain NAME, where NAME is one of", ""]
     lines += [f"  {kind + ':':<12}{', '.join(names)}" for kind, names in known.items()]
+    lines += [f"  {'shown:':<12}{', '.join(demos())}"]
     lines += ["  settings:   all of them with `tunesmith explain settings`", "  verbs:      see `tunesmith --help`"]
     return Result(known, text="\n".join(lines))

@@ -178,7 +178,7 @@ def verb_help(function: source.Function) -> str:
         width = max(len(text) for text, _ in options) + 2
         lines += ["", "Options:"]
         lines += [f"{text:<{width}}{_kind(field)}".rstrip() for text, field in options]
-    if function.keys:
+    if function.keys == "keys":
         lines += ["", "Any setting of the project can be given as name=value:  tunesmith explain settings"]
     return "\n".join(lines)
 
