@@ -4,6 +4,10 @@ The cheapest tuning there is: no gradient enters the body. Use it for a new task
 much the base's features already say, or to move which words a model prefers. A head tied to the embeddings becomes a
 tensor of its own; the embeddings keep their bytes. PEFT reads the file: it is its modules_to_save and nothing else.
 
+Source: feature-based transfer with a new output layer (Donahue et al. 2013, arXiv 1310.1531).
+
+Formula: logits = W' h, with h the body's state as it was and W' learned.
+
 head: 출력층만 학습하고 몸체는 그대로 둡니다. 몸체로는 기울기가 들어가지 않아 가장 쌉니다. 새 과제의 출력층(분류, 보상)이나, 기본
 모델의 특징만으로 얼마나 되는지 볼 때 씁니다. 임베딩과 묶인 출력층은 따로 떼어 내며, 임베딩은 한 바이트도 바뀌지 않습니다.
 """

@@ -3,6 +3,8 @@
 All of them start at 1, so the first step begins at the base exactly. It trains less than LoRA of rank 1 and costs nothing
 once merged: use it for few rows, or where thousands of adapters have to be kept. Files are in PEFT's format.
 
+Formula: k' = l_k k, v' = l_v v, inner' = l_ff inner, each number times its own.
+
 IA3: 키, 값, 그리고 피드포워드의 안쪽 상태에 학습한 수를 곱합니다. 모두 1에서 시작하므로 첫 출력은 기본 모델과 같습니다. rank 1의 LoRA보다
 적게 학습하고 합치면 비용이 없어, 행이 적거나 어댑터를 수천 개 두어야 할 때 씁니다. PEFT 형식으로 저장합니다.
 """

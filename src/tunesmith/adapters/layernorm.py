@@ -3,6 +3,8 @@
 A few thousand numbers in a model of millions. It is the smallest change that reaches every layer: use it for style, format
 or domain shifts, or as the first thing to try when memory is shortest. PEFT's LN_TUNING reads the file.
 
+Formula: y = g' norm(x) (+ b'), with g' and b' learned.
+
 layernorm: 정규화 층의 이득(과 편향)만 학습합니다. 수백만 개 중 수천 개뿐이지만 모든 층에 닿는 가장 작은 변화입니다. 말투, 형식, 분야를
 바꾸거나 메모리가 가장 적을 때 먼저 해 볼 만합니다. PEFT의 LN_TUNING 형식으로 저장합니다.
 """

@@ -3,6 +3,8 @@
 W' = W + (alpha / rank) B A, with B = 0 at the start, so the first step begins at the base model exactly. Use it when the
 base should stay as it is, when memory is short, or when many tasks share one base. Files are in PEFT's format.
 
+Formula: W' = W + (alpha / rank) B A, with B = 0 at the start.
+
 LoRA: 얼린 가중치 옆에 작은 행렬 두 개를 두고 그것만 학습합니다. 시작할 때 B가 0이라 첫 출력은 기본 모델과 같습니다. 메모리가
 적거나, 기본 모델 하나로 여러 과제를 다룰 때 씁니다. PEFT 형식으로 저장합니다.
 """

@@ -4,6 +4,10 @@ The smallest adapter there is: n x width numbers, and one base answers any mix o
 to come near LoRA, and a good start: with PEFT's defaults its own benchmark shows .057, with a higher rate .343. So the
 vectors start as words of the vocabulary, or of a `text` that says the task. They cost n tokens of context. PEFT's format.
 
+Use it for a large base that many tasks share.
+
+Formula: text' = [p_1 ... p_n, embedding of the text], with p learned.
+
 prompt: 모든 글 앞에 학습한 벡터 몇 개를 두고 나머지는 그대로 둡니다. 가장 작은 어댑터라서 기본 모델 하나로 여러 과제를 한 배치에서 답할 수
 있습니다. 모델이 커야 LoRA에 가까워지고 시작이 좋아야 하므로, 어휘의 단어나 과제를 설명하는 `text`의 단어에서 시작합니다. 문맥 n 토큰을 씁니다.
 PEFT 형식으로 저장합니다.

@@ -4,6 +4,8 @@ The body's matrices become NormalFloat-4 with double quantisation, 0.52 bytes a 
 in each pass, forward and backward. Use it when the base does not fit: it is slower than LoRA, not better. It is `lora` over
 `base: nf4`, and its file is LoRA's. Merged, it goes into the dequantised base it was trained on.
 
+Formula: W' = dequantise(W as NF4) + (alpha / rank) B A.
+
 QLoRA: 기본 모델을 4비트(NF4, 이중 양자화)로 두고 그 옆에 LoRA를 학습합니다. 가중치 하나가 4나 2바이트 대신 0.52바이트입니다. 지나갈 때마다
 되돌려 계산하므로 LoRA보다 느리고, 더 좋아지지는 않습니다. 기본 모델이 메모리에 들어가지 않을 때 씁니다. 합칠 때는 학습할 때 쓴, 되돌린 기본
 모델에 더합니다.

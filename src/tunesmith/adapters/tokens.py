@@ -3,6 +3,10 @@
 For words the base has never seen, added with `add_tokens`: their rows learn to say and to read them, and nothing else can be
 forgotten. (Under every other adapter these rows train too.) PEFT's TRAINABLE_TOKENS reads the file.
 
+Source: PEFT's trainable tokens (huggingface.co/docs/peft, 2025).
+
+Formula: E'[t] learned for the new tokens t; E'[t] = E[t] for all others.
+
 tokens: 임베딩과 출력층에서 새 토큰의 행만 학습하고 나머지는 한 바이트도 바꾸지 않습니다. add_tokens로 넣은, 기본 모델이 본 적 없는 단어를
 익힐 때 씁니다(다른 어댑터에서도 이 행들은 함께 학습됩니다). PEFT의 TRAINABLE_TOKENS 형식으로 저장합니다.
 """

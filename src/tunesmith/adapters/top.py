@@ -3,6 +3,11 @@
 The classic way to tune a small model on few rows: gradients stop where training stops, so a step is cheaper than a full
 one, and what lies below is surely not forgotten. `modules` names others instead. PEFT reads the file (modules_to_save).
 
+Use it for few rows and small models. Source: how transferable each layer is (Yosinski et al. 2014, arXiv 1411.1792);
+gradual unfreezing (Howard and Ruder 2018, arXiv 1801.06146, section 3.3).
+
+Formula: W' = W + what is learned in the last layers; W' = W below.
+
 top: 마지막 몇 층만 그대로 학습하고, 그 앞은 한 비트도 바꾸지 않습니다. 행이 적고 모델이 작을 때의 고전적인 방법으로, 기울기가 학습하는
 층에서 멈추므로 전체 학습보다 쌉니다. modules로 다른 부분을 지정할 수 있습니다. PEFT도 이 파일을 읽습니다.
 """

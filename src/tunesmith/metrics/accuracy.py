@@ -1,5 +1,14 @@
 """accuracy: the right class. With `field`, answers are JSON and one field of them is the class.
 
+Use it where an answer is one of few classes. With classes of very different size look at macro_f1 beside it.
+
+Formula: right answers / answers.
+
+Source: scikit-learn's user guide, classification metrics (2024).
+
+정확도: 정답과 같은 분류를 답한 비율입니다. 답이 몇 개의 분류 가운데 하나일 때 씁니다. 분류의 크기가 크게 다르면 macro_f1도
+함께 보세요.
+
 >>> Accuracy(field="intent").score('{"intent": "refund"}', {"answer": '{"intent":"refund"}'})["score"]
 1.0
 """

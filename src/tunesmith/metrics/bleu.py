@@ -1,5 +1,14 @@
 """bleu: word n-grams shared with the references, over the whole set (sacreBLEU's, from 0 to 1).
 
+Use it for translations, over a whole test set; single sentences scatter.
+
+Formula: exp(min(0, 1 - reference length / answer length)) x (p_1 p_2 p_3 p_4)^(1/4), p_n the share of n-grams found.
+
+Source: Papineni et al. 2002, ACL P02-1040; sacreBLEU: Post 2018, arXiv 1804.08771.
+
+BLEU: 기준 답과 단어 n-그램이 겹치는 정도로, 번역을 시험 집합 전체에서 잴 때 씁니다. 한국어는 tokenize: char나
+ko-mecab을 쓰세요.
+
 >>> metric = Bleu()
 >>> value = metric.score("the cat sat on the mat", {"answer": "the cat sat on the mat"})
 >>> metric.summary([value]).value

@@ -1,5 +1,13 @@
 """chrf: character n-grams shared with the references, over the whole set (chrF2, from 0 to 1). Good for Korean, needs no tokeniser.
 
+Use it for translations and free answers in languages with particles and endings.
+
+Formula: (1 + beta^2) P R / (beta^2 P + R) of character n-grams up to 6, beta 2.
+
+Source: Popovic 2015, ACL W15-3049.
+
+chrF: 기준 답과 글자 n-그램이 겹치는 정도입니다. 형태소 분석기가 필요 없어 한국어 번역과 자유로운 답에 알맞습니다.
+
 >>> metric = Chrf()
 >>> metric.summary([metric.score("안녕하세요", {"answer": "안녕하세요"})]).value
 1.0

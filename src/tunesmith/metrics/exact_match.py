@@ -1,5 +1,13 @@
 """exact_match: the answer is the reference, word for word.
 
+Use it where there is one right answer: numbers, names, short facts, code of one line.
+
+Formula: answers equal to the reference / answers.
+
+Source: Rajpurkar et al. 2016 (SQuAD), arXiv 1606.05250, section 6.1.
+
+정확히 일치: 답이 기준 답과 글자 그대로 같은 비율입니다. 숫자, 이름, 짧은 사실처럼 정답이 하나일 때 씁니다.
+
 >>> ExactMatch().score(" Seoul ", {"answer": "Seoul"})
 1.0
 """

@@ -1,5 +1,13 @@
 """format: the answer has the form that was asked for, whatever it says: share of answers that pass every rule given.
 
+Use it beside a metric of what is said: a tuned model should keep its form, too.
+
+Formula: answers that pass every rule / answers.
+
+Source: verifiable instructions: Zhou et al. 2023 (IFEval), arXiv 2311.07911.
+
+형식: 내용과 상관없이 요구한 형식을 지킨 답의 비율입니다. 내용의 지표 옆에 두고 봅니다.
+
 >>> Format(regex=r"[A-Z]{2}\\d+", max_length=6).score("KE123", {})
 {'score': 1.0}
 >>> Format(language="ko", speech="haeyo").score("환불해 드립니다.", {})

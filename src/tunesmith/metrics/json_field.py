@@ -1,5 +1,13 @@
 """json_field: the answer is JSON and its fields have the reference's values.
 
+Use it for extraction and tool calls, where an answer is an object.
+
+Formula: answers whose fields all have the reference's values / answers.
+
+Source: joint goal accuracy of dialogue states: Henderson et al. 2014, ACL W14-4337.
+
+JSON 필드: 답이 JSON이고 지정한 필드의 값이 기준 답과 같은 비율입니다. 정보 추출과 도구 호출에 씁니다.
+
 >>> metric = JsonField(fields=("intent", "city"))
 >>> metric.score('{"intent": "book", "city": "Busan"}', {"answer": '{"intent": "book", "city": "Seoul"}'})["score"]
 0.0

@@ -1,5 +1,11 @@
 """label_f1: F1 of texts that have several labels: of each label over all rows, averaged over the labels.
 
+Use it where a text may have several labels at once.
+
+Formula: mean over labels of 2 P R / (P + R).
+
+Source: macro-averaged F1: Lewis et al. 2004 (RCV1), JMLR 5.
+
 Answers are one label or a JSON list of labels, as a classifier of several labels (classify, problem: multi) gives them.
 
 라벨이 여러 개인 글의 F1: 라벨마다 모든 행에서 F1을 구해 라벨 전체로 평균합니다. 답은 라벨 하나 또는 라벨의 JSON 목록입니다.

@@ -1,5 +1,11 @@
 """number_error: how far the number in an answer is from the right one, on average; for regression.
 
+Use it where the answer is a quantity: scores, prices, ages.
+
+Formula: mean of |answer - reference|.
+
+Source: mean absolute error: Willmott and Matsuura 2005, Climate Research 30.
+
 Less is better. An answer that is no number counts as far off as the reference is from the mean of the references.
 
 수 오차: 답의 수가 정답에서 평균 얼마나 떨어져 있는지입니다(회귀). 작을수록 좋습니다. 수가 아닌 답은 정답들의 평균을 답한 것만큼

@@ -1,5 +1,11 @@
 """reward: what a reward model thinks of the answer, alone or against the reference answer.
 
+Use it where no reference can be compared word for word: tone, helpfulness.
+
+Formula: mean of r(prompt, answer); or the share of rows with r(answer) > r(reference).
+
+Source: Ouyang et al. 2022, arXiv 2203.02155, section 3.5.
+
     metrics: [{reward: {model: runs/reward-1}}]                         mean reward; compare runs by it, not prompts
     metrics: [{reward: {model: runs/reward-1, against: reference}}]     share of answers it prefers to the reference
 

@@ -1,5 +1,15 @@
 """rouge: how much of the reference a summary covers, in words, pairs of words or longest common subsequence.
 
+Use it for summaries.
+
+Formula: F1 of the n-grams (rouge1, rouge2) or of the longest common subsequence (rougeL) that answer and reference
+share.
+
+Source: Lin 2004, ACL W04-1013.
+
+ROUGE: 요약이 기준 요약의 단어나 단어쌍, 가장 긴 공통 부분열을 얼마나 담았는지입니다. 요약을 잴 때 씁니다. 한국어도 잴 수
+있습니다.
+
 >>> round(Rouge(kind="rouge1").score("the cat", {"answer": "the cat sat"}), 3)
 0.8
 

@@ -1,5 +1,14 @@
 """sql: the query an answer holds returns what the reference query returns, on a real SQLite database (execution match).
 
+Use it for text-to-SQL: two queries may be written differently and mean the same.
+
+Formula: answers whose result equals the reference's / answers.
+
+Source: Yu et al. 2018 (Spider), arXiv 1809.08887; execution match: Zhong et al. 2020, arXiv 2010.02840.
+
+SQL: 답의 질의를 실제 SQLite에서 돌려 기준 질의와 같은 결과를 내는 비율입니다. 쓰기와 설정 변경은 막혀 있고 시간과 크기도
+제한됩니다.
+
 >>> metric = Sql(schema="CREATE TABLE pets(name, age); INSERT INTO pets VALUES ('Bori', 3), ('Nabi', 5);")
 >>> metric.score("SELECT name FROM pets WHERE age > 4", {"answer": "SELECT name FROM pets ORDER BY age DESC LIMIT 1"})["score"]
 1.0

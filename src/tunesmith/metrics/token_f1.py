@@ -1,5 +1,15 @@
 """token_f1: how much of the reference's words the answer has, and how little else (SQuAD's F1).
 
+Use it for short free answers, where a part of the reference is better than nothing.
+
+Formula: 2 P R / (P + R) of the words that answer and reference share.
+
+Source: Rajpurkar et al. 2016 (SQuAD), arXiv 1606.05250, section 6.1; for Korean KorQuAD (Lim et al. 2019, arXiv
+1909.07005).
+
+토큰 F1: 답과 기준 답이 단어를 얼마나 나눠 갖는지입니다. 짧은 자유 답에 쓰며, 한국어는 unit: characters로 조사의 영향을
+줄입니다.
+
 >>> round(TokenF1().score("the big red house", {"answer": "a red house"}), 3)
 0.8
 >>> round(TokenF1(unit="characters").score("서울특별시", {"answer": "서울"}), 3)    # KorQuAD's way: particles cost little

@@ -4,6 +4,9 @@ Rows are texts, or pairs of texts, with a label (problem: single), a list of lab
 reads the last token of a decoder, the first of an encoder, as transformers' ...ForSequenceClassification does (Devlin et al.
 2018, arXiv 1810.04805, section 4.1). Use it when the answer is one of few names: faster and surer than to generate the name.
 
+Formula: single: -log softmax(W h)_label; multi: mean over labels of -log sigmoid((2 y - 1)(W h)_label); regression: (W
+h - y)^2. Each summed over the texts and divided by their weight; h is the state that the head reads.
+
 분류: 모델 몸통 위의 헤드가 라벨마다 점수를 매기고, 몸통도 함께 배웁니다. 글(또는 글 두 개)에 라벨 하나(single), 여러 개(multi),
 또는 수(regression)가 붙은 자료를 씁니다. 디코더는 마지막 토큰, 인코더는 첫 토큰의 상태를 읽습니다. 답이 몇 개의 이름 가운데
 하나라면 이름을 생성하게 하는 것보다 빠르고 확실합니다.

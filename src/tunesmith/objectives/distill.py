@@ -6,6 +6,10 @@ teacher would have said there, all tokens weighed (Hinton et al. 2015, arXiv 150
 Teacher and student must have one tokenizer; with different ones let the teacher write the answers and use sft. For answers
 the student itself gives, see gkd.
 
+Formula: loss = alpha T^2 D(softmax(teacher / T), softmax(student / T)) + (1 - alpha) (-log p(token)), summed over the
+answers' tokens and divided by their weight; D is KL(teacher || student), KL(student || teacher) or beta KL(teacher ||
+m) + (1 - beta) KL(student || m) with the mixture m.
+
 증류: 답의 토큰마다 교사 모델의 확률 분포 전체를 배웁니다. 교사를 옆에서 함께 돌리거나, 행에 저장해 둔 상위 토큰 확률을 씁니다. 두 모델의
 토크나이저가 같아야 합니다. 다르면 교사가 쓴 답으로 sft를 하세요.
 """

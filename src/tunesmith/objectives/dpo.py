@@ -6,6 +6,8 @@ r = p / p_reference of an answer (Rafailov et al. 2023, arXiv 2305.18290, equati
 which of two answers is better but not write the best one. Watch chosen_logp: if it falls with rejected_logp, lower the learning
 rate, raise beta or add sft_weight.
 
+Formula: loss = -log sigmoid(beta (log r_chosen - log r_rejected)), summed over the pairs and divided by their number.
+
 DPO: 더 나은 답과 못한 답의 쌍에서 보상 모델 없이 바로 배웁니다. 시작 상태(기준 모델)보다 나은 답을 얼마나 더 선호하는지를
 봅니다. 가장 좋은 답을 쓰기는 어려워도 둘 중 어느 것이 나은지는 말할 수 있을 때, 지도 미세 조정 다음에 씁니다. 두 답의 로그 확률이
 함께 떨어지면 학습률을 낮추거나 beta를 올리거나 sft_weight를 더하세요.

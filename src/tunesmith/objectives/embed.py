@@ -5,6 +5,9 @@ texts of the step the right partner shall be the nearest (InfoNCE; van den Oord 
 Henderson et al. 2017, arXiv 1705.00652). Use it for search, clustering and finding outliers where ready vectors do not know your
 field. A larger batch_size gives more negatives; pass_tokens never changes the result (Gao et al. 2021, arXiv 2101.06983).
 
+Formula: loss = -log(exp(cos(a, b) / temperature) / sum over texts c of exp(cos(a, c) / temperature)), for a text a and
+its partner b.
+
 임베딩: 뜻이 같은 글은 벡터가 같은 쪽을, 다른 글은 다른 쪽을 보게 합니다. 글의 쌍(질문과 답, 문장과 바꿔 쓴 문장)이나 같은 뜻의
 글 묶음으로 배우며, 한 단계의 모든 글 가운데 제 짝이 가장 가깝게 합니다(InfoNCE). 검색·군집·이상치 찾기에 씁니다. batch_size가
 크면 오답이 많아져 더 잘 배웁니다. 나누어 계산해도(pass_tokens) 결과는 같습니다.

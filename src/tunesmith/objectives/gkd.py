@@ -4,6 +4,9 @@ Rows are prompts; chats also bring an answer to learn where the student does not
 texts is lost after its own first mistake; here it learns from where it really goes (Agarwal et al. 2024, arXiv 2306.13649). The
 teacher runs beside the student and has its tokenizer. Use it after distill or sft, when the student already answers.
 
+Formula: loss = T^2 D(softmax(teacher / T), softmax(student / T)) at the tokens of the student's own answers, divided by
+their weight; D as in distill.
+
 온라인 증류(GKD): 학생이 스스로 답하고, 교사는 토큰마다 자기라면 무엇을 말했을지 보여 줍니다. 학생이 실제로 가는 길에서 배우므로 자기 실수
 뒤에도 길을 잃지 않습니다. 교사와 토크나이저가 같아야 합니다. distill이나 sft 다음에 씁니다.
 """

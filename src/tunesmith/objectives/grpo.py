@@ -6,6 +6,9 @@ since: `dapo` and clip_high (Yu et al. 2025, arXiv 2503.14476), `dr_grpo` (Liu e
 answers (Zheng et al. 2025, GSPO, arXiv 2507.18071). Use it where an answer can be checked or scored and good ones already
 come up among a few tries.
 
+Formula: loss = -min(ratio A, clip(ratio, 1 - clip, 1 + clip_high) A) + kl x KL to the start, per token, with A =
+(reward - mean of its group) / its spread and ratio = p / p_when_sampled.
+
 GRPO: 한 질문에 답을 여러 개 뽑고, 그 묶음의 평균보다 점수가 높은 답은 더, 낮은 답은 덜 나오게 합니다. 보상은 지표나 보상 모델 무엇이든
 됩니다. 가치 모델이 필요 없습니다. 정답을 확인하거나 점수를 매길 수 있고, 몇 번 뽑으면 좋은 답이 나올 때 씁니다.
 """

@@ -5,6 +5,9 @@ log r = log p - log p_reference of an answer and z, how far the model has moved 
 is w_good (1 - sigmoid(beta (log r - z))) or w_bad (1 - sigmoid(beta (z - log r))) (equations 7 and 8). Use it for thumbs up and
 down from users. Keep w_good x good answers between 1 and 4/3 of w_bad x bad answers, as the paper advises.
 
+Formula: loss = w_good (1 - sigmoid(beta (log r - z))) for a good answer, w_bad (1 - sigmoid(beta (z - log r))) for a
+bad one.
+
 KTO: 쌍 없이 좋다·나쁘다 표시만 있는 답에서 배웁니다. 사용자의 좋아요·싫어요를 그대로 쓸 때 알맞습니다. 다른 질문의 답에서 모델이
 얼마나 움직였는지(z)를 기준점으로 삼습니다. 좋은 답과 나쁜 답의 수가 크게 다르면 두 가중치로 맞추세요.
 """

@@ -4,6 +4,8 @@ Rows are texts. Of each piece 15 % of the tokens are chosen; of those 80 % are s
 10 % as they are (Devlin et al. 2018, arXiv 1810.04805, section 3.1), without next-sentence prediction (Liu et al. 2019, arXiv
 1907.11692). Use it to make an encoder, or to continue one on a field's own texts, before classify or embed.
 
+Formula: loss = -sum over the chosen tokens of log p(token | the text as shown) / their number.
+
 마스크 사전 학습: 글의 토큰 일부를 가리고, 인코더가 양쪽 문맥으로 그 토큰을 맞힙니다. 토큰의 15 %를 골라 80 %는 마스크로, 10 %는
 아무 토큰으로, 10 %는 그대로 보여 줍니다(BERT). classify나 embed에 앞서 인코더를 만들거나 그 분야의 글로 더 배우게 할 때 씁니다.
 """

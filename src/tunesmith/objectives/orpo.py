@@ -4,6 +4,8 @@ Rows are preferences (prompt, chosen, rejected) or prompts with scored answers. 
 weight x -log sigmoid(log odds_chosen - log odds_rejected), where odds = p / (1 - p) of the mean log p per token (equations 4 to
 7). Use it straight on a base model: it needs no sft before it and no reference model, so half of DPO's memory.
 
+Formula: loss = -log p_chosen per token - weight x log sigmoid(log odds_chosen - log odds_rejected), odds = p / (1 - p).
+
 ORPO: 선택된 답의 지도 학습과 선호 학습을 한 번에 합니다. 두 답의 승산비(토큰당 평균 확률의 odds)를 봅니다. 기준 모델도, 먼저 하는
 지도 미세 조정도 필요 없어서 기본 모델에서 바로 시작할 때 씁니다.
 """

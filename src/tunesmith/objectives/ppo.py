@@ -6,6 +6,9 @@ and a clipped step is taken (Schulman et al. 2017, arXiv 1707.06347; for languag
 and Ouyang et al. 2022, arXiv 2203.02155, step 3). Use it with a reward model where single tokens should be credited; grpo and
 rejection are simpler and steadier.
 
+Formula: loss = -min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) + value_weight x (V - return)^2 / 2 per token, ratio =
+p / p_when_sampled, and A the sum over later tokens of (gamma lambda)^k (reward + gamma V_next - V).
+
 PPO: 보상으로 강화 학습하되 시작 모델에서 멀어지지 않게 합니다. 답 끝에 보상을, 토큰마다 KL 벌점을 주고, 가치 헤드의 예측보다 나았던 토큰을
 조금씩 더 나오게 합니다. kl_target은 KL을 목표에 맞추고, kl_limit을 넘으면 되돌아오는 것만 배웁니다.
 """

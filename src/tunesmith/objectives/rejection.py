@@ -5,6 +5,9 @@ the steadiest of the methods that sample (Nakano et al. 2021, arXiv 2112.09332; 
 3.2.3; with a check in place of a reward model: STaR, Zelikman et al. 2022, arXiv 2203.14465). Use it first when answers can
 be scored; it can only spread what the model already says now and then.
 
+Formula: keep argmax of reward over the n answers y; loss = -sum over the tokens of the kept ones of log p(token | those
+before it) / their number.
+
 거절 샘플링: 질문마다 답을 n개 뽑아 보상(또는 확인)에서 가장 좋은 것만 남기고, 그것으로 지도 미세 조정을 되풀이합니다. 강화 학습보다
 안정적입니다. 모델이 이미 가끔 내는 좋은 답을 늘 내게 만듭니다.
 """

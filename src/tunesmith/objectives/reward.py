@@ -5,6 +5,8 @@ token's state; a pair's loss is -log sigmoid(r_chosen - r_rejected - margin) (Br
 2203.02155, equation 1; margins: Llama 2, arXiv 2307.09288). Use it to score answers for ppo, grpo and rejection, or as a judge
 in evaluation. Its accuracy on held-out pairs is what it is worth; only differences of its scores to one prompt mean something.
 
+Formula: loss = -log sigmoid(r_chosen - r_rejected - margin), summed over the pairs and divided by their number.
+
 보상 모델: 질문과 답을 받아 답이 얼마나 좋은지를 수 하나로 매깁니다. 두 답의 비교에서 배우고(Bradley-Terry), 마지막 토큰의 상태를
 선형 층이 읽습니다. ppo·grpo·rejection의 점수로, 또는 평가의 심판으로 씁니다. 보류한 쌍에서의 정확도가 이 모델의 값어치이며,
 같은 질문에 대한 점수의 차이만 뜻이 있습니다.

@@ -4,6 +4,8 @@ Rows are pairs (text, text2), or conversations, whose last answer is written and
 cross-entropy of the written tokens, end token included (Raffel et al. 2019, arXiv 1910.10683, section 2). For decoders the same
 task is sft.
 
+Formula: loss = -sum over the written tokens of log p(token | the text read, those before it) / their number.
+
 인코더-디코더 학습: 글 하나를 통째로 읽고 다른 글을 씁니다(번역, 요약, 바꿔 쓰기). 손실은 쓰는 글의 토큰(끝 토큰 포함)에 걸립니다.
 T5나 BART에 쓰며, 디코더 모델이라면 sft가 같은 일을 합니다.
 """

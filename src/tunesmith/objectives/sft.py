@@ -4,6 +4,8 @@ Rows are conversations (instruction and answer, question and answer, messages). 
 assistant's tokens, its end of turn included; prompts, tool results and padding are read but not trained on
 (Ouyang et al. 2022, arXiv 2203.02155, step 1). Use it when the model should answer in a taught way: form, style, labels.
 
+Formula: loss = -sum over the answers' tokens of log p(token | prompt, those before it) / their number.
+
 지도 미세 조정: 데이터의 답을 그대로 내도록 가르칩니다. 손실은 답 토큰(턴 끝 토큰 포함)에만 걸리고, 질문과 도구 결과는
 읽기만 합니다. 답의 형식·말투·분류를 가르칠 때 먼저 쓰는 방법입니다.
 """

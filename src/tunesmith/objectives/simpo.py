@@ -5,6 +5,9 @@ Rows are preferences (prompt, chosen, rejected) or prompts with scored answers. 
 chosen answer must win by a margin. Use it where DPO's reference costs too much memory or its answers grow long. With nothing
 that holds the model to its start it can drift: small learning rates, and look at other tasks after.
 
+Formula: loss = -log sigmoid(beta (log p_chosen / tokens - log p_rejected / tokens) - gamma), summed over the pairs and
+divided by their number.
+
 SimPO: 기준 모델 없이 답의 토큰당 평균 로그 확률을 보상으로 써서 선호를 배웁니다. 나은 답이 gamma만큼 더 이겨야 합니다. 기준 모델을
 둘 메모리가 없거나 DPO의 답이 길어질 때 씁니다. 시작 상태에 붙드는 것이 없으니 학습률을 작게 하고 다른 과제 성능도 확인하세요.
 """
