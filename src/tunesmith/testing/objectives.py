@@ -22,6 +22,7 @@ from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
 from tunesmith.train.feed import units_from_tensors, units_to_tensors
 
+BASES = {"masked": "pico-encoder", "seq2seq": "pico-t5"}  # the tiny network of a kind, where pico cannot be it
 QUESTIONS = (
     ("1+1?", "2"),
     ("Capital of Korea?", "Seoul, a city of nine million people."),
@@ -51,7 +52,9 @@ def _rows(make: Callable[[int, str, str], dict[str, Any]]) -> tuple[dict[str, An
 ROWS: dict[str, tuple[dict[str, Any], ...]] = {
     "chat": _rows(lambda n, good, bad: {"messages": [*_asked(n), *_said(good)]}),
     "text": _rows(lambda n, good, bad: {"text": f"{QUESTIONS[n][0]} {good}"}),
-    "text+label": _rows(lambda n, good, bad: {"text": good, "label": ("long" if len(good) > 9 else "short")}),
+    "text+label": _rows(
+        lambda n, good, bad: {"text": QUESTIONS[n][0], "label": ("long" if len(good) > 9 else "short")}
+    ),
     "preference": _rows(lambda n, good, bad: {"messages": _asked(n), "chosen": _said(good), "rejected": _said(bad)}),
     "rated": _rows(
         lambda n, good, bad: {"messages": [*_asked(n), *_said(good if n % 2 else bad)], "label": bool(n % 2)}
@@ -64,8 +67,8 @@ ROWS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "prompt": _rows(lambda n, good, bad: {"messages": _asked(n), "answer": good}),
     "infill": _rows(lambda n, good, bad: {"prefix": QUESTIONS[n][0], "middle": good, "suffix": bad}),
-    "pair": _rows(lambda n, good, bad: {"text": QUESTIONS[n][0], "text2": good}),
-    "group": _rows(lambda n, good, bad: {"texts": [QUESTIONS[n][0], good]}),
+    "pair": _rows(lambda n, good, bad: {"text": QUESTIONS[n][0], "text2": f"Answer: {good}"}),
+    "group": _rows(lambda n, good, bad: {"texts": [QUESTIONS[n][0], f"Answer: {good}"]}),
 }
 
 
@@ -97,13 +100,35 @@ def check_objective(objective: Any, rows: Sequence[Mapping[str, Any]] | None = N
     check_item(objective)
     name = type(objective).__name__
     holds(bool(objective.per), f"{name}.per says what each term of the loss is divided by")
+    objective, model, units, helpers = step_of(objective, rows, helpers=helpers)
+    _check_sums(objective, model, units, helpers, name)
+    _check_gradient(objective, model, units, helpers, name)
+    _check_figures(objective, model, units, helpers, name)
+
+
+def step_of(
+    objective: Any, rows: Sequence[Mapping[str, Any]] | None = None, *, helpers: Any = None, adapter: Any = None
+) -> tuple[Any, Model, list[Unit], Any]:
+    """(the objective, a tiny model in fp64, Units and helpers of a step): what `backward` wants, made as a run makes it.
+
+    adapter  None = every parameter trains
+    """
+    name = type(objective).__name__
     shape = objective.shape if isinstance(objective.shape, str) else objective.shape[0]
     given = ROWS[shape] if rows is None else rows
-    model = load("pico", dtype="fp64", seed=1, **_network(objective, given))
+    if hasattr(objective, "learn_labels"):
+        objective = objective.learn_labels(given)
+    network = _network(objective, given)
+    model = load(BASES.get(network["kind"], "pico"), dtype="fp64", seed=1, **network)
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
         model.net.value_head.double().weight.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(3))
-    model.net.requires_grad_(True)
+    if adapter is None:
+        model.net.requires_grad_(True)
+    else:
+        adapter.attach(model.net, seed=5)
+        for head in model.facts.get("heads", ()):
+            model.net.get_submodule(head).requires_grad_(True)
     text = Text(model.tokenizer, length=256)
     if helpers is None:
         helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
@@ -119,14 +144,12 @@ def check_objective(objective: Any, rows: Sequence[Mapping[str, Any]] | None = N
         bool(units) and (samples or all(e.num_trained for u in units for e in u.examples[:1])),
         f"{name}.units gives something to train on",
     )
-    holds(len(units) == len(again), f"{name}.units gives the same twice for the same draw")
-    holds(all(_equal(a, b) for a, b in zip(units, again)), f"{name}.units gives the same twice for the same draw")
+    same = len(units) == len(again) and all(_equal(a, b) for a, b in zip(units, again))
+    holds(same, f"{name}.units gives the same twice for the same draw")
     holds(all(unit.origin for unit in units), f"{name}.units passes the origin of the row on")
     if samples:
         units = _collected(objective, model, units, helpers, name)
-    _check_sums(objective, model, units, helpers, name)
-    _check_gradient(objective, model, units, helpers, name)
-    _check_figures(objective, model, units, helpers, name)
+    return objective, model, units, helpers
 
 
 def _network(objective: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,14 +212,15 @@ def _check_sums(objective: Any, model: Model, units: list[Unit], helpers: Any, n
         bool(torch.isfinite(gradient).all()) and bool(gradient.any()),
         f"{name} gives finite gradients, not all of them 0",
     )
-    padded = Policy(model.net, layout="padded", pad_id=int(units[0].examples[0].ids[-1]))
     total = sum(unit.num_tokens for unit in units)
     ways = {
         "one pass for each Unit": (model.policy, units, {"pass_tokens": 1}),
         "about two passes": (model.policy, units, {"pass_tokens": total // 2 + 1}),
-        "padded rows, padded with a token that is trained on": (padded, units, {}),
         "the Units in another order": (model.policy, units[::-1], {"pass_tokens": total // 2 + 1}),
     }
+    if isinstance(model.policy, Policy):
+        padded = Policy(model.net, layout="padded", pad_id=int(units[0].examples[0].ids[-1]))
+        ways["padded rows, padded with a token that is trained on"] = (padded, units, {})
     for way, (policy, some, settings) in ways.items():
         other, moved = _step(objective, policy, some, helpers, **settings)
         close = abs(other - loss) <= 1e-6 * max(1.0, abs(loss)) and (moved - gradient).abs().max() <= 1e-5 * max(

@@ -1,0 +1,84 @@
+"""What holds for every method there is: under each adapter a step can be cut anyhow, and two processes make it as one does."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tunesmith.core.shelf import shelf
+from tunesmith.step.step import backward, reduce_gradients
+from tunesmith.testing import check_objective
+from tunesmith.testing.objectives import step_of
+
+SAMPLING = {"reward": "exact_match", "max_tokens": 7}
+SETTINGS = {"grpo": SAMPLING, "ppo": SAMPLING, "rejection": SAMPLING}
+# need what a row alone cannot bring (a teacher, tasks), or have no loss: their own tests make a step of them
+APART = {"distill", "gkd", "multitask", "features"}
+METHODS = [name for name in shelf("objectives").names() if name not in APART]
+ADAPTERS = ("full", "lora", "head")
+NONSENSE = {("embed", "head")}  # a body without a head
+
+
+def method(name):
+    return shelf("objectives").make({name: SETTINGS.get(name, {})})
+
+
+def gradient_of(objective, model, units, helpers, **settings):
+    torch.manual_seed(0)
+    stats = backward(model.policy, objective, units, helpers=helpers, **settings)
+    trained = {n: p for n, p in model.net.named_parameters() if p.requires_grad}
+    stray = [n for n, p in model.net.named_parameters() if p.grad is not None and n not in trained]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained.values()])
+    model.net.zero_grad(set_to_none=True)
+    assert not stray
+    return stats, flat
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_shelfs_promises(name):
+    check_objective(method(name))
+
+
+@pytest.mark.parametrize(("name", "adapter"), [(m, a) for m in METHODS for a in ADAPTERS if (m, a) not in NONSENSE])
+def test_a_step_in_1_2_or_8_passes(name, adapter):
+    objective, model, units, helpers = step_of(method(name), adapter=shelf("adapters").make(adapter))
+    whole, wanted = gradient_of(objective, model, units, helpers)
+    assert torch.isfinite(wanted).all() and wanted.any()
+    total = sum(unit.num_tokens for unit in units)
+    for passes in (2, 8):
+        stats, found = gradient_of(objective, model, units, helpers, pass_tokens=total // passes + 1)
+        assert stats.num_passes > 1
+        assert stats.loss == pytest.approx(whole.loss, rel=1e-6, abs=1e-6)
+        assert (found - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+def of_a_rank(rank, names, port, folder):
+    """Every method's step in one of two processes: its share of the Units, gradients added over both."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    found = {}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    for name in names:
+        objective, model, units, helpers = step_of(method(name))
+        mine = units[rank::2]
+        stats = backward(model.policy, objective, mine, helpers=helpers, idle=None if mine else units[0])
+        parameters = list(model.net.parameters())
+        reduce_gradients(parameters)
+        found[name] = (stats.loss, torch.cat([p.grad.flatten() for p in parameters]))
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_make_every_step_as_one_does(tmp_path):
+    mp.spawn(of_a_rank, args=(METHODS, 20_000 + os.getpid() % 20_000, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for name in METHODS:
+        objective, model, units, helpers = step_of(method(name))
+        stats, wanted = gradient_of(objective, model, units, helpers)
+        for found in ranks:
+            loss, gradient = found[name]
+            assert loss == pytest.approx(stats.loss, rel=1e-6, abs=1e-6), name
+            assert (gradient - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max())), name
