@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.api.runs import children, lineage, runs
+from tunesmith.core.errors import ProjectError
 
 
 def make(folder: Path, *, created: str, parent: str | None = None, score: float | None = None) -> None:
@@ -57,3 +58,113 @@ def test_no_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert runs()["runs"] == [] and "No runs under runs" in runs().text
     assert "훈련 기록이 없습니다" in runs(lang="ko").text
+
+
+# --- order among runs
+
+
+def test_a_tree_of_runs(three):
+    text = runs(tree=True).text
+    assert text.splitlines()[0].startswith("first  (sft, lora, running, exact_match 0.5)  from mini")
+    assert text.splitlines()[1].startswith("└─ second") and text.splitlines()[2].startswith("   └─ demo/third")
+    found = runs(tree=True)["trees"]
+    assert [tree["run"] for tree in found] == ["runs/first"]
+    assert found[0]["children"][0]["children"][0]["run"] == "runs/demo/third"
+    assert [tree["run"] for tree in runs("second", tree=True)["trees"]] == ["runs/second"]
+
+
+def test_a_circle_in_a_tree_ends(tmp_path):
+    make(tmp_path / "a", created="1", parent="b")
+    make(tmp_path / "b", created="2", parent="a")
+    assert len(runs(tree=True, under=str(tmp_path)).text.splitlines()) == 2
+
+
+def test_several_runs_side_by_side_show_what_differs(three):
+    (three / "second/project.yaml").write_text("model: mini\nmethod: dpo\nadapter: lora\n", encoding="utf-8")
+    found = runs("first", "second", "demo/third")
+    assert found["settings"] == {"method": ["sft", "dpo", "sft"]}
+    scores = found["scores"]["test exact_match"]
+    assert [one and one["value"] for one in scores] == [0.5, 0.8, None] and scores[0]["n"] == 100
+    lines = found.text.splitlines()
+    assert lines[0].split() == ["first", "second", "demo/third"] and "model" not in found.text.replace("made from", "")
+    assert any(line.split()[:4] == ["method", "sft", "dpo", "sft"] for line in lines)
+    assert "0.800 [0.700, 0.900] n=100" in found.text
+
+
+def finish(folder: Path) -> None:
+    (folder / "events.jsonl").write_text('{"kind": "end", "step": 1}\n', encoding="utf-8")
+    (folder / "model").mkdir()
+
+
+def test_names_and_the_way_back(three):
+    for name in ("first", "second"):
+        finish(three / name)
+    assert runs("first", name="current")["before"] is None
+    found = runs("second", name="current")
+    assert (found["run"], found["before"]) == ("runs/second", "runs/first")
+    assert "@current = runs/second" in runs().text and "@current" in runs(tree=True).text
+    assert runs("@current")["names"] == ["current"] and runs("@current")["name"] == "second"
+    assert runs(back="current")["run"] == "runs/first" and runs()["names"] == {"current": "runs/first"}
+    with pytest.raises(ProjectError, match="no finished model"):
+        runs("demo/third", name="current")
+
+
+def test_deleting_is_told_first_and_refused_where_something_stands_on_it(three):
+    for name in ("first", "second", "demo/third"):
+        finish(three / name)
+    found = runs("first", delete=True)
+    assert not found["deleted"] and found["refused"] and "2 runs were made from it: second, demo/third" in found.text
+    with pytest.raises(ProjectError, match="first is not deleted: 2 runs were made from it"):
+        runs("first", delete=True, yes=True)
+    assert (three / "first").is_dir()
+    dry = runs("second", delete=True, descendants=True)
+    assert [Path(run).name for run in dry["runs"]] == ["third", "second"] and "Nothing is deleted yet" in dry.text
+    assert (three / "second").is_dir() and dry["bytes"] > 0
+    runs("second", delete=True, descendants=True, yes=True)
+    assert not (three / "second").exists() and not (three / "demo/third").exists() and (three / "first").is_dir()
+    assert not list(three.rglob(".*deleted*"))
+
+
+def test_what_may_not_be_deleted(three, tmp_path):
+    make(tmp_path / "elsewhere", created="1")
+    for run in ("../elsewhere", str(tmp_path / "elsewhere")):
+        with pytest.raises(ProjectError, match="does not lie under runs"):
+            runs(run, delete=True, yes=True)
+    (three / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ProjectError, match="does not lie under"):
+        runs("link", delete=True, yes=True)
+    assert (tmp_path / "elsewhere/manifest.json").is_file()
+    # a run that is going on, one with a name, a folder with runs inside
+    with pytest.raises(ProjectError, match="wrote its last step . s ago"):
+        runs("demo/third", delete=True, yes=True)
+    finish(three / "demo/third")
+    runs("demo/third", name="current")
+    with pytest.raises(ProjectError, match="demo/third is named current"):
+        runs("demo/third", delete=True, yes=True)
+    make(three / "first/inner", created="1")
+    assert any("other runs lie inside" in reason for reason in runs("first", delete=True, descendants=True)["refused"])
+
+
+def test_a_stage_that_was_deleted_is_made_anew_by_its_chain(three):
+    finish(three / "demo/third")
+    (three / "demo/chain.json").write_text(
+        json.dumps({"format": 1, "stages": {"third": {}, "other": {}}}), encoding="utf-8"
+    )
+    runs("demo/third", delete=True, yes=True)
+    assert json.loads((three / "demo/chain.json").read_text())["stages"] == {"other": {}}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"tree": True, "back": "x"}, "two things to do"),
+        ({"yes": True}, "belong to --delete"),
+        ({"checkpoint": 3}, "belongs to --name"),
+        ({"delete": True}, "needs one run"),
+        ({"name": "x"}, "needs one run"),
+        ({"back": "x"}, "No run is named x"),
+    ],
+)
+def test_words_that_do_not_go_together(three, words, says):
+    with pytest.raises(ProjectError, match=says):
+        runs(**words)

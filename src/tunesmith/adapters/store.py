@@ -20,6 +20,7 @@ from tunesmith.adapters._peft import PREFIX, TASKS
 from tunesmith.adapters._rows import merge_rows, read_rows, row_config, row_tensors
 from tunesmith.adapters._whole import new_heads, read_whole, whole_tensors
 from tunesmith.core.errors import ModelError
+from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
 from tunesmith.model.load import Model, load
@@ -100,7 +101,8 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:
-    """A model ready to answer: a run folder, an adapter folder, a model folder, an embedded name or a hub name."""
+    """A model ready to answer: a run folder (or @NAME of one), an adapter folder, a model folder, an embedded or a hub name."""
+    name = named(name)
     folder = Path(name)
     if (folder / "manifest.json").exists():
         if (folder / "model" / "config.json").exists():

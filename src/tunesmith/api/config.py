@@ -19,6 +19,7 @@ from tunesmith.core.errors import ProjectError
 from tunesmith.core.fill import conform, describe, fill, section_of
 from tunesmith.core.limits import at_least, between
 from tunesmith.core.project import NAMES, merge, place, read_project
+from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf, use
 from tunesmith.core.source import Field
 from tunesmith.data.settings import DataSettings
@@ -163,6 +164,8 @@ def resolve(config: Any = None, *, root: Path | None = None, **keys: Any) -> tup
             merged[name] = functools.reduce(shelf(kind).merge, layers, default)
     project = fill(Project, merged)
     project = _with_seed(project)
+    if project.model.startswith("@"):  # the run it is now: a resume must not mean another one
+        project = dataclasses.replace(project, model=str(Path(named(project.model)).resolve()))
     for name, kind in SPECS.items():
         for place_of, spec in _specs(project, name):
             shelf(kind).spec(spec, place_of)

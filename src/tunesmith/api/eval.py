@@ -42,8 +42,10 @@ def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str,
     """(run folder or None, project, filled, root): of an existing run its own project under the keys, else the project's."""
     from tunesmith.api.config import resolve
     from tunesmith.core.errors import ProjectError
+    from tunesmith.core.registry import named
     from tunesmith.core.runs import RunFolder
 
+    config = None if config is None else str(named(config))
     if config is None or not (Path(config) / "manifest.json").is_file():
         return None, *resolve(config, **keys)
     folder = RunFolder.open(config)
@@ -75,7 +77,9 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     labels = _labels(prepared) if likelihood else []
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
-    model = merge(open_run(str(folder.path))) if tuned else open_run(base)
+    fitted = _fitted(folder)
+    model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else None
+    model = model or (merge(open_run(str(folder.path))) if tuned else open_run(base))
     rows, reads = _rows(folder, prepared, project)
     pairs = prepared.kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
     name = project.eval.name or project.eval.split + ("-pairs" if pairs else "-likelihood" if likelihood else "")
@@ -86,7 +90,7 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     }  # fmt: skip
     started = time.perf_counter()
     if model.kind in ("classify", "seq2seq", "embed", "masked") and not pairs:
-        summary = _of_kind(model, prepared.kind, rows, metrics, project, evals, name, shown, facts)
+        summary = _of_kind(model, fitted, prepared.kind, rows, metrics, project, evals, name, shown, facts)
     elif prepared.kind == "text":
         summary = _perplexity(model, rows, evals, name, facts)
     elif pairs:
@@ -181,18 +185,35 @@ def _pairs(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str,
     return evaluate_pairs(scores, rows, folder=evals, name=name, model=model, facts=facts)
 
 
+def _fitted(folder: Any) -> Any:
+    """The classifier of a run of `method: features`, None of any other."""
+    from tunesmith.objectives._fitted import NAME, Fitted
+
+    place = folder.path / NAME
+    return Fitted.read(place) if (place / f"{NAME}.json").is_file() else None
+
+
 def _of_kind(
-    model: Any, found: str, rows: list[Any], metrics: Any, project: Any, evals: Path, name: str, shown: Any, facts: Any
+    model: Any,
+    fitted: Any,
+    found: str,
+    rows: list[Any],
+    metrics: Any,
+    project: Any,
+    evals: Path,
+    name: str,
+    shown: Any,
+    facts: Any,
 ) -> dict[str, Any]:
     """Scores of networks that do not answer token by token: labels, written texts, search; hidden words of an encoder."""
     from tunesmith.core.errors import ProjectError
     from tunesmith.core.shelf import shelf
 
     kept: dict[str, Any] = {"folder": evals, "name": name, "facts": facts}
-    if model.kind == "classify" and found == "text+label":
+    if (fitted or model.kind == "classify") and found == "text+label":
         from tunesmith.evals.labels import evaluate_labels
 
-        return evaluate_labels(model, rows, metrics, length=project.length, shown=shown, **kept)
+        return evaluate_labels(model, rows, metrics, length=project.length, fitted=fitted, shown=shown, **kept)
     if model.kind == "seq2seq" and found in ("pair", "chat"):
         from tunesmith.evals.written import evaluate_written
 
