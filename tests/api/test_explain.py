@@ -53,3 +53,12 @@ def test_languages(folder: Path, mine: str):
 def test_the_unknown_names_the_nearest(folder: Path):
     with pytest.raises(SettingError, match="Did you mean: temperature"):
         tunesmith.explain("temprature")
+
+
+def test_a_method_says_rows_figures_and_papers(folder: Path):
+    text = tunesmith.explain("sft", lang="en").text
+    assert "Rows:     chat: conversations" in text
+    assert "Averaged: answer over tokens" in text
+    assert "https://arxiv.org/abs/2203.02155" in text
+    assert "accuracy: share of answer tokens" in text
+    assert "Formula: loss = -sum over the answers' tokens" in text

@@ -1,6 +1,6 @@
 """Tokens: only the rows of new tokens in embedding and head train; every other number keeps its bytes.
 
-For words the base has never seen, added with `add_tokens`: their rows learn to say and to read them, and nothing else can be
+Use it for words the base has never seen, added with `add_tokens`: their rows learn to say and to read them, and nothing else can be
 forgotten. (Under every other adapter these rows train too.) PEFT's TRAINABLE_TOKENS reads the file.
 
 Source: PEFT's trainable tokens (huggingface.co/docs/peft, 2025).

@@ -123,14 +123,37 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     fields = item.settings()
     doc = source.module_doc(item.path)
     lines = [f"{item.name}: one of the {kind}", "", in_language(doc, lang)]
+    told = source.class_facts(item.path, item.class_name)
+    lines += _own_facts(told, doc, lang)
     if fields:
         lines += ["", "Settings:"]
         lines += [f"  {_setting_line(field.name, field, lang)}" for field in fields]
     return "\n".join(lines), {
         "doc": doc,
         "origin": item.origin,
+        "facts": told,
         "settings": {field.name: _facts(field) for field in fields},
     }
+
+
+def _own_facts(told: dict[str, Any], doc: str, lang: str | None) -> list[str]:
+    """What a class says of itself, as lines: the rows it reads, what its figures mean; and where its papers are."""
+    from tunesmith.data.kinds import KINDS
+
+    lines: list[str] = []
+    if shape := told.get("shape"):
+        kinds = [shape] if isinstance(shape, str) else list(shape)
+        lines.append("Rows:     " + "; ".join(f"{kind}: {KINDS.get(kind, kind)}" for kind in kinds))
+    if isinstance(per := told.get("per"), dict):
+        lines.append("Averaged: " + ", ".join(f"{term} over {over}" for term, over in per.items()))
+    if needs := [*told.get("helpers", ()), *told.get("needs", ())]:
+        lines.append("Needs:    " + ", ".join(str(name) for name in needs))
+    papers = dict.fromkeys(re.findall(r"arXiv\s+(\d{4}\.\d{4,5})", doc))
+    if papers:
+        lines.append("Papers:   " + "  ".join(f"https://arxiv.org/abs/{paper}" for paper in papers))
+    if isinstance(figures := told.get("figures"), dict):
+        lines += ["Figures:", *(f"  {name}: {meaning}" for name, meaning in figures.items())]
+    return ["", *lines] if lines else []
 
 
 def _shown(path: Path, lang: str | None, asked: dict[str, Any]) -> tuple[str, dict[str, object]]:

@@ -107,6 +107,24 @@ def fields(path: Path, name: str) -> list[Field]:
     return found
 
 
+def class_facts(path: Path, name: str) -> dict[str, Any]:
+    """What a class says of itself in ClassVars that are plain literals: {"shape": "chat", "figures": {...}}."""
+    found = {}
+    for statement in _class(path, name).body:
+        if (
+            not isinstance(statement, ast.AnnAssign)
+            or not isinstance(statement.target, ast.Name)
+            or not statement.value
+        ):
+            continue
+        if "ClassVar" in ast.unparse(statement.annotation):
+            try:
+                found[statement.target.id] = ast.literal_eval(statement.value)
+            except ValueError:
+                continue
+    return found
+
+
 def class_doc(path: Path, name: str) -> str:
     """A class's docstring."""
     return ast.get_docstring(_class(path, name)) or ""

@@ -4,7 +4,7 @@ Rows are conversations, best written by the teacher itself. At each token of an 
 teacher would have said there, all tokens weighed (Hinton et al. 2015, arXiv 1503.02531; divergences: Agarwal et al. 2024, arXiv
 2306.13649). The teacher runs beside the student (`teacher: RUN`), or its likeliest tokens are stored in the rows (`with_top`).
 Teacher and student must have one tokenizer; with different ones let the teacher write the answers and use sft. For answers
-the student itself gives, see gkd.
+the student itself gives, see gkd. Use it to put what a large model does into a small one.
 
 Formula: loss = alpha T^2 D(softmax(teacher / T), softmax(student / T)) + (1 - alpha) (-log p(token)), summed over the
 answers' tokens and divided by their weight; D is KL(teacher || student), KL(student || teacher) or beta KL(teacher ||

@@ -1,8 +1,8 @@
 """Encoder-decoder tuning: one text is read whole, the other is written (T5, BART): translation, summaries, rewriting.
 
 Rows are pairs (text, text2), or conversations, whose last answer is written and whose earlier turns are read. The loss is the
-cross-entropy of the written tokens, end token included (Raffel et al. 2019, arXiv 1910.10683, section 2). For decoders the same
-task is sft.
+cross-entropy of the written tokens, end token included (Raffel et al. 2019, arXiv 1910.10683, section 2). Use it for models that have an encoder; for
+decoders the same task is sft.
 
 Formula: loss = -sum over the written tokens of log p(token | the text read, those before it) / their number.
 

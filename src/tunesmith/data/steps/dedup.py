@@ -1,5 +1,7 @@
 """Drop rows that say what an earlier row said already, white space and upper case aside.
 
+Use it always, and before a split is drawn: a test row that was trained on measures memory (Lee et al. 2021, arXiv 2107.06499).
+
     steps: [dedup]                       # whole rows: the same question with another answer stays
     steps: [{dedup: {part: prompt}}]     # the first answer to each question stays
 
@@ -22,7 +24,9 @@ class Dedup:
     """Keep the first of rows that are equal."""
 
     part: Literal["all", "prompt", "answer"] = "all"
-    """What must be equal: the whole row, its prompt, or its answer."""
+    """What must be equal: the whole row, its prompt, or its answer.
+
+    무엇이 같아야 하는지: 행 전체, 질문, 또는 답."""
 
     def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
         seen = HashSet()

@@ -1,5 +1,7 @@
 """Keep rows by length, language and pattern.
 
+Use it for what should not be learned: empty phrases, other languages, links (Rae et al. 2021, arXiv 2112.11446, appendix A).
+
     steps: [{filter: {least: 10, most: 2000}}]                      # characters of prompt and answer together
     steps: [{filter: {languages: [korean], part: answer}}]
     steps: [{filter: {without: "https?://"}}]
@@ -23,22 +25,34 @@ class Filter:
     """Drop rows that are too short or long, in another language, or that match a pattern (or do not)."""
 
     least: int = 0
-    """Fewest characters."""
+    """Fewest characters.
+
+    가장 적은 글자 수."""
 
     most: int | None = None
-    """Most characters. Null = no limit."""
+    """Most characters. Null = no limit.
+
+    가장 많은 글자 수. null이면 제한이 없습니다."""
 
     languages: tuple[Literal["korean", "english", "other"], ...] = ()
-    """Languages that stay. None given = all."""
+    """Languages that stay. None given = all.
+
+    남길 언어. 주지 않으면 모두 남깁니다."""
 
     matching: str | None = None
-    """A regular expression that must be found."""
+    """A regular expression that must be found.
+
+    있어야 하는 정규식."""
 
     without: str | None = None
-    """A regular expression that must not be found."""
+    """A regular expression that must not be found.
+
+    없어야 하는 정규식."""
 
     part: Literal["all", "prompt", "answer"] = "all"
-    """Where to look."""
+    """Where to look.
+
+    어디를 보는지: 행 전체, 질문, 또는 답."""
 
     def __post_init__(self) -> None:
         for name, pattern in (("matching", self.matching), ("without", self.without)):

@@ -1,5 +1,7 @@
 """Tidy the text of rows: white space, control characters, HTML entities, full-width letters.
 
+Use it on text from web pages, tables and old systems, before dedup. Source: Unicode Standard Annex 15 (normalisation forms).
+
     steps: [normalize]                           # line ends, white space at the ends, control characters
     steps: [{normalize: {spaces: true, html: true, wide: true}}]
 
@@ -26,13 +28,19 @@ class Normalize:
     """One way of writing the same."""
 
     spaces: bool = False
-    """Runs of spaces and tabs become one space; harmful to code and tables."""
+    """Runs of spaces and tabs become one space; harmful to code and tables.
+
+    이어진 공백과 탭을 공백 하나로 줄입니다. 코드와 표에는 해롭습니다."""
 
     html: bool = False
-    """&lt; becomes <, &amp; becomes &."""
+    """&lt; becomes <, &amp; becomes &.
+
+    &lt; 같은 HTML 표기를 원래 글자로 바꿉니다."""
 
     wide: bool = False
-    """Compatibility characters become plain ones (NFKC): ＡＢＣ becomes ABC, ㎏ becomes kg."""
+    """Compatibility characters become plain ones (NFKC): ＡＢＣ becomes ABC, ㎏ becomes kg.
+
+    전각 문자와 호환 문자를 보통 글자로 바꿉니다(NFKC). ＡＢＣ는 ABC, ㎏은 kg이 됩니다."""
 
     def apply(self, rows: Iterator[Row]) -> Iterator[Row | Drop]:
         for row in rows:
