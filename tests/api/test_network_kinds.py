@@ -1,6 +1,7 @@
 """Networks of other kinds on the whole road: an encoder pre-trained, a classifier made of it, scored, opened, refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import transformers as hf
@@ -23,9 +24,8 @@ def titles(folder):
 
 def tuned(model, data, **keys):
     train = {"steps": 30, "lr": 3e-3, "batch_size": 8}
-    return tunesmith.train(
-        model=model, data=data, method="classify", train=train, **{"adapter": "full", **QUIET, **keys}
-    )
+    usual = {"method": "classify", "adapter": "full", **QUIET}
+    return tunesmith.train(model=model, data=data, train=train, **{**usual, **keys})
 
 
 def test_an_encoder_is_pre_trained_and_becomes_a_classifier(titles):
@@ -79,3 +79,13 @@ def test_an_encoder_decoder_and_an_embedder_are_trained_and_scored(folder):
     scored = tunesmith.eval("runs/v", **QUIET)
     assert scored["texts"] == 12 and {"recall_at_10", "bm25_recall_at_10"} <= set(scored["metrics"])
     assert tunesmith.load("runs/v").kind == "embed"
+
+
+def test_features_are_fitted_without_a_loop_and_scored(titles):
+    result = tuned("pico", titles, out="runs/f", method="features")
+    assert result["figures"]["accuracy"] > result["figures"]["majority"] - 0.2 and "no weight" not in result.text
+    assert sorted(path.name for path in Path("runs/f/features").iterdir()) == ["features.json", "features.safetensors"]
+    scored = tunesmith.eval("runs/f", **QUIET)
+    assert (
+        scored["n"] == 10 and scored["labels"] == ["politics", "sport"] and scored["metrics"]["accuracy"]["value"] > 0.7
+    )

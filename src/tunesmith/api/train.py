@@ -67,6 +67,10 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     from tunesmith.train.progress import Progress
     from tunesmith.train.run import fit
 
+    if hasattr(parts.objective, "fit"):
+        from tunesmith.api.fit import fit_once
+
+        return fit_once(parts, quiet=quiet)
     folder, project, model = parts.folder, parts.project, parts.model
     told = fix_choices(parts)
     if not quiet:

@@ -19,6 +19,8 @@ import numpy as np
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.evals.files import score_line, summarise, write_evaluation
 from tunesmith.evals.run import check_rows, fingerprint
+from tunesmith.objectives._fitted import Fitted
+from tunesmith.objectives.features import Features
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Unit
 
@@ -62,13 +64,7 @@ def predict(
         )
     problem, policy = problem_of(model), model.policy
     text = Text(model.tokenizer, length=min(length or model.context, model.context), too_long="trim_prompt")
-    units, cut = [], []
-    for row in rows:
-        example = text.whole(row["text"], row.get("text2"))[0]
-        units.append(Unit((example,)))
-        cut.append(
-            len(example) == text.limit and len(text.tokenizer.around(row["text"], row.get("text2"))[0]) > text.limit
-        )
+    units, cut = _read(text, rows)
     order = sorted(range(len(units)), key=lambda i: -units[i].num_tokens)
     found: list[Label | None] = [None] * len(units)
     training, start = model.net.training, 0
@@ -91,6 +87,28 @@ def predict(
     finally:
         model.net.train(training)
     return [label for label in found if label is not None]
+
+
+def predict_fitted(
+    model: Any, fitted: Fitted, rows: Sequence[Mapping[str, Any]], *, length: int | None = None
+) -> list[Label]:
+    """The Label of each row from the classifier that was fitted on the model's vectors."""
+    text = Text(model.tokenizer, length=min(length or model.context, model.context), too_long="trim_prompt")
+    units, cut = _read(text, rows)
+    found = Features().extract(model.policy, units)
+    labels = fitted.facts["labels"]
+    return [_label(values, labels, "single", was_cut) for values, was_cut in zip(fitted.scores(found), cut)]
+
+
+def _read(text: Text, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Unit], list[bool]]:
+    """(a Unit of each row, whether its text had to be cut)."""
+    units, cut = [], []
+    for row in rows:
+        example = text.whole(row["text"], row.get("text2"))[0]
+        units.append(Unit((example,)))
+        full = len(example) == text.limit
+        cut.append(full and len(text.tokenizer.around(row["text"], row.get("text2"))[0]) > text.limit)
+    return units, cut
 
 
 def _label(values: np.ndarray, labels: Sequence[str], problem: str, was_cut: bool) -> Label:
@@ -122,18 +140,23 @@ def evaluate_labels(
     folder: str | Path,
     name: str,
     length: int | None = None,
+    fitted: Fitted | None = None,
     shown: Callable[[int, int], None] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Label every row, score with `metrics` and write folder/name.jsonl and .json. Returns the summary.
 
     length  where texts are cut in training; None = the model's own limit
+    fitted  the classifier over the model's vectors, where that gives the labels (method: features)
     """
-    problem = problem_of(model)
+    problem = problem_of(model) if fitted is None else "single"
     asked = [{**row, "answer": gold_of(row, problem)} for row in rows]
     check_rows(asked, metrics)
     started = time.perf_counter()
-    found = predict(model, asked, length=length, shown=shown)
+    if fitted is None:
+        labels, found = model.labels, predict(model, asked, length=length, shown=shown)
+    else:
+        labels, found = fitted.facts["labels"], predict_fitted(model, fitted, asked, length=length)
     seconds = time.perf_counter() - started
     lines = [
         {
@@ -154,7 +177,7 @@ def evaluate_labels(
         lines,
         {
             "metrics": summarise(metrics, lines),
-            "labels": list(model.labels),
+            "labels": list(labels),
             "problem": problem,
             "cut": sum(label.was_cut for label in found),
             "model": {"name": str(model.name), "hash": fingerprint(model.net)},
