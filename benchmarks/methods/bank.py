@@ -1,0 +1,177 @@
+"""Cells: ways of tuning on one task. Banking77, 1,500 training and 400 test rows; answers generated as JSON, or a classifier's label.
+
+Besides accuracy: seconds and peak memory (every cell has them), bytes of the weights, and what was forgotten - bits a byte of
+other text (corpus/val-00), after minus before.
+"""
+
+import csv
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import data_folder
+from benchmarks.methods.context import Context, write_rows
+from benchmarks.methods.preferences import lines_of
+
+TRAIN, TEST = 1500, 400
+ANSWER = '{"intent": "{{ category }}"}'
+EPOCHS: dict[str, Any] = {"train.epochs": 6, "train.batch_size": 32}
+
+
+def published(part: str) -> list[dict[str, str]]:
+    """Rows of train.csv or test.csv in an order fixed by their text: a part of them is a fair sample."""
+    with data_folder("data", "class_en_banking77", f"{part}.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{"text": row["text"].strip(), "category": row["category"]} for row in csv.DictReader(file)]
+    return sorted(rows, key=lambda row: hashlib.sha1(row["text"].encode()).hexdigest())
+
+
+def rows_of(ctx: Context, part: str) -> list[dict[str, str]]:
+    """The published rows; of three intents only when smoking, so that a few rows hold them all."""
+    rows = published(part)
+    names = sorted({row["category"] for row in rows})[: 3 if ctx.smoke else None]
+    return [row for row in rows if row["category"] in names]
+
+
+def files(ctx: Context, number: int = TRAIN) -> tuple[str, str]:
+    """(training file, test file)."""
+    train = write_rows(ctx.out / "data" / f"bank-{number}.jsonl", rows_of(ctx, "train")[: ctx.rows(number)])
+    return train, write_rows(ctx.out / "data" / "bank-test.jsonl", rows_of(ctx, "test")[: ctx.rows(TEST)])
+
+
+def as_chat(ctx: Context, number: int = TRAIN) -> dict[str, Any]:
+    """data.* keys: a question is answered by JSON that names the intent."""
+    train, test = files(ctx, number)
+    return {
+        "data.path": train, "data.test": test, "data.dev": 40, "data.prompt": "{{ text }}", "data.answer": ANSWER,
+        "metrics": [{"accuracy": {"field": "intent"}}, "exact_match"], "generate.max_tokens": 32, "generate.batch": 64,
+        "train.sample": 0,
+    }  # fmt: skip
+
+
+def as_labels(ctx: Context, number: int = TRAIN) -> dict[str, Any]:
+    """data.* keys: texts with labels."""
+    train, test = files(ctx, number)
+    columns = {"text": "text", "label": "category"}
+    return {"data.path": train, "data.test": test, "data.dev": 40, "data.shape": "text_label", "data.columns": columns}
+
+
+def other_text(ctx: Context) -> list[str]:
+    """A sample of text the task says nothing about."""
+    texts = [row["text"] for row in lines_of(data_folder("corpus", "val-00.jsonl.gz"))]
+    return [text[:1200] for text in texts if len(text) > 200][: ctx.rows(150)]
+
+
+def surprise(ctx: Context, model: Any) -> float:
+    """Bits a byte of other text."""
+    from tunesmith.evals.perplexity import perplexity
+
+    return perplexity(model, other_text(ctx)).bits_per_byte
+
+
+def accuracy(run: str) -> float:
+    """Share of test rows answered right, by the public API."""
+    import tunesmith
+
+    return tunesmith.eval(run, quiet=True)["metrics"]["accuracy"]["value"]
+
+
+def weight_bytes(run: str) -> float:
+    """Bytes of everything the opened model holds, its adapter included."""
+    from tunesmith.adapters.store import open_run
+
+    net = open_run(run).net
+    held = {t.data_ptr(): t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers())}
+    return float(sum(held.values()))
+
+
+def tuned(ctx: Context, adapter: Any, **keys: Any) -> dict[str, Any]:
+    """sft with one adapter."""
+    run = ctx.train(method="sft", adapter=adapter, **{**EPOCHS, **keys}, **as_chat(ctx))
+    before = surprise(ctx, ctx.open())
+    from tunesmith.adapters.store import open_run
+
+    return {
+        "accuracy": accuracy(run),
+        "forgetting": surprise(ctx, open_run(run)) - before,
+        "weight_bytes": weight_bytes(run),
+    }
+
+
+def bank_full(ctx: Context) -> dict[str, Any]:
+    """Every weight."""
+    return tuned(ctx, "full", **{"train.lr": 1e-3})
+
+
+def bank_lora(ctx: Context) -> dict[str, Any]:
+    """LoRA, rank 16."""
+    return tuned(ctx, {"lora": {"rank": 16}})
+
+
+def bank_dora(ctx: Context) -> dict[str, Any]:
+    """DoRA, rank 16."""
+    return tuned(ctx, {"dora": {"rank": 16}})
+
+
+def bank_qlora(ctx: Context) -> dict[str, Any]:
+    """LoRA of rank 16 over a base in four bits."""
+    return tuned(ctx, {"qlora": {"rank": 16}})
+
+
+def bank_ia3(ctx: Context) -> dict[str, Any]:
+    """IA3, its defaults."""
+    return tuned(ctx, "ia3")
+
+
+def bank_top(ctx: Context) -> dict[str, Any]:
+    """The last two layers."""
+    return tuned(ctx, {"top": {"layers": 2}}, **{"train.lr": 1e-3})
+
+
+def bank_prompt(ctx: Context) -> dict[str, Any]:
+    """Twenty trained vectors before every text."""
+    return tuned(ctx, "prompt")
+
+
+def classified(ctx: Context, adapter: Any, **keys: Any) -> dict[str, Any]:
+    """A classifier with one adapter."""
+    run = ctx.train(method="classify", adapter=adapter, **{**EPOCHS, **keys}, **as_labels(ctx))
+    return {"accuracy": accuracy(run)}
+
+
+def classify_full(ctx: Context) -> dict[str, Any]:
+    """Body and head."""
+    return classified(ctx, "full", **{"train.lr": 1e-3})
+
+
+def classify_lora(ctx: Context) -> dict[str, Any]:
+    """LoRA and head."""
+    return classified(ctx, {"lora": {"rank": 16}})
+
+
+def classify_head(ctx: Context) -> dict[str, Any]:
+    """The head alone."""
+    return classified(ctx, "head")
+
+
+def student_rows(ctx: Context) -> dict[str, Any]:
+    """A few rows, as chats."""
+    return as_chat(ctx, 400)
+
+
+def student_bank(ctx: Context) -> dict[str, Any]:
+    """400 rows with their labels."""
+    keys = {**EPOCHS, "train.epochs": 12, "train.lr": 1e-3}
+    return {"accuracy": accuracy(ctx.train(method="sft", adapter="full", **keys, **student_rows(ctx)))}
+
+
+def distill_bank(ctx: Context) -> dict[str, Any]:
+    """The same 400 rows with the distributions of the model tuned on 1,500."""
+    method = {"distill": {"teacher": str(Path(ctx.run_of("bank_full")).resolve()), "temperature": 2.0, "alpha": 0.5}}
+    keys = {**EPOCHS, "train.epochs": 12, "train.lr": 1e-3}
+    return {"accuracy": accuracy(ctx.train(method=method, adapter="full", **keys, **student_rows(ctx)))}
+
+
+CELLS = (
+    bank_full, bank_lora, bank_dora, bank_qlora, bank_ia3, bank_top, bank_prompt, classify_full, classify_lora,
+    classify_head, student_bank, distill_bank,
+)  # fmt: skip

@@ -1,0 +1,184 @@
+"""Cells: learning from text. Continued pre-training on a field, filling blanks in code, a longer context, vectors for search."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import data_folder
+from benchmarks.methods.bank import EPOCHS, accuracy, as_labels, files, rows_of
+from benchmarks.methods.context import Context, write_rows
+from benchmarks.methods.preferences import lines_of
+
+
+def pretrain_bank(ctx: Context) -> dict[str, Any]:
+    """Customers' questions without labels, then a classifier from 5 labelled rows an intent: from the field's model and from the base."""
+    from tunesmith.evals.perplexity import perplexity
+
+    rows = rows_of(ctx, "train")
+    first: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        first.setdefault(row["category"], []).append(row)
+    few = [row for same in first.values() for row in same[:5]]
+    labelled = write_rows(ctx.out / "data" / "bank-few.jsonl", few)
+    known = {row["text"] for row in few}
+    texts = [{"text": row["text"]} for row in rows if row["text"] not in known]
+    field = write_rows(ctx.out / "data" / "bank-texts.jsonl", texts[: ctx.rows(9000)])
+    keys = {"data.path": field, "data.dev": 60, "data.shape": "text", "train.epochs": 3, "train.lr": 5e-4}
+    run = ctx.train("field", method="pretrain", adapter="full", **keys, **{"train.batch_size": 64})
+    unseen = [row["text"] for row in lines_of(Path(files(ctx)[1]))]
+    before, after = (perplexity(model, unseen).bits_per_byte for model in (ctx.open(), ctx.open(run)))
+    shares = {}
+    for name, model in (("base", ctx.model), ("from_field", run)):
+        columns = {**as_labels(ctx), "data.path": labelled, "data.dev": 0, "model": model}
+        more = {**EPOCHS, "train.epochs": 15, "train.lr": 1e-3}
+        shares[name] = accuracy(ctx.train(name, method="classify", adapter="full", **more, **columns))
+    return {"bits_saved": before - after, "accuracy_gain": shares["from_field"] - shares["base"], "accuracy": shares["from_field"]}  # fmt: skip
+
+
+def infill_code(ctx: Context) -> dict[str, Any]:
+    """Code of the corpus with blanks; measured on the missing lines of HumanEval, which are no part of it."""
+    rows = [{"text": row["text"]} for row in lines_of(data_folder("corpus", "train-code-00.jsonl.gz"))]
+    code = write_rows(ctx.out / "data" / "code.jsonl", rows[: ctx.rows(600)])
+    keys = {"data.path": code, "data.dev": 20, "data.shape": "text", "length": 512, "too_long": "split"}
+    run = ctx.train(method="infill", adapter="full", **keys, **{"train.epochs": 1, "train.lr": 5e-4})
+    blanks = lines_of(data_folder("data", "code_humaneval") / "HumanEval-SingleLineInfilling.jsonl.gz")
+    blanks = [row for row in blanks if row["canonical_solution"].strip()][: ctx.rows(300)]
+    tuned, base = ctx.open(run), ctx.open()
+    size = sum(len(row["canonical_solution"].encode()) for row in blanks)
+    seen = middles(tuned, [(row["prompt"], row["canonical_solution"], row["suffix"]) for row in blanks])
+    blind = middles(tuned, [(row["prompt"], row["canonical_solution"], "") for row in blanks])
+    left = following(base, [(row["prompt"], row["canonical_solution"]) for row in blanks])
+    bits = {name: value / math.log(2) / size for name, value in (("seen", seen), ("blind", blind), ("left", left))}
+    return {"bits_saved": bits["left"] - bits["seen"], "suffix_saves": bits["blind"] - bits["seen"], "bits": bits["seen"]}  # fmt: skip
+
+
+def middles(model: Any, blanks: list[tuple[str, str, str]]) -> float:
+    """Sum of -log p of the middles, without their end, given prefix and suffix."""
+    from tunesmith.text.infill import blank_of
+
+    blank = blank_of(model.tokenizer)
+    examples = [blank.example(*each, middle_only=True, room=model.context) for each in blanks]
+    return nats(model, examples, ends=False)
+
+
+def following(model: Any, texts: list[tuple[str, str]]) -> float:
+    """Sum of -log p of each second text after its first, read left to right with as much of the first as fits."""
+    from tunesmith.text.example import Example
+
+    examples = []
+    for before, words in texts:
+        ids = model.tokenizer.encode(words)
+        start = [*model.tokenizer.prefix_ids, *model.tokenizer.encode(before)][-(model.context - len(ids)) :]
+        examples.append(Example.of([*start, *ids], [0.0] * len(start) + [1.0] * len(ids)))
+    return nats(model, examples, ends=True)
+
+
+def nats(model: Any, examples: list[Any], *, ends: bool) -> float:
+    """Sum of -log p over trained-on tokens; ends=False leaves out each Example's last one."""
+    import torch
+
+    from tunesmith.step.step import cut
+    from tunesmith.text.example import Unit
+
+    model.net.eval()
+    policy, total = model.policy, 0.0
+    units = [Unit((example,)) for example in examples]
+    with torch.no_grad():
+        for chosen in cut(units, 8192, padded=policy.layout == "padded"):
+            batch = policy.batch([units[i] for i in chosen])
+            logp = policy.logprobs(batch).double()
+            if not ends:
+                last = torch.ones_like(logp)
+                last[(batch.lengths.cumsum(0) - 1).long()] = 0.0
+                logp = logp * last
+            total -= float(logp.sum())
+    return total
+
+
+def long_context(ctx: Context) -> dict[str, Any]:
+    """Articles at twice the context: stretched by YaRN and tuned there, against stretched only; loss beyond the old context."""
+    from tunesmith.evals.positions import by_position
+    from tunesmith.model.load import load
+
+    old = ctx.open().context
+    texts = {
+        part: articles(data_folder("data", "raw_en_wikitext2") / f"{part}.txt", 2 * old) for part in ("valid", "test")
+    }
+    rows = [{"text": text} for text in texts["valid"]]
+    source = write_rows(ctx.out / "data" / f"articles-{old}.jsonl", rows[: ctx.rows(400)])
+    rope = {"kind": "yarn", "factor": 2.0}
+    keys = {"data.path": source, "data.dev": 4, "data.shape": "text", "length": 2 * old, "rope": rope}
+    run = ctx.train(method="pretrain", adapter="full", **keys, **{"train.epochs": 1, "train.lr": 3e-4, "train.batch_size": 8})  # fmt: skip
+    unseen = texts["test"][: ctx.rows(60)]
+    stretched, tuned = (by_position(model, unseen, length=2 * old) for model in (load(ctx.model, rope=rope), ctx.open(run)))  # fmt: skip
+    saved = stretched.loss() - tuned.loss()
+    half = len(saved) // 2
+    return {"far_saved": float(np.nanmean(saved[half:])), "near_saved": float(np.nanmean(saved[:half])), "far_loss": float(np.nanmean(tuned.loss()[half:]))}  # fmt: skip
+
+
+def articles(path: Path, length: int) -> list[str]:
+    """Pieces of running text long enough for `length` tokens of any tokenizer here (5 characters a token)."""
+    text = path.read_text(encoding="utf-8")
+    size = 5 * length
+    return [text[start : start + size] for start in range(0, len(text) - size, size)]
+
+
+def embed_ko(ctx: Context) -> dict[str, Any]:
+    """Korean paraphrases, 700 groups to learn from, 300 unseen: does a question find the nine others, against BM25?"""
+    lines = (data_folder("data", "dup_ko_parakqc") / "paraKQC_v1.txt").read_text(encoding="utf-8").splitlines()
+    said = [line.split("\t")[2].strip() for line in lines]
+    groups = [said[start : start + 10] for start in range(0, len(said) - 9, 10)]
+    order = np.random.default_rng(0).permutation(len(groups))
+    rows = [{"texts": groups[i], "group": str(i)} for i in order[300:]]
+    source = write_rows(ctx.out / "data" / "paraphrases.jsonl", rows[: ctx.rows(700)])
+    method = {"embed": {"pairs_of_group": 5}}
+    keys = {"data.path": source, "data.dev": 20, "train.epochs": 3, "train.lr": 5e-4, "train.batch_size": 64}
+    run = ctx.train(method=method, adapter="full", **keys)
+    unseen = [groups[i] for i in order[:300]][: ctx.rows(300)]
+    texts = [text for group in unseen for text in group]
+    owner = np.repeat(np.arange(len(unseen)), [len(group) for group in unseen])
+    found, words = recall(likeness(run, texts), owner), recall(by_words(texts), owner)
+    return {"recall_gain": found - words, "recall": found, "recall_bm25": words}
+
+
+def likeness(run: str, texts: list[str]) -> np.ndarray:
+    """Cosine of every two texts by a run's vectors."""
+    import torch
+
+    from tunesmith.adapters.store import open_run
+    from tunesmith.model.vectors import vectors
+    from tunesmith.text.encode import Text
+    from tunesmith.text.example import Unit
+
+    model = open_run(run)
+    model.net.eval()
+    text, made = Text(model.tokenizer, length=model.context, too_long="split"), []
+    with torch.no_grad():
+        for start in range(0, len(texts), 64):
+            units = [Unit((text.whole(words)[0],)) for words in texts[start : start + 64]]
+            made.append(torch.nn.functional.normalize(vectors(model.policy, model.policy.batch(units)), dim=1))
+    whole = torch.cat(made)
+    return (whole @ whole.T).numpy()
+
+
+def by_words(texts: list[str]) -> np.ndarray:
+    """BM25 scores of every two texts."""
+    from tunesmith.retrieve.bm25 import Bm25
+
+    index = Bm25(texts)
+    return np.stack([index.scores(text) for text in texts])
+
+
+def recall(scores: np.ndarray, owner: np.ndarray, k: int = 10) -> float:
+    """Mean share of a text's group that is among the k nearest others."""
+    scores = scores.copy()
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    hits = (owner[nearest] == owner[:, None]).sum(1)
+    others = np.bincount(owner)[owner] - 1
+    return float((hits / np.minimum(others, k)).mean())
+
+
+CELLS = (pretrain_bank, infill_code, long_context, embed_ko)

@@ -1,0 +1,118 @@
+"""The benchmark of the methods: claims and cells fit together, the words follow from the interval, a cell runs and is kept."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from benchmarks.methods import judge, preferences
+from benchmarks.methods.__main__ import cells, run_one, show
+from benchmarks.methods.context import Context
+from benchmarks.methods.texts import recall
+
+CLAIM = judge.Claim("x is above y", cell="x", figure="score", against="y")
+
+
+def result(score: float, claims: list[str] | None = None) -> dict:
+    return {"figures": {"score": score}, "claims": [CLAIM.mark] if claims is None else claims, "seconds": 1, "peak_bytes": 1e6}  # fmt: skip
+
+
+def test_every_claim_is_about_a_figure_that_a_cell_gives() -> None:
+    every, known = judge.claims(), cells()
+    assert len(every) == len(
+        yaml.safe_load(Path(judge.__file__).with_name("directions.yaml").read_text(encoding="utf-8"))
+    )
+    assert {name for claim in every for name in (claim.cell, claim.against) if name} <= set(known)
+    assert len({claim.claim for claim in every}) == len(every)
+    assert all(cell.__doc__ for cell in known.values())
+
+
+def test_what_a_cell_needs_runs_before_it() -> None:
+    order = list(cells())
+    for module in ("preferences", "bank", "texts", "rewards"):
+        source = Path(judge.__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+        for name, body in re.findall(r"^def (\w+)\(ctx: Context\)(.*?)(?=^def |\Z)", source, re.DOTALL | re.MULTILINE):
+            for needed in re.findall(r'run_of\("(\w+)"', body):
+                if name in order:
+                    assert order.index(needed) < order.index(name)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "more_than", "word"),
+    [
+        ([0.1, 0.12, 0.11], 0.0, judge.CONFIRMED),
+        ([-0.1, -0.12, -0.11], 0.0, judge.REFUTED),
+        ([0.1, -0.1, 0.05], 0.0, judge.NOT_HERE),
+        ([0.1, 0.12, 0.11], 0.11, judge.NOT_HERE),
+        ([-0.011, -0.012, -0.01], -0.02, judge.CONFIRMED),
+        ([0.3], 0.0, judge.NOT_HERE),
+    ],
+)
+def test_the_word_follows_from_the_interval(numbers: list[float], more_than: float, word: str) -> None:
+    found = judge.verdict(judge.Claim("c", "x", "score", more_than=more_than), numbers)
+    assert found is not None and found.word == word and found.seeds == len(numbers)
+
+
+def test_the_interval_is_students() -> None:
+    """Three values with mean 2 and sd 1: 2 +- 4.3027 / sqrt(3)."""
+    found = judge.verdict(CLAIM, [1.0, 2.0, 3.0])
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(2 - 2.48414, abs=1e-4), pytest.approx(2 + 2.48414, abs=1e-4))
+
+
+def test_seeds_are_paired_and_a_missing_half_is_no_number() -> None:
+    results = {"x/0": result(0.5), "y/0": result(0.3), "x/1": result(0.9), "x/2": result(0.6), "y/2": result(0.5)}
+    assert judge.values(CLAIM, results) == pytest.approx([0.2, 0.1])
+    assert judge.verdict(CLAIM, []) is None
+    assert "not measured" in show({}, [CLAIM])
+
+
+def test_a_claim_changed_after_measuring_shows() -> None:
+    results = {f"{cell}/{seed}": result(0.1 * (cell == "x") + 0.001 * seed) for cell in "xy" for seed in range(3)}
+    assert judge.lines(results, [CLAIM])[0][-1] == judge.CONFIRMED
+    results["x/0"] = result(0.1, claims=["another"])
+    assert "changed after measuring" in judge.lines(results, [CLAIM])[0][-1]
+
+
+def test_recall_by_hand() -> None:
+    import numpy as np
+
+    near = np.array([[9, 3, 1, 0], [3, 9, 2, 0], [1, 0, 9, 2], [0, 2, 1, 9]], dtype=float)
+    assert recall(near, np.array([0, 0, 1, 1]), k=1) == pytest.approx(3 / 4)
+    assert recall(near, np.array([0, 0, 1, 1]), k=3) == 1.0
+
+
+@pytest.fixture
+def votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data" / "pref_en_small"
+    folder.mkdir(parents=True)
+    rows = [
+        {"instruction": f"Say number {i}.", "input": "", "output": f"It is {i}.", "chosen": f"It is {i}.", "rejected": f"{i}, so what"}
+        for i in range(60)
+    ]  # fmt: skip
+    (folder / "instruction-data-with-preference.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("TUNESMITH_DATA", str(tmp_path))
+    return tmp_path / "out"
+
+
+def test_cells_run_are_kept_and_start_from_each_other(votes: Path) -> None:
+    first = run_one("sft_small", Context("sft_small", 0, "pico", votes, smoke=True))
+    assert set(first["figures"]) >= {"likelihood_gain", "preferred_gain"} and first["claims"]
+    done = run_one("dpo_small", Context("dpo_small", 0, "pico", votes, smoke=True))
+    assert done["figures"]["pairs"] > 0 and done["peak_bytes"] > 0
+    assert done["runs"]["run"]["settings"]["model"].endswith("sft_small-0/run")
+    events = Path(votes, "dpo_small-0", "run", "events.jsonl").read_bytes()
+    again = run_one("dpo_small", Context("dpo_small", 0, "pico", votes, smoke=True))  # nothing is trained twice
+    assert again["figures"] == pytest.approx(done["figures"], abs=1e-6)
+    assert Path(votes, "dpo_small-0", "run", "events.jsonl").read_bytes() == events
+    with pytest.raises(SystemExit, match="needs sft_small"):
+        run_one("dpo_small", Context("dpo_small", 7, "pico", votes, smoke=True))
+
+
+def test_no_prompt_is_for_training_and_for_testing(votes: Path) -> None:
+    keys = preferences.small(Context("x", 0, "pico", votes), preferences.VOTES)
+    asked = {
+        part: {row["prompt"] for row in preferences.lines_of(Path(keys[part]))} for part in ("data.path", "data.test")
+    }
+    assert all(asked.values()) and not asked["data.path"] & asked["data.test"]
