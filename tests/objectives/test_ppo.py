@@ -15,6 +15,7 @@ from tunesmith.model.load import load
 from tunesmith.model.value_head import add_value_head
 from tunesmith.objectives import _rollouts as rollouts
 from tunesmith.objectives.ppo import Ppo, gae
+from tunesmith.objectives.sft import Sft
 from tunesmith.step.helpers import Helpers, frozen
 from tunesmith.step.step import backward, look_once, term_weights
 from tunesmith.testing.items import check_item
@@ -22,6 +23,7 @@ from tunesmith.text.encode import Text
 from tunesmith.text.example import Unit
 from tunesmith.train.loop import loop
 from tunesmith.train.optim import Optimizer
+from tunesmith.train.watch import Watch
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"say {word}"}], "answer": word, "origin": f"a.jsonl:{i}"}
@@ -256,6 +258,53 @@ def test_the_limit_holds_the_divergence():
     held = train(Ppo(n=4, max_tokens=8, kl=0.0, reuse=2, kl_limit=0.5), rounds=15)[1]
     assert free.max() > 2.0
     assert held[5:].mean() < 1.0
+
+
+def gamed(**settings):
+    """A model that answers rightly is trained on a flawed judge: a little for the right first letter, more for length.
+
+    Figures of every step, and the signs the watch gave.
+    """
+    model = load("pico", seed=1)
+    model.net.requires_grad_(True)
+    text = Text(model.tokenizer)
+    rows = [{"messages": [*r["messages"], {"role": "assistant", "content": r["answer"]}]} for r in ROWS]
+    taught = [unit for row in rows for unit in Sft().units(row, text, None)]
+    list(loop(model.policy, Sft(), taught, Optimizer(model.net.named_parameters()), steps=90, batch_size=4, lr=1e-2))
+    add_value_head(model)
+    objective = Ppo(n=8, max_tokens=12, reuse=2, hidden="exact_match", **settings)
+
+    def judge(rows, texts):
+        return [0.3 * (said[:1] == row["answer"][:1]) + min(1.0, len(said) / 12) for row, said in zip(rows, texts)]
+
+    def right(rows, texts):
+        return [float(said == row["answer"]) for row, said in zip(rows, texts)]
+
+    helpers = Helpers(live=frozen(model.policy), state=objective.start(), hidden=right)
+    optimizer, watch = Optimizer(model.net.named_parameters()), Watch(kl_limit=objective.kl_limit)
+    seen, signs = [], []
+    for round_ in range(14):
+        units, _ = collected(model, objective, judge, helpers, seed=round_)
+        for step in loop(
+            model.policy, objective, units, optimizer, steps=2, batch_size=4, lr=2e-3, schedule="constant", helpers=helpers
+        ):  # fmt: skip
+            seen.append(step.stats.figures)
+            signs += [sign.name for sign in watch.note(len(seen), step.stats.figures)]
+    return seen, signs
+
+
+def test_a_flawed_reward_is_gamed_without_kl_and_the_watch_says_so():
+    seen, signs = gamed(kl=0.0)
+    assert seen[-1]["reward"] > seen[0]["reward"] + 0.3
+    assert seen[-1]["hidden"] < seen[0]["hidden"] - 0.6
+    assert "hidden" in signs and "length" in signs
+
+
+def test_with_the_kl_term_the_hidden_metric_holds_and_there_is_no_sign():
+    seen, signs = gamed(kl=0.1, kl_limit=1.0)
+    assert np.mean([figures["hidden"] for figures in seen[-6:]]) > seen[0]["hidden"] - 0.25
+    assert np.mean([figures["kl"] for figures in seen]) < 1.0
+    assert "hidden" not in signs and "length" not in signs
 
 
 @pytest.mark.parametrize(
