@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith.core.errors import SettingError
-from tunesmith.demos import attention, formats, norm, position, step, width
+from tunesmith.demos import attention, formats, norm, position, precision, step, width
 from tunesmith.model.load import load
 
 SENTENCE = "the cat sat on the mat"
@@ -115,3 +115,17 @@ def test_the_nets_own_output_is_the_formula():
 
 def test_korean_letters_are_two_wide():
     assert width("ab가나") == 6 and width("e\u0301") == 1
+
+
+def test_small_updates_survive_masters_and_help_and_not_bf16_alone():
+    """E8: mixed precision follows fp32, pure bf16 is shown to be worse."""
+    found = precision.show(steps=300).facts
+    ways, wanted = found["ways"], found["ways"]["fp32"]["moved"]
+    assert wanted == pytest.approx(-3e-4, rel=1e-3)
+    for name in ("bf16, fp32 masters", "bf16, kahan"):
+        assert ways[name]["moved"] == wanted
+    assert ways["bf16, stochastic"]["moved"] == pytest.approx(wanted, rel=0.02)
+    assert ways["bf16 alone"]["moved"] == 0
+    assert [one["bytes"] for one in ways.values()] == [12, 14, 12, 10, 6]
+    assert found["fp16"]["plain"] > 0.3 and found["fp16"]["scaled"] == 0
+    assert "가중치당" in precision.show(steps=1, lang="ko").text

@@ -25,7 +25,7 @@ class Optimizer:
 
     weight_decay  decoupled: w -= lr * weight_decay * w (Loshchilov & Hutter 2019); none on biases, norms and embeddings
                   unless decay_all
-    masters       fp32 weights by name, from before the network was cast to bf16
+    masters       fp32 weights by name, from before the network was cast to bf16; they become the optimiser's own
     keep          what stands behind bf16 weights: an fp32 master, or bf16 alone with kahan or stochastic rounding
     seed          start of the chances of stochastic rounding
     l2            coupled: l2 * w is added to the gradient
@@ -67,7 +67,7 @@ class Optimizer:
             if p.dtype in (torch.float32, torch.float64):
                 self.masters.append(p)
             elif keep == "fp32":
-                self.masters.append(given.get(name, p).detach().float().clone())
+                self.masters.append(given[name].detach() if name in given else p.detach().float())
             elif p.dtype != torch.bfloat16:
                 raise SettingError(
                     f"masters: {keep} keeps weights in bf16; those of this network are {p.dtype}".replace("torch.", ""),

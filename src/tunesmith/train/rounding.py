@@ -22,7 +22,7 @@ Keep = Literal["fp32", "kahan", "stochastic"]
 
 
 def split(exact: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """fp32 -> the nearest bf16 and the signed rest of its bits as int16; `join` gives the same fp32 back."""
+    """fp32 -> the nearest bf16 (of two equally near the larger) and the signed rest of its bits as int16; `join` undoes it exactly."""
     bits = exact.view(torch.int32)
     high = (bits + 0x8000) & -0x10000
     return high.view(torch.float32).to(torch.bfloat16), (bits - high).to(torch.int16)
