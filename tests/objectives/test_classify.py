@@ -8,6 +8,7 @@ from tunesmith.core.errors import DataError, SettingError
 from tunesmith.model.load import load
 from tunesmith.objectives.classify import Classify
 from tunesmith.step.step import backward
+from tunesmith.testing import check_objective
 from tunesmith.text.encode import Text
 from tunesmith.train.loop import loop
 from tunesmith.train.optim import Optimizer
@@ -35,6 +36,11 @@ def ready(name, problem, dtype="fp64", **settings):
         objective,
         [unit for row in PROBLEMS[problem] for unit in objective.units(row, text, np.random.default_rng(0))],
     )
+
+
+@pytest.mark.parametrize("problem", [*PROBLEMS])
+def test_keeps_what_the_shelf_promises(problem):
+    check_objective(Classify(problem=problem), PROBLEMS[problem])
 
 
 @pytest.mark.parametrize("name", ["pico", "pico-encoder"])

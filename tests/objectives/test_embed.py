@@ -10,6 +10,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.vectors import vectors
 from tunesmith.objectives.embed import Embed
 from tunesmith.step.step import backward
+from tunesmith.testing import check_objective
 from tunesmith.text.encode import Text
 from tunesmith.train.loop import loop
 from tunesmith.train.optim import Optimizer
@@ -46,6 +47,10 @@ def by_hand(model, rows, temperature=0.05, both_ways=True):
     right = torch.arange(len(states)).view(-1, 2).flip(1).flatten()
     each = torch.nn.functional.cross_entropy(scores, right, reduction="none")
     return each.mean() if both_ways else each[::2].mean()
+
+
+def test_keeps_what_the_shelf_promises():
+    check_objective(Embed())
 
 
 @pytest.mark.parametrize("name", ["pico", "pico-encoder"])

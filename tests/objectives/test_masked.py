@@ -8,6 +8,7 @@ from tunesmith.core.errors import ModelError, SettingError
 from tunesmith.model.load import load
 from tunesmith.objectives.masked import Masked
 from tunesmith.step.step import backward
+from tunesmith.testing import check_objective
 from tunesmith.text.encode import Text
 from tunesmith.text.tokenizer import byte_tokenizer
 from tunesmith.train.loop import loop
@@ -23,6 +24,10 @@ def ready(dtype="fp64", rows=ROWS, length=64, **settings):
     text = Text(model.tokenizer, length=length)
     units = [u for n, row in enumerate(rows) for u in objective.units(row, text, np.random.default_rng([0, 0, n]))]
     return model, objective, units
+
+
+def test_keeps_what_the_shelf_promises():
+    check_objective(Masked())
 
 
 def test_shares_of_hidden_tokens_are_berts():

@@ -11,6 +11,7 @@ from tunesmith.model.save import save
 from tunesmith.model.seq2seq import answers
 from tunesmith.objectives.seq2seq import Seq2seq
 from tunesmith.step.step import backward
+from tunesmith.testing import check_objective
 from tunesmith.text.encode import Text
 from tunesmith.text.tokenizer import byte_tokenizer
 from tunesmith.text.too_long import TooLong
@@ -38,6 +39,10 @@ def ready(name, dtype="fp64"):
     model.net.requires_grad_(True)
     text = Text(model.tokenizer, length=32)
     return model, [unit for row in ROWS for unit in Seq2seq().units(row, text, np.random.default_rng(0))]
+
+
+def test_keeps_what_the_shelf_promises():
+    check_objective(Seq2seq())
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
