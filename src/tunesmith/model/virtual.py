@@ -25,7 +25,7 @@ def virtual_ids(net: Any) -> tuple[int, ...]:
 
 def hidden_places(net: Any) -> int:
     """Positions that every text finds taken without any id standing there: those of a trained prefix (adapters/prefix.py)."""
-    prefix = getattr(net, "prefix", None)
+    prefix = getattr(getattr(net, "base_model", net), "prefix", None)
     return int(getattr(prefix, "places", 0))
 
 
