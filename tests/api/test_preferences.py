@@ -51,6 +51,14 @@ def test_dpo_starts_at_ln_2_from_an_sft_adapter(dpo):
     assert first_loss(dpo) == pytest.approx(math.log(2), abs=1e-6)
 
 
+def test_a_pair_that_is_left_out_is_told_with_its_reason(folder):
+    rows = [*VOTES, {"prompt": "x?", "chosen": "yes", "rejected": "y" * 600}]
+    keys = {**KEYS, "data.dev": 0, "data.test": 0, "too_long": "drop"}
+    run = tunesmith.train(data=rows, method="dpo", adapter="full", out=str(folder / "dropped"), **keys)["run"]
+    (line,) = [json.loads(line) for line in Path(run, "data", "dropped.jsonl").read_text().splitlines()]
+    assert line["reason"].startswith("too long: ") and line["by"] == "tokenise"
+
+
 @pytest.mark.parametrize("method", ["simpo", "orpo", "kto"])
 def test_the_others_train(method, folder):
     done = tunesmith.train(data=VOTES, method=method, adapter="full", out=str(folder / method), **KEYS)

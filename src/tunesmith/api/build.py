@@ -391,7 +391,10 @@ def encode(
         except (DataError, ModelError, SettingError) as error:
             raise type(error)(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
         kept = units if asks else [unit for unit in units if any(example.num_trained for example in unit.examples)]
-        if len(kept) < len(units) or not units:
+        told = tuple(dict.fromkeys(getattr(units, "dropped", ())))  # what the method itself left out of the row, and why
+        if told:
+            drop({"origin": row["origin"], "reason": "; ".join(told), "detail": "", "by": "tokenise", "row": row})
+        elif len(kept) < len(units) or not units:
             reason = "too long" if not units else "nothing in it is trained on"
             detail = f"length is {text.length} tokens" if not units else ""
             drop({"origin": row["origin"], "reason": reason, "detail": detail, "by": "tokenise", "row": row})
