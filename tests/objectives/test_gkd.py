@@ -33,7 +33,7 @@ def teacher():
 
 def collected(model, objective, seed=0, rows=ROWS):
     text = Text(model.tokenizer)
-    asked = [unit for row in rows for unit in objective.units(row, text, np.random.default_rng(0))]
+    asked = [u for i, row in enumerate(rows) for u in objective.units(row, text, np.random.default_rng([0, 0, i]))]
 
     def sample(prompts, n):
         flat = [prompt for prompt in prompts for _ in range(n)]
@@ -69,22 +69,23 @@ def test_the_loss_is_distills_on_the_students_answers(student, teacher):
 
 
 def test_the_rest_of_the_prompts_brings_the_rows_answer(student, teacher):
-    objective = Gkd(teacher="x", student_share=0.25, max_tokens=8)
+    objective = Gkd(teacher="x", student_share=0.5, max_tokens=8)
     units = collected(student, objective)
     own = [unit.examples[0].columns["own"] for unit in units]
-    assert own == [0.0, 0.0, 0.0, 1.0]
+    assert own == [float(np.random.default_rng([0, 0, i]).random() < 0.5) for i in range(4)] and 0 < sum(own) < 4
     text = Text(student.tokenizer)
-    for unit, row in zip(units[:3], ROWS):
+    for unit, row, mine in zip(units, ROWS, own):
         messages = [*row["messages"], {"role": "assistant", "content": row["answer"]}]
         (wanted,) = Sft().units({"messages": messages}, text, None)
-        assert unit.examples[0].ids.tolist() == wanted.examples[0].ids.tolist()
-        assert unit.examples[0].weights.tolist() == wanted.examples[0].weights.tolist()
+        if not mine:
+            assert unit.examples[0].ids.tolist() == wanted.examples[0].ids.tolist()
+            assert unit.examples[0].weights.tolist() == wanted.examples[0].weights.tolist()
     figures = backward(student.policy, objective, units, helpers=Helpers(teacher=teacher)).figures
-    assert figures["own"] == 0.25
+    assert figures["own"] == sum(own) / 4
     back = units_from_tensors(units_to_tensors(units))
     assert backward(student.policy, objective, back, helpers=Helpers(teacher=teacher)).figures == figures
     with pytest.raises(DataError, match="no answer"):
-        collected(student, objective, rows=[{k: v for k, v in ROWS[0].items() if k != "answer"}])
+        collected(student, objective, rows=[{k: v for k, v in row.items() if k != "answer"} for row in ROWS])
 
 
 def test_the_student_comes_nearer_to_its_teacher(student, teacher):

@@ -166,24 +166,17 @@ def repetition(ids: Sequence[int], gram: int = GRAM) -> float:
     return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-def group_advantages(groups: Sequence[Sequence[float]], scale: str) -> list[np.ndarray]:
-    """How much better than its group's mean each answer is: rewards minus their mean, over a standard deviation.
+def group_advantages(rewards: Sequence[float], scale: str) -> np.ndarray:
+    """How much better than its group's mean each answer is: rewards minus their mean, over their standard deviation.
 
-    scale  group: of each group; batch: of all rewards together; none: not divided (Liu et al. 2025, Dr. GRPO)
+    scale  group, or none: not divided (Liu et al. 2025, Dr. GRPO)
     Equal rewards give exactly 0. The deviation is the unbiased one, plus 1e-4, as in TRL.
     """
-    everything = np.array([value for group in groups for value in group], dtype=np.float64)
-    common = float(everything.std(ddof=1)) if len(everything) > 1 else 0.0
-    out = []
-    for group in groups:
-        values = np.asarray(group, dtype=np.float64)
-        if len(values) < 2 or values.max() == values.min():
-            out.append(np.zeros(len(values)))
-            continue
-        away = values - values.mean()
-        spread = {"group": float(values.std(ddof=1)), "batch": common}.get(scale)
-        out.append(away if spread is None else away / (spread + 1e-4))
-    return out
+    values = np.asarray(rewards, dtype=np.float64)
+    if len(values) < 2 or values.max() == values.min():
+        return np.zeros(len(values))
+    away = values - values.mean()
+    return away / (values.std(ddof=1) + 1e-4) if scale == "group" else away
 
 
 # -- looking without gradient ---------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ their weight; D as in distill.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import floor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,9 +36,9 @@ class Gkd:
     교사 모델이나 실행. 학생과 토크나이저가 같아야 합니다."""
 
     student_share: float = 1.0
-    """Share of prompts that the student answers itself (the paper's lambda); at the others it reads the row's answer.
+    """Share of rows that the student answers itself (the paper's lambda); at the others it reads the row's answer.
 
-    학생이 직접 답하는 질문의 비율(논문의 lambda). 나머지는 행의 답을 읽습니다."""
+    학생이 직접 답하는 행의 비율(논문의 lambda). 나머지는 행의 답을 읽습니다."""
 
     divergence: Kind = "jsd"
     """forward: cover all the teacher says; reverse: keep to what it says most; jsd: between the two.
@@ -103,9 +102,9 @@ class Gkd:
             )
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
-        """The row's prompt; its answer's tokens come along where some prompts are not sampled."""
+        """The row's prompt; with its answer's tokens where the draw says that it is read."""
         units = rollouts.prompts(row, text, self.max_tokens)
-        if self.student_share == 1 or not units:
+        if not units or draw.random() < self.student_share:
             return units
         examples = [e for unit in Sft().units(_answered(row), text, draw) for e in unit.examples]
         if not examples:
@@ -114,18 +113,16 @@ class Gkd:
         return [replace(units[0], columns={**units[0].columns, "written": written})]
 
     def collect(self, policy: Any, prompts: Sequence[Unit], sampler: Any, reward: Any, helpers: Any) -> list[Unit]:
-        """One Unit for each prompt: the student's answers, or the row's where the share says so."""
-        share = self.student_share
-        own = [floor((i + 1) * share + 1e-9) > floor(i * share + 1e-9) for i in range(len(prompts))]
-        asked = [unit for unit, mine in zip(prompts, own) if mine]
-        groups = iter(sampler([unit.examples[0].ids.tolist() for unit in asked], self.n) if asked else ())
+        """One Unit for each prompt: the student's answers, or the row's where `units` put them."""
+        asked = [unit.examples[0].ids.tolist() for unit in prompts if "written" not in unit.columns]
+        groups = iter(sampler(asked, self.n) if asked else ())
         units = []
-        for unit, mine in zip(prompts, own):
-            if mine:
+        for unit in prompts:
+            if "written" in unit.columns:
+                examples = [_read(unit.columns["written"])]
+            else:
                 ids = unit.examples[0].ids.tolist()
                 examples = [rollouts.example(ids, answer, {}, {"own": 1.0}) for answer in next(groups)]
-            else:
-                examples = [_read(unit.columns["written"])]
             units.append(together(examples, unit.origin))
         return units
 

@@ -81,10 +81,10 @@ class Grpo:
 
     손실을 나누는 방법. dapo·bnpo: 스텝의 모든 토큰이 같은 무게, grpo: 답마다 같은 무게, dr_grpo: 답 수 x max_tokens로 나눔."""
 
-    scale: Literal["group", "batch", "none"] = "group"
-    """Advantages are divided by the rewards' standard deviation: of the group, of all groups collected, or not at all.
+    scale: Literal["group", "none"] = "group"
+    """Advantages are divided by the standard deviation of their group's rewards, or not at all (Dr. GRPO).
 
-    이득을 보상의 표준편차로 나눕니다: 묶음별, 모은 전체, 또는 나누지 않음."""
+    이득을 묶음 보상의 표준편차로 나누거나(group), 나누지 않습니다(none, Dr. GRPO)."""
 
     ratio: Literal["token", "sequence"] = "token"
     """Probability ratios of each token, or of whole answers (geometric mean, GSPO).
@@ -136,9 +136,9 @@ class Grpo:
         """One Unit for each prompt: its n answers, with advantages and the log p they were drawn with."""
         hidden = rollouts.hidden_of(helpers, self.hidden)
         groups = rollouts.answered(prompts, sampler, reward, self.n, hidden)
-        advantages = rollouts.group_advantages([group.rewards for group in groups], self.scale)
         units = []
-        for group, advantage in zip(groups, advantages):
+        for group in groups:
+            advantage = rollouts.group_advantages(group.rewards, self.scale)
             facts = {
                 "spread": float(np.std(group.rewards, ddof=1)),
                 "flat": float(max(group.rewards) == min(group.rewards)),
