@@ -179,3 +179,35 @@ def test_facts_are_those_of_the_tasks_together():
 def test_impossible_settings_are_told(settings, said):
     with pytest.raises(SettingError, match=said):
         Multitask(**settings)
+
+
+def test_a_run_is_scored_task_by_task(tmp_path, monkeypatch):
+    """C32: files of several kinds, one model, a score for each task."""
+    import json
+
+    import tunesmith
+    from tunesmith.core.errors import ProjectError
+
+    monkeypatch.chdir(tmp_path)
+    rows = {
+        "faq.jsonl": [{"question": f"{i}?", "answer": f"{i}!"} for i in range(12)],
+        "notes.jsonl": [{"text": f"note number {i} of a few"} for i in range(12)],
+        "blanks.jsonl": [{"prefix": f"{i} and ", "middle": str(i), "suffix": "."} for i in range(12)],
+    }
+    for name, some in rows.items():
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in some))
+    tasks = {"faq": "sft", "notes": "pretrain", "blanks": {"infill": {"learn": "middle"}}}
+    project = {
+        "model": "pico", "data": {"path": [*rows], "dev": 0.25, "test": 0}, "adapter": "full",
+        "method": {"multitask": {"tasks": tasks, "temperature": 2.0}}, "train": {"steps": 2, "batch_size": 6, "sample": 0},
+        "generate": {"max_tokens": 4}, "eval": {"split": "dev"},
+    }  # fmt: skip
+    tunesmith.train(project, out="run", quiet=True)
+    for task, metric in (("faq", "exact_match"), ("notes", "bits_per_byte"), ("blanks", "exact_match")):
+        found = tunesmith.eval("run", quiet=True, **{"eval.source": task})
+        assert [*found["metrics"]] == [metric] and found["metrics"][metric]["n"] >= 1
+        assert (tmp_path / "run" / "evals" / f"dev-{task}.json").is_file()
+    with pytest.raises(ProjectError, match="eval.source=faq"):
+        tunesmith.eval("run", quiet=True)
+    with pytest.raises(ProjectError, match="nots"):
+        tunesmith.eval("run", quiet=True, **{"eval.source": "nots"})

@@ -73,16 +73,18 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     from tunesmith.model.load import load
 
     prepared = _prepared(folder, project, root)
-    metrics = _metrics(project, prepared.kind, root)
+    kind = _kind(prepared, project.eval.source)
+    metrics = _metrics(project, kind, root)
     labels = _labels(prepared) if likelihood else []
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
     fitted = _fitted(folder)
     model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else None
     model = model or (merge(open_run(str(folder.path))) if tuned else open_run(base))
-    rows, reads = _rows(folder, prepared, project)
-    pairs = prepared.kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
-    name = project.eval.name or project.eval.split + ("-pairs" if pairs else "-likelihood" if likelihood else "")
+    rows, reads = _rows(folder, prepared, project, kind)
+    pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
+    own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
+    name = project.eval.name or project.eval.split + own + ("-pairs" if pairs else "-likelihood" if likelihood else "")
     evals, shown = folder.path / "evals", None if quiet else _Shown()
     facts = {
         "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
@@ -90,8 +92,8 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     }  # fmt: skip
     started = time.perf_counter()
     if model.kind in ("classify", "seq2seq", "embed", "masked") and not pairs:
-        summary = _of_kind(model, fitted, prepared.kind, rows, metrics, project, evals, name, shown, facts)
-    elif prepared.kind == "text":
+        summary = _of_kind(model, fitted, kind, rows, metrics, project, evals, name, shown, facts)
+    elif kind == "text":
         summary = _perplexity(model, rows, evals, name, facts)
     elif pairs:
         summary = _pairs(model, rows, evals, name, facts)
@@ -258,7 +260,34 @@ def _labels(prepared: Any) -> list[str]:
     return found
 
 
-def _rows(folder: Any, prepared: Any, project: Any) -> tuple[list[Any], int]:
+def _kind(prepared: Any, source: str | None) -> str:
+    """What the rows to score are. Of files of several kinds one has to be named."""
+    from tunesmith.core.errors import ProjectError
+    from tunesmith.data.kinds import kind_of
+
+    if source is None and prepared.kind != "mixed":
+        return str(prepared.kind)
+    files = dict.fromkeys(_file(row) for row in prepared.train)
+    if source is None:
+        raise ProjectError(
+            "The rows are of several kinds, which no metric scores together.",
+            fix="Score one file at a time: " + "  ".join(f"eval.source={file.partition('.')[0]}" for file in files),
+        )
+    found = next((kind_of(row) for row in prepared.train if _is_of(row, source)), "")
+    if not found:
+        raise ProjectError(f'eval.source is "{source}".', wanted=f"One of {', '.join(files)}.")
+    return found
+
+
+def _file(row: Any) -> str:
+    return str(row.get("origin", "")).rpartition(":")[0].replace("\\", "/").rpartition("/")[2]
+
+
+def _is_of(row: Any, source: str | None) -> bool:
+    return source is None or _file(row) == source or _file(row).startswith(f"{source}.")
+
+
+def _rows(folder: Any, prepared: Any, project: Any, kind: str) -> tuple[list[Any], int]:
     """The rows to score, and how often the test rows have been read by now (0 for other splits)."""
     from tunesmith.core.errors import ProjectError
     from tunesmith.data.prepare import open_test
@@ -270,14 +299,15 @@ def _rows(folder: Any, prepared: Any, project: Any) -> tuple[list[Any], int]:
         reads = len(folder.manifest()["test_reads"])
     else:
         rows = list(getattr(prepared, split))
+    rows = [row for row in rows if _is_of(row, project.eval.source)]
     if not rows:
         raise ProjectError(
-            f"{folder.path} has no {split} rows.",
+            f"{folder.path} has no {split} rows" + (f" of {project.eval.source}." if project.eval.source else "."),
             fix=f"Hold some out (data.{split}=0.1), or score another split: eval.split=test",
         )
     if number is None or number >= len(rows):
         return rows, reads
-    if prepared.kind != "text":
+    if kind != "text":
         return list(stratified_sample(rows, number, seed=project.seed)), reads
     import random
 
