@@ -6,7 +6,7 @@ hidden = teacher.predicting(batch)                                 # (targets, d
 logits = teacher.logits(hidden[:64])                               # (64, vocab): made in pieces, never all at once
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +101,14 @@ def taught(
     top_p: float = 1.0,
     seed: int = 0,
     batch: int = 32,
+    name: str = "",
+    shown: Callable[[int, int], None] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(rows, dropped): n answers of a teacher to every row, as chats that sft learns from.
 
     rows  prompts, or chats whose last answer is put aside. Each new row keeps the old one's origin and says under
           columns.teacher who answered and how: model, temperature, top_p, max_tokens, seed.
+    name  what the teacher is called there (default: the model's name); shown(answered, all) is called as answers come
     An answer that was cut at max_tokens, is empty or was given before to the same prompt is dropped, with the reason.
     """
     if n < 1 or (n > 1 and temperature == 0):
@@ -116,9 +119,17 @@ def taught(
     asked = [_asked(row) for row in rows]
     prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
     seeds = [(seed * 1_000_003 + place) * n + i for place in range(len(rows)) for i in range(n)]
+    done = 0
+
+    def count(_: int, __: Any) -> None:
+        nonlocal done
+        done += 1
+        if shown is not None:
+            shown(done, len(seeds))
+
     answers = generate(
         model, [ids for ids in prompts for _ in range(n)], max_tokens=max_tokens, temperature=temperature, top_p=top_p,
-        seeds=seeds, eos_ids=text.stops, batch=batch,
+        seeds=seeds, eos_ids=text.stops, batch=batch, on_answer=count,
     )  # fmt: skip
     settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
     kept: list[dict[str, Any]] = []
@@ -134,7 +145,7 @@ def taught(
             if reason:
                 dropped.append({"origin": origin, "reason": reason, "by": "teacher", "row": dict(row)})
                 continue
-            told = {"model": model.name, **settings}
+            told = {"model": name or model.name, **settings}
             kept.append(
                 {
                     **{key: value for key, value in row.items() if key not in ("messages", "answer", "columns", "id")},
