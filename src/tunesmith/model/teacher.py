@@ -48,6 +48,11 @@ class Teacher:
         model.net.requires_grad_(False).eval()
         return Teacher(model.policy, vocab, model.name)
 
+    @property
+    def net(self) -> Any:
+        """Its network."""
+        return self.policy.net
+
     @torch.no_grad()
     def predicting(self, batch: Batch) -> torch.Tensor:
         """Its hidden states that predict each trained-on token, (targets, dim)."""

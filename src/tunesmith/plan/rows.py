@@ -101,7 +101,7 @@ def _sampler(max_tokens: int) -> Any:
 
     def sample(prompts: Sequence[Sequence[int]], n: int) -> list[list[Any]]:
         zeros = [0.0] * max_tokens
-        made = Answer([5] * max_tokens, "", "length", zeros, zeros, 0, 0.0)
+        made = Answer([5] * max_tokens, "", "stop", zeros, zeros, 0, 0.0)
         return [[replace(made, num_prompt=len(prompt))] * n for prompt in prompts]
 
     return sample
