@@ -137,7 +137,7 @@ def the_encoder(asked: argparse.Namespace, out: Path, size: dict[str, Any]) -> t
     done = tunesmith.train(
         model=size["encoder"], data={"path": str(texts), "dev": 0.01 if size["texts"] is None else 20}, method="masked",
         adapter="full", length=128, out=str(out / "encoder"), quiet=True,
-        train={**length, "lr": 1e-3, "batch_size": 64, "warmup": 0.06, "weight_decay": 0.01, "eval_every": None},
+        train={**length, "lr": 1e-3, "batch_size": 32, "warmup": 0.06, "weight_decay": 0.01, "eval_every": None},
     )  # fmt: skip
     print(done.text)
     return str(out / "encoder"), True

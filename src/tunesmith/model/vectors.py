@@ -7,6 +7,7 @@ Mean pooling (Reimers & Gurevych 2019, arXiv 1908.10084): padding does not count
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunesmith.model.batch import Batch
@@ -21,10 +22,9 @@ def vectors(policy: Any, batch: Batch) -> torch.Tensor:
         mask = batch.mask.to(states.dtype)[..., None]
         return (states.view(rows, time, -1) * mask).sum(1) / mask.sum(1)
     assert batch.segments is not None
-    bounds = torch.tensor(list(batch.segments), device=states.device)
-    sizes = bounds[1:] - bounds[:-1]
-    owner = torch.repeat_interleave(torch.arange(len(sizes), device=states.device), sizes)
+    sizes = np.diff(np.array(batch.segments))  # plain numbers: the planner's tensors hold none
+    owner = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(states.device)
     if batch.segments.place is not None:  # a shared beginning lies once and counts for each of its texts
         states = states.index_select(0, batch.segments.place)
     sums = states.new_zeros(len(sizes), states.shape[-1]).index_add(0, owner, states)
-    return sums / sizes[:, None].to(states.dtype)
+    return sums / torch.from_numpy(sizes).to(states)[:, None]
