@@ -61,11 +61,12 @@ def compare_variants(plan: Any, runs: Mapping[str, str], *, quiet: bool = False)
     kinds = {name: _network(project) for name, (project, _) in projects.items()}
     context = min([base.context, *(_context(Path(run)) or base.context for run in runs.values())])
     sets = _rows(runs, projects, plan.compare.rows, Text(base.tokenizer, length=context))
-    answered = _to_answer(plan.compare.answer, runs, projects)
+    answered = _to_answer(plan.compare, runs, projects)
     specs = plan.compare.metrics or (projects[answered][0].metrics if answered else ())
-    metrics: dict[str, Any] = {}
-    if answered and specs:
-        metrics = _metrics(specs)
+    judges = plan.compare.judge is not None or plan.compare.reference is not None
+    asking = None
+    if answered and (specs or judges):
+        asking = _Asking.of(plan.compare, answered, projects, runs, _metrics(specs), context)
     variants: list[dict[str, Any]] = []
     for name in ["base", *runs]:
         if not quiet:
@@ -76,13 +77,19 @@ def compare_variants(plan: Any, runs: Mapping[str, str], *, quiet: bool = False)
         measures: dict[str, Any] = {}
         for one in sets:
             measures |= _measure(model, one, kind, evals, context)
-        if metrics and kind == "causal" and answered is not None:
-            measures |= _answers(model, answered, projects, runs, metrics, plan.compare, evals, context)
+        if kind == "causal" and asking is not None:
+            measures |= asking(model, evals)
+        if kind == "causal" and plan.compare.panel:
+            from tunesmith.evals.panel import run_panel
+
+            measures |= {f"other tasks: {task}": one for task, one in run_panel(model).summary["metrics"].items()}
         variants.append({**_facts(name, runs, plan), "measures": measures})
     names = list(dict.fromkeys(key for variant in variants for key in variant["measures"]))
     notes = {one.name: one.left_out for one in sets if one.left_out}
     seen = _seen(sets, runs)
-    write_json(place, {"key": key, "variants": variants, "measures": names, "left_out": notes, "seen": seen})
+    signs = _signs(variants, plan.compare, asking)
+    facts = {"variants": variants, "measures": names, "left_out": notes, "seen": seen, "signs": signs}
+    write_json(place, {"key": key, **facts})
     return dict(json.loads(place.read_text("utf-8")))
 
 
@@ -117,6 +124,7 @@ def told(found: Mapping[str, Any], *, markdown: bool = False) -> str:
             f"{one['seen']} of {one['of']} test rows of {one['rows'].partition(':')[0]} have a prompt that {one['stage']} trained on: for it and what stands on it they are not unseen."
             for one in found["seen"]
         ),
+        *found["signs"],
         *(f"{number} rows of {name} do not fit the shortest context and were left out." for name, number in found["left_out"].items()),
     ]  # fmt: skip
     if markdown:
@@ -345,19 +353,21 @@ def _bits(nats: np.ndarray, sizes: Sequence[float]) -> dict[str, Any]:
     return Summary(value, interval.n, interval.low, interval.high, "lower").as_dict()
 
 
-def _to_answer(asked: str | None, runs: Mapping[str, str], projects: Mapping[str, Any]) -> str | None:
-    """The stage whose test rows are answered: as told, or the last one whose rows are questions with answers."""
+def _to_answer(compare: Any, runs: Mapping[str, str], projects: Mapping[str, Any]) -> str | None:
+    """The stage whose test rows are answered: as told, or the last one with metrics whose rows are questions."""
     from tunesmith.core.errors import ProjectError
 
-    if asked is not None:
-        if asked not in runs:
-            raise ProjectError(f"compare.answer is {asked}, which is no stage.", wanted=f"One of: {', '.join(runs)}.")
-        return asked
+    for word in ("answer", "judge", "reference"):
+        asked = getattr(compare, word)
+        if asked is not None and asked not in runs:
+            raise ProjectError(f"compare.{word} is {asked}, which is no stage.", wanted=f"One of: {', '.join(runs)}.")
+    if compare.answer is not None:
+        return str(compare.answer)
     fitting = [
         name
         for name, run in runs.items()
         if json.loads((Path(run) / "data" / "card.json").read_text("utf-8"))["kind"] in ("chat", "prompt")
-        and projects[name][0].metrics
+        and (projects[name][0].metrics or compare.metrics or compare.judge or compare.reference)
     ]
     return fitting[-1] if fitting else None
 
@@ -379,35 +389,118 @@ def _metrics(specs: Sequence[Any]) -> dict[str, Any]:
     return made
 
 
-def _answers(
-    model: Any,
-    stage: str,
-    projects: Mapping[str, Any],
-    runs: Mapping[str, str],
-    metrics: Mapping[str, Any],
-    compare: Any,
-    evals: Path,
-    context: int,
-) -> dict[str, Any]:
-    """Scores of a variant's own answers to the test rows of a stage, by the name of the metric."""
-    from tunesmith.data.prepare import open_test
-    from tunesmith.evals.run import evaluate
-    from tunesmith.text.encode import Text
+@dataclass(frozen=True, eq=False)
+class _Asking:
+    """What every variant is asked, and how its answers are judged: by metrics, a reward model, and how far they are from a reference."""
 
-    rows = list(open_test(runs[stage], by="chain"))
-    if compare.rows is not None and len(rows) > compare.rows:
-        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), compare.rows))]
-    asked = projects[stage][0].generate
-    most = compare.max_tokens or asked.max_tokens
-    text = Text(model.tokenizer)
-    rows = [row for row in rows if _asked_length(row, text) + most <= context]
-    if not rows:
-        return {}
-    found = evaluate(
-        model, text, rows, metrics, folder=evals, name=f"{stage}-answers", max_tokens=most,
-        temperature=asked.temperature, top_p=asked.top_p, stop=asked.stop, seed=asked.seed or 0, batch=asked.batch,
-    )  # fmt: skip
-    return {f"{stage}: {name}": one for name, one in found["metrics"].items()}
+    stage: str
+    rows: list[Any]
+    metrics: Mapping[str, Any]
+    asked: Any
+    max_tokens: int
+    judge: Any
+    reference: Any
+    names: tuple[str | None, str | None]
+
+    @staticmethod
+    def of(
+        compare: Any,
+        stage: str,
+        projects: Mapping[str, Any],
+        runs: Mapping[str, str],
+        metrics: Mapping[str, Any],
+        context: int,
+    ) -> "_Asking | None":
+        from tunesmith.adapters.store import merge, open_run
+        from tunesmith.data.prepare import open_test
+        from tunesmith.evals.reward import RewardModel
+        from tunesmith.text.encode import Text
+
+        rows = list(open_test(runs[stage], by="chain"))
+        if compare.rows is not None and len(rows) > compare.rows:
+            rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), compare.rows))]
+        asked = projects[stage][0].generate
+        most = compare.max_tokens or asked.max_tokens
+        text = Text(open_run(runs[stage]).tokenizer)
+        rows = [row for row in rows if _asked_length(row, text) + most <= context]
+        judge = RewardModel.open(runs[compare.judge]) if compare.judge else None
+        reference = merge(open_run(runs[compare.reference])) if compare.reference else None
+        names = (compare.judge, compare.reference)
+        return _Asking(stage, rows, metrics, asked, most, judge, reference, names) if rows else None
+
+    def __call__(self, model: Any, evals: Path) -> dict[str, Any]:
+        """Scores of a variant's answers by the name of the measure; the answers lie in `evals`."""
+        from tunesmith.evals.files import read_evaluation
+        from tunesmith.evals.run import as_question, evaluate
+        from tunesmith.text.encode import Text
+
+        asked, sampled = self.asked, self.judge is not None or self.reference is not None
+        found = evaluate(
+            model, Text(model.tokenizer), self.rows, self.metrics, folder=evals, name=f"{self.stage}-answers",
+            max_tokens=self.max_tokens, temperature=1.0 if sampled else asked.temperature, top_p=1.0 if sampled else asked.top_p,
+            stop=asked.stop, seed=asked.seed or 0, batch=asked.batch,
+        )  # fmt: skip
+        measures = {f"{self.stage}: {name}": one for name, one in found["metrics"].items()}
+        if not sampled:
+            return measures
+        said = [str(line["prediction"]) for line in read_evaluation(evals / f"{self.stage}-answers").rows]
+        questions = [as_question(row) for row in self.rows]
+        measures[f"{self.stage}: words of an answer"] = _mean([len(text.split()) for text in said], "lower")
+        if self.judge is not None:
+            measures[f"{self.stage}: score by {self.names[0]}"] = _mean(self.judge.score(questions, said), "higher")
+        if self.reference is not None and any(text.strip() for text in said):
+            far = self._distances(model, questions, said)
+            measures[f"{self.stage}: KL to {self.names[1]}, nats"] = _mean(far, "lower")
+        return measures
+
+    def _distances(self, model: Any, rows: Sequence[Any], said: Sequence[str]) -> list[float]:
+        """log p of each sampled answer, less what the reference gives it: their mean estimates the KL divergence of an answer."""
+        from tunesmith.evals.preference import answer_logprobs
+
+        kept = [i for i, text in enumerate(said) if text.strip()]
+        answers = [[{"role": "assistant", "content": said[i]}] for i in kept]
+        own, other = (answer_logprobs(one)([rows[i] for i in kept], answers) for one in (model, self.reference))
+        return [one - two for one, two in zip(own, other, strict=True)]
+
+
+def _mean(values: Sequence[float], better: str) -> dict[str, Any]:
+    """A mean with its interval over rows; of one row or none there is no interval."""
+    from tunesmith.stats.intervals import mean_interval
+
+    found = mean_interval(np.asarray(values, float))
+    ends = {name: value if math.isfinite(value) else None for name, value in (("low", found.low), ("high", found.high))}
+    return {"value": float(found.value), "n": len(values), **ends, "better": better, "extra": {}}
+
+
+def _signs(variants: Sequence[Mapping[str, Any]], compare: Any, asking: Any) -> list[str]:
+    """Where the judge's score rose beyond chance while a metric it does not see fell beyond chance: reward hacking."""
+    start = next((one for one in variants if one["name"] == compare.reference), None)
+    if asking is None or compare.judge is None or start is None:
+        return []
+    judged = f"{asking.stage}: score by {compare.judge}"
+    told = []
+    for one in variants:
+        if judged not in one["measures"] or one is start or judged not in start["measures"]:
+            continue
+        risen = _apart(one["measures"][judged], start["measures"][judged])
+        for name in asking.metrics:
+            metric = f"{asking.stage}: {name}"
+            if risen > 0 and _apart(one["measures"][metric], start["measures"][metric]) < 0:
+                before, after = start["measures"][metric]["value"], one["measures"][metric]["value"]
+                told.append(
+                    f"A sign of reward hacking in {one['name']}: the score by {compare.judge} rose over {compare.reference}'s "
+                    f"by {risen:.3f} while {name} fell from {before:.3f} to {after:.3f}."
+                )
+    return told
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The difference of two measures whose intervals do not overlap, counted so that more is better; else 0."""
+    if None in (one["low"], one["high"], other["low"], other["high"]):
+        return 0.0
+    overlap = one["low"] <= other["high"] and other["low"] <= one["high"]
+    difference = float(one["value"] - other["value"])
+    return 0.0 if overlap else difference if one["better"] == "higher" else -difference
 
 
 def _asked_length(row: Mapping[str, Any], text: Any) -> int:

@@ -51,6 +51,21 @@ class CompareSettings:
 
     모든 변형이 답할 시험 행을 가진 단계. null이면 질문과 답이 있는 마지막 단계."""
 
+    judge: str | None = None
+    """The stage of a reward model that scores every variant's answers. Answers are then sampled at temperature 1.
+
+    모든 변형의 답에 점수를 매길 보상 모델의 단계. 이때 답은 온도 1로 뽑습니다."""
+
+    reference: str | None = None
+    """The stage that KL divergence is measured to, over sampled answers: how far each variant went from it.
+
+    KL 발산을 잴 기준이 되는 단계. 각 변형이 거기서 얼마나 멀어졌는지 보여 줍니다."""
+
+    panel: bool = False
+    """Also measure every variant on the fixed panel of other tasks: what general language it lost.
+
+    정해진 다른 과제들에서도 모든 변형을 재어, 일반 언어 능력을 얼마나 잃었는지 봅니다."""
+
     max_tokens: int | None = None
     """Most tokens of an answer. Null = generate.max_tokens.
 
