@@ -20,8 +20,8 @@ def take_over(layer: Any, base: nn.Module) -> None:
     """Hold what `base` (nn.Linear, Conv1D or Nf4Linear) holds."""
     layer.base_type, layer.transposed, layer.enabled = type(base), type(base).__name__ == "Conv1D", True
     layer.quantised = base if isinstance(base, Nf4Linear) else None
+    layer.weight = base.weight  # of a four-bit base: empty
     if layer.quantised is None:
-        layer.weight = base.weight
         rows, columns = base.weight.shape[::-1] if layer.transposed else base.weight.shape
     else:
         rows, columns = base.out_features, base.in_features

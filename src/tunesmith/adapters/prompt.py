@@ -62,9 +62,10 @@ class Prompt:
                 )
             rows = table[[ids[number % len(ids)] for number in range(self.virtual)]]
         else:
-            known = table[:COMMON].float().abs().amax(1).nonzero().flatten().cpu()  # rows of zeros are padding
             draw = torch.Generator().manual_seed(seed)
-            rows = table[known[torch.randint(len(known), (self.virtual,), generator=draw)].to(table.device)]
+            rows = table[torch.randint(min(COMMON, len(table)), (self.virtual,), generator=draw).to(table.device)]
+            empty = rows.abs().amax(1, keepdim=True) == 0  # of padding, or of a token that nobody trained
+            rows = torch.where(empty, table.mean(0), rows)
         return self._put(net, rows)
 
     def _put(self, net: Any, rows: Any) -> list[str]:

@@ -109,6 +109,11 @@ def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base
             return load(folder / "model", kind=kind_of(folder / "model"), dtype=dtype, device=device)
         if (folder / "adapter" / CONFIG).exists():
             return open_adapter(folder / "adapter", dtype=dtype, device=device, base=base)
+        if (folder / "features").is_dir():
+            raise ModelError(
+                f"{folder} holds a small classifier over the vectors of its base, which stayed as it was",
+                fix=f"Score it: tunesmith eval {folder}    In Python: tunesmith.evals.labels.predict_fitted",
+            )
         raise ModelError(
             f"{folder} has no finished model yet: neither adapter/ nor model/ is there",
             fix=f"Finish it: tunesmith train --resume {folder}",
@@ -211,3 +216,8 @@ def merge(model: Model) -> Model:
         dequantise_network(model.net)
         model.adapter = None
     return model
+
+
+def merged(model: Model) -> Model:
+    """`merge`, or the model as it is where its adapter cannot be put into the weights (soft prompts, layers put between)."""
+    return merge(model) if getattr(model.adapter, "merges", True) else model

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,21 +29,35 @@ CODEBOOK = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=8)
+# Tables are made anew for each call, from plain numbers: a tensor kept here could be one of the planner's, without values.
 def _table(device: torch.device) -> torch.Tensor:
     return torch.tensor(CODEBOOK, device=device)
 
 
-@lru_cache(maxsize=8)
 def _scale_table(device: torch.device) -> torch.Tensor:
+    return torch.tensor(scale_codebook(), device=device)
+
+
+@lru_cache(maxsize=1)
+def scale_codebook() -> tuple[float, ...]:
     """256 values for the scales: a sign, a power of ten from 1e-6 to 1, and a fraction that gets the bits that are left
-    (Dettmers 2015, arXiv 1511.04561)."""
+    (Dettmers 2015, arXiv 1511.04561). In float32, as bitsandbytes has them."""
     values = [0.0, 1.0]
     for power in range(7):
-        edges = torch.linspace(0.1, 1, 2**power + 1, dtype=torch.float32)
-        means = (edges[:-1] + edges[1:]) / 2.0
-        values += (10.0 ** (power - 6) * means).tolist() + (-(10.0 ** (power - 6)) * means).tolist()
-    return torch.tensor(sorted(values), dtype=torch.float32, device=device)
+        for mean in _between(2**power):
+            size = float(np.float32(10.0 ** (power - 6)) * mean)
+            values += [size, -size]
+    return tuple(sorted(values))
+
+
+def _between(number: int) -> np.ndarray:
+    """Middles of `number` equal pieces of [0.1, 1], float32, rounded as torch.linspace rounds: each half from its own end."""
+    first, step = np.float32(0.1), (np.float32(1.0) - np.float32(0.1)) / np.float32(number)
+    index = np.arange(number + 1)
+    low = (first.astype(np.float64) + step.astype(np.float64) * index).astype(np.float32)
+    high = (1.0 - step.astype(np.float64) * (number - index)).astype(np.float32)
+    edges = np.where(index < (number + 1) // 2, low, high)
+    return (edges[:-1] + edges[1:]) / np.float32(2)
 
 
 def _nearest(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -137,6 +152,11 @@ class Nf4Linear(nn.Module):
         self.bias = base.bias
         self.out_features, self.in_features = packed.shape
         self.base_type, self.dtype = type(base), base.weight.dtype
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """No numbers, only the precision that is computed in: T5 asks its layers for it before it calls them."""
+        return torch.empty(0, dtype=self.dtype, device=self.codes.device)
 
     @property
     def packed(self) -> Packed:
