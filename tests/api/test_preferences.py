@@ -71,6 +71,12 @@ def test_a_tuned_model_is_evaluated_by_its_likelihood_of_the_pairs(dpo):
     assert Path(dpo, "evals", "test-pairs.jsonl").is_file()
 
 
+def test_an_adapter_that_cannot_be_merged_is_evaluated_as_it_is(folder):
+    run = tunesmith.train(data=VOTES, method="dpo", adapter="prompt", out=str(folder / "prompt"), **KEYS)["run"]
+    assert first_loss(run) == pytest.approx(math.log(2), abs=1e-6)
+    assert tunesmith.eval(run, quiet=True)["metrics"]["preferred"]["n"] == 3
+
+
 def test_a_reward_model_is_evaluated_by_the_pairs_it_tells_apart(judge):
     found = tunesmith.eval(judge, quiet=True)
     lines = [json.loads(line) for line in Path(judge, "evals", "test-pairs.jsonl").read_text().splitlines()]

@@ -30,12 +30,12 @@ def chat(
 
     Example: tunesmith chat runs/train-1 --message "Where is my card?"
     """
-    from tunesmith.adapters.store import merge, open_run
+    from tunesmith.adapters.store import merged, open_run
     from tunesmith.core.errors import ModelError, UserError
     from tunesmith.model.generate import generate
     from tunesmith.text.encode import Text
 
-    opened = merge(open_run(model))
+    opened = merged(open_run(model))
     text = Text(opened.tokenizer)
     start = _system(model, system)
 

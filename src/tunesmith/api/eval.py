@@ -67,7 +67,7 @@ def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str,
 
 
 def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh: bool, quiet: bool) -> Result:
-    from tunesmith.adapters.store import merge, open_run
+    from tunesmith.adapters.store import merged, open_run
     from tunesmith.api.build import resolve_model
     from tunesmith.evals.panel import compare_panels, run_panel
     from tunesmith.model.load import load
@@ -80,7 +80,7 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     tuned = folder.manifest().get("verb") != "eval"
     fitted = _fitted(folder)
     model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else None
-    model = model or (merge(open_run(str(folder.path))) if tuned else open_run(base))
+    model = model or (merged(open_run(str(folder.path))) if tuned else open_run(base))
     rows, reads = _rows(folder, prepared, project, kind)
     pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
     own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
