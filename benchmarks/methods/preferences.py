@@ -64,7 +64,7 @@ def dialogues(ctx: Context) -> dict[str, Any]:
         split[for_testing(row["chosen"].split("\n\nAssistant:")[0])].append(row)
     paths = {
         part: write_rows(ctx.out / "data" / f"hh-{part}.jsonl", split[part == "test"][: ctx.rows(number)])
-        for part, number in (("train", 2000), ("test", 400))
+        for part, number in (("train", 1000), ("test", 400))
     }
     return {"data.path": paths["train"], "data.test": paths["test"], "length": 384}
 

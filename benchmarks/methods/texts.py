@@ -181,4 +181,21 @@ def recall(scores: np.ndarray, owner: np.ndarray, k: int = 10) -> float:
     return float((hits / np.minimum(others, k)).mean())
 
 
-CELLS = (pretrain_bank, infill_code, long_context, embed_ko)
+def masked_encoder(ctx: Context) -> dict[str, Any]:
+    """A small encoder: ten thousand questions and texts with hidden words, then a classifier, against one with fresh weights."""
+    name = "pico-encoder" if ctx.smoke else "mini-encoder"
+    prose = [row["text"] for row in lines_of(data_folder("corpus", "train-prose-en-00.jsonl.gz"))]
+    asked = [row["text"] for row in rows_of(ctx, "train")]
+    texts = [{"text": text[:600]} for text in (*asked, *prose) if len(text) > 20]
+    source = write_rows(ctx.out / "data" / "for-encoder.jsonl", texts[: ctx.rows(12000)])
+    keys = {"data.path": source, "data.dev": 60, "data.shape": "text", "length": 128, "too_long": "split"}
+    more = {"train.epochs": 2, "train.lr": 1e-3, "train.batch_size": 64}
+    run = ctx.train("masked", model=name, method="masked", adapter="full", **keys, **more)
+    shares = {}
+    for start, model in (("fresh", name), ("from_masked", run)):
+        learn = {**EPOCHS, "train.epochs": 8, "train.lr": 1e-3, "model": model}
+        shares[start] = accuracy(ctx.train(start, method="classify", adapter="full", **learn, **as_labels(ctx)))
+    return {"accuracy_gain": shares["from_masked"] - shares["fresh"], "accuracy": shares["from_masked"]}
+
+
+CELLS = (pretrain_bank, infill_code, long_context, masked_encoder, embed_ko)
