@@ -71,6 +71,8 @@ def measured() -> str:
     try:
         from benchmarks.banking77 import show
         from benchmarks.common import table
+        from benchmarks.methods.__main__ import show as claims_shown
+        from benchmarks.methods.judge import claims
         from benchmarks.training_speed.__main__ import table as speeds
     finally:
         sys.path.remove(str(ROOT))
@@ -100,7 +102,16 @@ def measured() -> str:
         ]
         return table(["answers", "ours, tokens/s", "transformers", "ratio"], lines)
 
-    shown = {"banking77": banking77, "base_model": base_model, "generation": generation, "training_speed": speeds}
+    def methods(found: Any) -> str:
+        return claims_shown(found["cells"], claims())
+
+    shown = {
+        "methods": methods,
+        "banking77": banking77,
+        "base_model": base_model,
+        "generation": generation,
+        "training_speed": speeds,
+    }
     parts: list[str] = []
     for name, tell in shown.items():
         parts += [f"## {name}", ""]
