@@ -144,6 +144,19 @@ def test_before_anything_moved_the_ratio_is_one_at_every_temperature(pico, tempe
     assert set(figures) <= set(Grpo.figures)
 
 
+def test_in_bf16_the_ratio_is_one_too():
+    """The sampler's own log p differ by rounding; those of the trainer's forward stand in for them."""
+    model = load("pico", seed=1, dtype="bf16")
+    model.net.requires_grad_(True)
+    objective = Grpo(n=4, max_tokens=12)
+    units, helpers = collected(model, objective)
+    figures = backward(model.policy, objective, units, helpers=helpers).figures
+    assert figures["ratio"] == pytest.approx(1.0, abs=1e-5) and figures["kl"] == pytest.approx(0.0, abs=1e-6)
+    batch = model.policy.batch(units)
+    with torch.no_grad():
+        assert (model.policy.logprobs(batch) - batch.columns["old"]).abs().max() < 1e-3
+
+
 def test_a_group_of_equal_rewards_has_no_gradient(pico):
     objective = Grpo(n=3, max_tokens=8, kl=0.0)
     units, helpers = collected(pico, objective, reward=lambda rows, texts: [0.5] * len(texts))

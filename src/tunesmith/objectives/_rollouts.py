@@ -221,6 +221,16 @@ def with_columns(units: Sequence[Unit], columns: Mapping[str, Sequence[Any]]) ->
     return out
 
 
+def own_logprobs(policy: Any, temperature: float) -> list[Callable[[Any], torch.Tensor]]:
+    """In low precision: batch -> the policy's log p, to stand for the sampler's. In full precision: nothing to look up.
+
+    Sampling reads a token at a time, training all at once: in bf16 the two round differently by hundredths, which would
+    look like a policy that has moved already.
+    """
+    precise = next(policy.net.parameters()).dtype in (torch.float32, torch.float64)
+    return [] if precise else [lambda batch: policy.logprobs(batch, temperature)]
+
+
 def reference(helpers: Any, temperature: float) -> Callable[[Any], torch.Tensor]:
     """batch -> log p of its trained-on tokens under the starting state, at the temperature of the answers."""
     if temperature == 1.0:

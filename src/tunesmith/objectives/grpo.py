@@ -153,8 +153,9 @@ class Grpo:
                 old = {"old": answer.sampled_logprobs}
                 examples.append(rollouts.example(group.ids, answer, old, {**columns, **facts}, trained=trained))
             units.append(together(examples, group.prompt.origin))
-        start = rollouts.look(policy, units, rollouts.reference(helpers, self.temperature))[0]
-        return rollouts.with_columns(units, {"reference": start})
+        own = rollouts.own_logprobs(policy, self.temperature)
+        found = rollouts.look(policy, units, rollouts.reference(helpers, self.temperature), *own)
+        return rollouts.with_columns(units, dict(zip(("reference", "old"), found)))
 
     def _weights(self, length: int, trained: bool) -> tuple[float, float]:
         """(what each token of an answer counts, what the answer adds to the divisor)."""

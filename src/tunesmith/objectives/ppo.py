@@ -187,7 +187,12 @@ class Ppo:
                 facts = {"reward": group.rewards[i], **({"hidden": group.hidden[i]} if group.hidden else {})}
                 examples.append(rollouts.example(group.ids, answer, {"old": answer.sampled_logprobs}, facts))
             units.append(together(examples, group.prompt.origin))
-        start, values = rollouts.look(policy, units, rollouts.reference(helpers, self.temperature), _values(policy))
+        own = rollouts.own_logprobs(policy, self.temperature)
+        reference = rollouts.reference(helpers, self.temperature)
+        start, values, *drawn = rollouts.look(policy, units, reference, _values(policy), *own)
+        units = rollouts.with_columns(
+            units, {"reference": start, "value": values, **({"old": drawn[0]} if own else {})}
+        )
         advantages, returns = [], []
         collected = [example for unit in units for example in unit.examples]
         for example, before, value in zip(collected, start, values):
@@ -197,9 +202,7 @@ class Ppo:
             advantage = gae(paid, value, self.gamma, self.lam)
             advantages.append(advantage)
             returns.append(advantage + value)
-        return rollouts.with_columns(
-            units, {"reference": start, "value": values, "advantage": advantages, "return": returns}
-        )
+        return rollouts.with_columns(units, {"advantage": advantages, "return": returns})
 
     def shared(self, policy: Any, batch: Any, helpers: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """What whitening needs of the whole step: the mean of the advantages and of their squares."""
