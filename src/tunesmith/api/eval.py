@@ -131,6 +131,7 @@ def _prepared(folder: Any, project: Any, root: Path) -> Any:
     from dataclasses import fields
 
     from tunesmith.core.errors import DataError
+    from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import Prepared, prepare
 
     if folder.file("data/card.json").is_file():
@@ -142,7 +143,8 @@ def _prepared(folder: Any, project: Any, root: Path) -> Any:
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
-    return prepare(folder.path, seed=data.seed, root=root, **settings)
+    kinds = getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
+    return prepare(folder.path, seed=data.seed, root=root, kinds=kinds, **settings)
 
 
 def _metrics(project: Any, kind: str, root: Path) -> dict[str, Any]:
