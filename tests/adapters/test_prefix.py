@@ -102,6 +102,7 @@ def test_a_copy_of_the_network_has_its_own(new_model, shake, logits):
 
 def test_the_context_counts_its_places(new_model, shake):
     model, _, _ = tuned(new_model, "llama", shake, virtual=20)
+    assert model.context == 128 - 20
     generate(model, [[5] * 98], max_tokens=10, eos_ids=())
     with pytest.raises(ModelError, match="over the model's context"):
         generate(model, [[5] * 99], max_tokens=10, eos_ids=())

@@ -93,6 +93,7 @@ def test_generated_tokens_are_pefts(kind, path, new_model, plain_net, base_of, s
 
 def test_the_context_counts_the_virtual_tokens(new_model, shake):
     model, _, _ = soft(new_model, "llama", shake, virtual=20)
+    assert model.context == 128 - 20
     generate(model, [[5] * 98], max_tokens=10, eos_ids=())  # 20 + 98 + 10 = 128
     with pytest.raises(ModelError, match="over the model's context"):
         generate(model, [[5] * 99], max_tokens=10, eos_ids=())

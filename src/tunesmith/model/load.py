@@ -26,6 +26,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
 from tunesmith.model.rope import stretch
 from tunesmith.model.seq2seq import Seq2Seq
+from tunesmith.model.virtual import hidden_places, virtual_ids
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
@@ -53,13 +54,13 @@ class Model:
 
     @property
     def context(self) -> int:
-        """How many tokens the model can read."""
+        """How many tokens the model can read, besides those that a soft prompt or a prefix takes."""
         config = self.net.config
         places = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
         table = getattr(getattr(self.net.base_model, "embeddings", None), "position_embeddings", None)
         if getattr(table, "padding_idx", None) is not None:  # RoBERTa counts from behind the padding's number
             places -= table.padding_idx + 1
-        return int(places)
+        return int(places) - len(virtual_ids(self.net)) - hidden_places(self.net)
 
     @property
     def policy(self) -> Policy | Encoder | Seq2Seq:
