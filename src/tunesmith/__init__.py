@@ -79,9 +79,11 @@ if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of
     from tunesmith.api.load import load as load
     from tunesmith.api.merge import merge as merge
     from tunesmith.api.new import new as new
+    from tunesmith.api.plan import plan as plan
     from tunesmith.api.report import report as report
     from tunesmith.api.rerun import rerun as rerun
     from tunesmith.api.runs import runs as runs
+    from tunesmith.api.teach import teach as teach
     from tunesmith.api.tokenizer import tokenizer as tokenizer
     from tunesmith.api.train import train as train
     from tunesmith.api.where import where as where

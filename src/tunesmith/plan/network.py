@@ -125,8 +125,12 @@ def fake_policy(
     labels: Sequence[str] = (),
     heads: Sequence[str] = (),
     lean: bool = True,
+    layout: str | None = None,
 ) -> Any:
-    """The door to a network with its adapter, as `model.load` would make it. lean: our own forward, where there is one."""
+    """The door to a network with its adapter, as `model.load` would make it. lean: our own forward, where there is one.
+
+    layout  packed or padded; None = packed where the architecture takes our attention
+    """
     net = fake_network(config, kind, labels)
     new = [name for name, _ in net.named_children() if kind == "classify" and name in ("score", "classifier")]
     if "value" in heads:
@@ -142,4 +146,4 @@ def fake_policy(
     if kinds.family(config) == "encoder":
         return Encoder(net, pad_id=0, exact_head=True)
     ours = getattr(config, "_attn_implementation", None) == attention.NAME
-    return Policy(net, layout="packed" if ours else "padded", lean=lean)
+    return Policy(net, layout=layout or ("packed" if ours else "padded"), lean=lean)

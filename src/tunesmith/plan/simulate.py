@@ -26,7 +26,8 @@ class Simulation:
 
     peak         the highest moment of the steady state: optimiser states are there from the start
     weights      bytes of parameters and buffers; held what lives between steps (weights, masters, states)
-    flops        floating-point operations of a whole step, by number format; moved: bytes read and written by it
+    phases       the highest moments of the forward passes, of both halves of the backward passes, and of the update
+    work         calls by (passes or update, number format, floating-point operations, bytes moved); see rates.py
     """
 
     peak: Peak
@@ -35,12 +36,16 @@ class Simulation:
     held: int
     trainable: int
     parameters: int
-    flops: dict[str, int]
-    moved: dict[str, int]
+    work: dict[tuple[str, str, int, int], int]
     num_passes: int
     num_tokens: int
     num_ops: int
-    log: Log
+    log: Log | None
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the step."""
+        return sum(each * times for (_, _, each, _), times in self.work.items())
 
 
 def simulate(
@@ -52,17 +57,19 @@ def simulate(
     pass_tokens: int | None = None,
     make_helpers: Callable[[Any], Any] | None = None,
     clip: float | None = 1.0,
+    device: str = "cpu",
 ) -> Simulation:
     """Run one step over `units` on fake tensors.
 
     make_policy     () -> Policy, adapter attached, called under fake tensors: it may draw weights, none is kept
     make_optimizer  net -> train.optim.Optimizer; it may cast the network first, as training does
-    make_helpers    policy -> helpers of the objective (a reference, a teacher), or None
+    make_helpers    policy -> step.helpers.Helpers of the objective (a frozen start, a teacher), or None
+    device          "cpu" or "cuda": whose kernels
     """
     _forget()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            return _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip)
+            return _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device)
     finally:
         _forget()
 
@@ -77,25 +84,25 @@ def _forget() -> None:
                     value.cache_clear()
 
 
-def _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip) -> Simulation:
+def _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
         net = policy.net.train()
         optimizer = make_optimizer(net)
         helpers = make_helpers(policy) if make_helpers else None
     gc.collect()
-    tracker = Tracker({id(module): name for name, module in net.named_modules() if name})
+    tracker = Tracker({id(module): name for name, module in net.named_modules() if name}, device)
     parameters = list(net.parameters())
     tracker.hold([*parameters, *net.buffers()], "weights")
     tracker.hold([m for m, p in zip(optimizer.masters, optimizer.parameters) if m is not p], "masters")
-    if helpers is not None:
-        tracker.hold(helpers.tensors(), "helpers")
+    for helper in (helpers.live, helpers.teacher) if helpers is not None else ():
+        if helper is not None:
+            tracker.hold([*helper.net.parameters(), *helper.net.buffers()], "helpers")
     weights = tracker.live
     with tracker:
         _first_update(optimizer, tracker, clip)
         tracker.restart()
-        tracker.flops.clear()
-        tracker.moved.clear()
+        tracker.work.clear()
         tracker.num_ops = 0
         held = tracker.live
         tracker.at("step")
@@ -113,8 +120,7 @@ def _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_h
         held=held,
         trainable=sum(p.numel() for p in optimizer.parameters),
         parameters=sum(p.numel() for p in parameters),
-        flops=dict(tracker.flops),
-        moved=dict(tracker.moved),
+        work=dict(tracker.work),
         num_passes=stats.num_passes,
         num_tokens=stats.num_tokens,
         num_ops=tracker.num_ops,
@@ -138,17 +144,25 @@ def _gradients(optimizer: Any) -> list[torch.Tensor]:
 
 
 def _phases(log: Log) -> dict[str, int]:
-    """The highest moment of forward and backward passes, and of the update."""
-    tops = {"passes": 0, "update": 0}
-    live = 0
+    """The highest moment of each part of the step: see `Simulation.phases`."""
     begin, update, end = (log.marks[name] for name in ("step", "update", "end"))
+    turns = [i for i, (number, sign) in enumerate(log.events[begin:update], begin) if sign > 0 and _back(log, number)]
+    turn = turns[0] if turns else update
+    middle = (turn + update) // 2
+    tops = {"forward": 0, "backward begins": 0, "backward ends": 0, "update": 0}
+    live = 0
     for index, (number, sign) in enumerate(log.events[:end]):
         if sign:
             live += sign * log.storages[number].bytes
         if index >= begin:
-            phase = "update" if index >= update else "passes"
-            tops[phase] = max(tops[phase], live + (0 if sign else number))
+            phase = (index >= turn) + (index >= middle) + (index >= update)
+            name = list(tops)[phase]
+            tops[name] = max(tops[name], live + (0 if sign else number))
     return tops
+
+
+def _back(log: Log, number: int) -> bool:
+    return log.storages[number].phase == "backward"
 
 
 def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[Unit]:

@@ -65,17 +65,18 @@ class Log:
 
 
 class Tracker(TorchDispatchMode):
-    """Counts bytes and floating-point operations. `dtype_flops` counts the latter by number format.
+    """Follows storages, and counts how often each operation ran.
 
-    names  modules by id, to say in which layer the peak was
+    names   modules by id, to say in which layer the peak was
+    device  "cpu" or "cuda": whose kernels' own scratch is counted
+    work    {(passes or update, number format, floating-point operations, bytes read and written): how many calls}
     """
 
     def __init__(self, names: dict[int, str] | None = None, device: str = "cpu") -> None:
         super().__init__()
         self.log = Log()
         self.live = 0
-        self.flops: Counter[str] = Counter()
-        self.moved: Counter[str] = Counter()
+        self.work: Counter[tuple[str, str, int, int]] = Counter()
         self.num_ops = 0
         self.updating = False
         self.names, self.device = names or {}, device
@@ -114,10 +115,11 @@ class Tracker(TorchDispatchMode):
         return "backward" if torch._C._current_graph_task_id() != -1 else "forward"
 
     def hold(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
-        """Say what these tensors are; those made before the tracker began are counted from now on."""
+        """Say what these tensors are, unless it was said before; those made before the tracker began count from now on."""
         for tensor in tensors:
             self._see(tensor, None)
-            self.log.storages[self._known[_key(tensor)][0]].kind = kind
+            storage = self.log.storages[self._known[_key(tensor)][0]]
+            storage.kind = storage.kind or kind
 
     def at(self, name: str) -> None:
         """Give this moment a name; peaks are asked for from one to another."""
@@ -150,14 +152,11 @@ class Tracker(TorchDispatchMode):
 
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         tensors = [t for t in _flat((args, tuple(kwargs.values()), out)) if isinstance(t, torch.Tensor)]
-        if not tensors:
+        if not tensors or func.is_view:
             return
         dtype = str(tensors[0].dtype).removeprefix("torch.")
-        made = flops(func, args, kwargs, out)
-        if made:
-            self.flops[dtype] += made
-        if not func.is_view:
-            self.moved[dtype] += sum(t.numel() * t.element_size() for t in tensors)
+        moved = sum(t.numel() * t.element_size() for t in tensors)
+        self.work["update" if self.updating else "passes", dtype, flops(func, args, kwargs, out), moved] += 1
 
     def peak(self, begin: str | None = None) -> Peak:
         """The highest moment since the mark `begin` (or the start), with what was alive then, by kind."""
@@ -172,34 +171,76 @@ class Tracker(TorchDispatchMode):
 
 
 # Operations that FakeTensorMode hands to torch's meta kernels as they are. It takes 0.3 ms to find that out each time.
-_PLAIN = {
+_VIEWS = {
     "view", "permute", "detach", "t", "transpose", "slice", "split", "expand", "unsqueeze", "squeeze", "select", "alias",
-    "_unsafe_view", "mm", "addmm", "bmm", "baddbmm", "mul", "mul_", "add", "add_", "sub", "sub_", "neg", "div", "div_",
-    "addcmul_", "addmm_", "exp_", "rsqrt_", "pow_", "clone", "copy_", "sum", "silu", "silu_backward", "_softmax",
-    "_softmax_backward_data", "linalg_vector_norm", "fill_", "zero_", "empty_like", "zeros_like", "gather",
-    "logsumexp", "index_select", "mean", "square_",
+    "_unsafe_view",
+}  # fmt: skip
+_PLAIN = _VIEWS | {
+    "mean",
+    "sum",
+    "gather",
+    "logsumexp",
+    "index_select",
+    "linalg_vector_norm",
+    "baddbmm",
+    "_softmax_backward_data",
+}
+# Those whose result is as their operand when all are of one shape and dtype: made without asking a kernel.
+_ALIKE = {
+    "mul",
+    "add",
+    "sub",
+    "neg",
+    "div",
+    "clone",
+    "silu",
+    "silu_backward",
+    "_softmax",
+    "empty_like",
+    "zeros_like",
+    "exp",
+}
+_IN_PLACE = {
+    "mul_", "add_", "sub_", "div_", "addcmul_", "addmm_", "exp_", "rsqrt_", "pow_", "copy_", "fill_", "zero_", "square_", "neg_",
 }  # fmt: skip
 
 
 def quick(func: Any, args: Any, kwargs: Any) -> Any:
     """func(*args) on fake tensors: what FakeTensorMode would do, without its way there where the operation is plain."""
-    if func.overloadpacket.__name__ not in _PLAIN or "device" in kwargs:
+    name = func.overloadpacket.__name__
+    if not (name in _PLAIN or name in _ALIKE or name in _IN_PLACE or name in _PRODUCTS):
         return func(*args, **kwargs)
-    fake = None
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, torch.Tensor):
-            if not isinstance(value, FakeTensor) or (fake is not None and value.fake_device != fake.fake_device):
-                return func(*args, **kwargs)
-            fake = value if fake is None else fake
-        elif isinstance(value, tuple | list) and any(isinstance(each, torch.Tensor) for each in value):
-            return func(*args, **kwargs)
-    if fake is None:
+    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    if not tensors or kwargs.keys() - {"alpha", "memory_format"} or any(type(t) is not FakeTensor for t in tensors):
         return func(*args, **kwargs)
-    with in_kernel_invocation_manager(fake.fake_mode):
+    like = tensors[0]
+    if name in _IN_PLACE:
+        return like
+    if name in _PRODUCTS:
+        return _empty(like, _PRODUCTS[name](*tensors[-2:]))
+    same = all(t.shape == like.shape and t.dtype == like.dtype and t.is_contiguous() for t in tensors)
+    if name in _ALIKE and same and like.dtype.is_floating_point:
+        return _empty(like, like.shape)
+    if any(isinstance(value, tuple | list) and value and isinstance(value[0], torch.Tensor) for value in args):
+        return func(*args, **kwargs)
+    with in_kernel_invocation_manager(like.fake_mode):
         out = func(*args, **kwargs)
     if isinstance(out, tuple | list):
-        return type(out)(_wrapped(each, fake) for each in out)
-    return _wrapped(out, fake)
+        return type(out)(_wrapped(each, like) for each in out)
+    return _wrapped(out, like)
+
+
+_PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {
+    "mm": lambda a, b: (a.shape[0], b.shape[1]),
+    "addmm": lambda a, b: (a.shape[0], b.shape[1]),
+    "bmm": lambda a, b: (a.shape[0], a.shape[1], b.shape[2]),
+}
+
+
+def _empty(like: FakeTensor, shape: Any) -> Any:
+    with in_kernel_invocation_manager(like.fake_mode):
+        out = torch.empty(shape, dtype=like.dtype, device="meta")
+    return FakeTensor(like.fake_mode, out, like.fake_device)
 
 
 def _wrapped(out: Any, like: FakeTensor) -> Any:

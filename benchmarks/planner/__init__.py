@@ -1,0 +1,1 @@
+"""How far plans are off what was measured: see README.md."""

@@ -1,0 +1,113 @@
+"""Measure one configuration: real steps, every allocation counted by torch's profiler. Nothing of the planner is imported.
+
+    python -m benchmarks.planner.measure '{"model": {...}, "method": "sft", "adapter": "lora", ...}'
+
+Prints one line of JSON: the most bytes alive during steps, what was there before, and the process's own peak.
+"""
+
+import json
+import resource
+import sys
+from dataclasses import replace
+from typing import Any
+
+
+def rows_of(objective: Any, asked: int, answered: int) -> dict[str, Any]:
+    """A row of the kind the method reads, its texts so many letters long."""
+    shape = objective.shape if isinstance(objective.shape, str) else objective.shape[0]
+    question = [{"role": "user", "content": "a" * asked}]
+    first, second = ([{"role": "assistant", "content": c * answered}] for c in "bc")
+    return {
+        "chat": {"messages": [*question, *first]},
+        "text": {"text": "a" * (asked + answered)},
+        "preference": {"messages": question, "chosen": first, "rejected": second},
+        "prompt": {"messages": question, "answer": "b"},
+    }[shape] | {"origin": "row", "id": "row"}
+
+
+def unit_of(objective: Any, tokenizer: Any, length: int) -> Any:
+    """A Unit whose longest Example has `length` tokens (a prompt with room for its answer, for methods that sample)."""
+    from tunesmith.text.draw import Draw
+    from tunesmith.text.encode import Text
+
+    text = Text(tokenizer, length=4 * length)
+    wanted = length - (objective.max_tokens if hasattr(objective, "collect") else 0)
+    size = wanted
+    for _ in range(8):
+        row = rows_of(objective, size // 2, size - size // 2)
+        unit = objective.units(row, text, Draw([0, 0, 0], [row, row]))[0]
+        found = max(len(example) for example in unit.examples)
+        if found == wanted:
+            return unit
+        size += wanted - found
+    return unit
+
+
+def answers(max_tokens: int) -> Any:
+    """A sampler that always answers at full length."""
+    from tunesmith.model.generate import Answer
+
+    zeros = [0.0] * max_tokens
+    made = Answer([5] * max_tokens, "", "length", zeros, zeros, 0, 0.0)
+    return lambda prompts, n: [[replace(made, num_prompt=len(prompt))] * n for prompt in prompts]
+
+
+def main(case: dict[str, Any]) -> dict[str, Any]:
+    """Two steps under the profiler."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from transformers import AutoConfig
+
+    from tunesmith.core.shelf import shelf
+    from tunesmith.model.load import fresh
+    from tunesmith.step.helpers import Helpers, frozen, with_reference
+    from tunesmith.step.step import backward
+    from tunesmith.text.tokenizer import byte_tokenizer
+    from tunesmith.train.optim import Optimizer
+    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
+
+    torch.set_num_threads(2)
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    objective = shelf("objectives").make(case["method"])
+    numbers = dict(case["model"])
+    config = AutoConfig.for_model(numbers.pop("model_type"), **numbers)
+    labels = getattr(objective, "labels", ())
+    given = {"labels": labels, "problem": "regression"} if labels else {}
+    model = fresh(config, byte_tokenizer(), name="measured", kind=getattr(objective, "kind", "causal"), **given)
+    shelf("adapters").make(case["adapter"]).attach(model.net, seed=0)
+    for name in model.facts.get("heads", ()):
+        model.net.get_submodule(name).requires_grad_(True)
+    policy, net = model.policy, model.net
+    unit = unit_of(objective, model.tokenizer, case["length"])
+    helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
+    if hasattr(objective, "collect"):
+        helpers.live = frozen(policy)
+        sampler = answers(objective.max_tokens)
+        reward = lambda rows, texts: [float(i % 2) for i in range(len(texts))]
+        unit = objective.collect(policy, [unit], sampler, reward, helpers)[0]
+    elif "reference" in getattr(objective, "helpers", ()):
+        unit = next(iter(with_reference(policy, [unit])))
+    units = [unit] * case["units"]
+    net.train()
+    held = lower(net, LOW[case["precision"]]) if case["precision"] in LOW else None
+    checkpoint_activations(net, case["checkpointing"])
+    optimizer = Optimizer(list(net.named_parameters()), kind="adamw", masters=held, embeddings=embedding_names(net))
+    there = [*net.parameters(), *net.buffers(), *optimizer.masters]
+    there += [*helpers.live.net.parameters(), *helpers.live.net.buffers()] if helpers.live is not None else []
+    before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        for _ in range(2):
+            backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
+            optimizer.step(lr=1e-3, clip=1.0)
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = top = before
+    for _, size in sorted(events, key=lambda event: event[0]):
+        live += size
+        top = max(top, live)
+    assert not any(name.startswith("tunesmith.plan") for name in sys.modules), "the instrument imported the planner"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"live": top, "before": before, "allocations": len(events), "process_peak": peak, "process_start": started}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

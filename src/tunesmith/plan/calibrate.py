@@ -1,0 +1,76 @@
+"""What past runs on this machine taught: how far plans were off, and how fast it multiplies. One small file in the cache.
+
+    error("cpu")           # 0.03 until runs were compared, then what they showed
+    note("cpu", predicted=1.00e9, measured=1.01e9)
+
+It lies in $TUNESMITH_CACHE or ~/.cache/tunesmith, holds numbers only, and may be deleted at any time.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.files import write_json
+from tunesmith.plan.rates import LAUNCH, Rates
+
+# Before anything was compared here. The processor's is from benchmarks/planner; no GPU was at hand: see docs/measured.md.
+FIRST = {"cpu": 0.03, "cuda": 0.10}
+ENOUGH, KEPT = 5, 200
+
+
+def place() -> Path:
+    """The file."""
+    root = (
+        os.environ.get("TUNESMITH_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith"
+    )
+    return Path(root) / "planner.json"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        found = json.loads(place().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def error(kind: str) -> float:
+    """The share by which a plan on such a device may be off: the largest of the last runs' errors, half as much again; at
+    least 1 %, and what was stated at first until there are five."""
+    runs = [run for run in _read().get("runs", []) if run.get("kind") == kind]
+    if len(runs) < ENOUGH:
+        return FIRST[kind]
+    return max(0.01, 1.5 * max(abs(run["predicted"] / run["measured"] - 1) for run in runs[-50:]))
+
+
+def note(kind: str, *, predicted: float, measured: float, **more: Any) -> None:
+    """Remember a run's predicted and measured peak."""
+    if predicted <= 0 or measured <= 0:
+        return
+    held = _read()
+    held["runs"] = [*held.get("runs", []), {"kind": kind, "predicted": predicted, "measured": measured, **more}][-KEPT:]
+    _write(held)
+
+
+def rates(kind: str) -> Rates | None:
+    """Measured rates of this machine, or None."""
+    found = _read().get("rates", {}).get(kind)
+    return None if found is None else Rates(found["flops"], found["bandwidth"], LAUNCH[kind], True)
+
+
+def keep_rates(kind: str, measured: Rates) -> None:
+    """Remember them."""
+    held = _read()
+    held.setdefault("rates", {})[kind] = {"flops": dict(measured.flops), "bandwidth": measured.bandwidth}
+    _write(held)
+
+
+def _write(held: dict[str, Any]) -> None:
+    path = place()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, held)
+    except OSError:  # a read-only home: plans go on without a memory
+        return

@@ -1,0 +1,144 @@
+"""From a simulated step to what a device must hold, and for how long: allocated, reserved, device; load, save, rollouts; time.
+
+forecast(simulation, setup, device("T4"), error=0.08).fits
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tunesmith.plan import formulas
+from tunesmith.plan.allocate import Replayed, replay
+from tunesmith.plan.devices import Device
+from tunesmith.plan.rates import Rates, seconds
+from tunesmith.plan.setup import Setup
+from tunesmith.plan.simulate import Simulation
+
+SLACK = 1.05  # rounding and fragmentation where no log is there to replay: while searching
+RUNTIME = 620 << 20  # a Python with torch and transformers loaded, before any model
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes and seconds of a run.
+
+    live       tensors alive at the highest moment of a step, by kind in `kinds`, at the operation `where`
+    allocated  the same as the device's allocator counts it; reserved: what it asked of the device
+    device     all that the device shows: context or runtime on top, and the highest of `phases`
+    error      share by which these may be off; fits: whether device x (1 + error) is within the memory
+    seconds    of a pass and an update; None where no rate is known
+    """
+
+    live: int
+    kinds: dict[str, int]
+    where: str
+    allocated: int
+    reserved: int
+    device: int
+    phases: dict[str, int]
+    error: float
+    memory: int
+    flops: int
+    tokens: int
+    parameters: int
+    trainable: int
+    seconds_pass: float | None
+    seconds_update: float | None
+    setup: Setup
+    closed: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        return self.device * (1 + self.error) <= self.memory
+
+    @property
+    def flops_per_token(self) -> float:
+        return self.flops / max(1, self.tokens)
+
+    def tokens_per_second(self, tokens_per_step: float) -> float | None:
+        """Tokens a second with so many in a step: passes scale with them, the update comes once."""
+        if self.seconds_pass is None or self.seconds_update is None:
+            return None
+        return tokens_per_step / (self.seconds_pass * tokens_per_step / max(1, self.tokens) + self.seconds_update)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "fits": self.fits}
+
+
+def forecast(
+    seen: Simulation,
+    setup: Setup,
+    device: Device,
+    *,
+    error: float,
+    rates: Rates | None = None,
+    config: Any = None,
+    devices: int = 1,
+    stage: int = 0,
+    rollout_tokens: int = 0,
+    runtime: int = RUNTIME,
+) -> Forecast:
+    """What a run of `setup` needs on `device`.
+
+    devices, stage   data-parallel processes and the ZeRO stage over them
+    runtime          on a processor: bytes of the process before any model
+    rollout_tokens   tokens of all answers that are sampled together, prompts included
+    """
+    kinds = dict(seen.peak.kinds)
+    live = seen.peak.bytes
+    spared = 0
+    if devices > 1 and stage:
+        held = (kinds["weights"], kinds["gradients"], kinds["optimizer"] + kinds["masters"])
+        layers = int(getattr(config, "num_hidden_layers", 1) or 1)
+        split = formulas.shard(*held, devices=devices, stage=stage, largest=kinds["weights"] // layers)
+        spared = sum(held) - split.total
+        kinds |= {"weights": split.weights, "gradients": split.gradients, "optimizer": split.optimizer, "masters": 0}
+        kinds["temporaries"] += split.buffers
+        live -= spared
+    width = 2 if setup.precision in ("bf16", "fp16") else 4
+    saved = seen.trainable * 4 + max(0, seen.held - seen.weights)
+    phases = {"load": seen.parameters * 4, "step": live}
+    if rollout_tokens and config is not None:
+        cache = formulas.kv_cache(rollout_tokens, *_heads(config), bytes_each=width)
+        phases["rollouts"] = seen.held - spared + cache
+    if device.cuda:
+        slack = SLACK if seen.log is None else None
+        replayed = replay(seen.log) if seen.log is not None else Replayed(seen.peak.bytes, 0)
+        allocated = round(replayed.allocated * (slack or 1)) + device.workspace - spared
+        reserved = max(allocated, replayed.reserved + device.workspace - spared)
+        extra = max(0, max(size for name, size in phases.items() if name != "load") - live)
+        total = reserved + extra + device.context
+    else:
+        phases["save"] = seen.held - spared + saved
+        allocated = reserved = live
+        total = max(phases.values()) + runtime
+    took = seconds(seen.work, rates) if rates is not None else None
+    peak = seen.peak
+    return Forecast(
+        live=live, kinds=kinds, where=f"{peak.phase}: {peak.op} in {peak.place}" + (f" ({peak.layer})" if peak.layer else ""),
+        allocated=allocated, reserved=reserved, device=total, phases=phases, error=error, memory=device.memory,
+        flops=seen.flops, tokens=seen.num_tokens, parameters=seen.parameters, trainable=seen.trainable,
+        seconds_pass=took.passes if took else None, seconds_update=took.update if took else None, setup=setup,
+        closed=_closed(seen, setup, config, width),
+    )  # fmt: skip
+
+
+def _heads(config: Any) -> tuple[int, int, int]:
+    """(layers, key heads, head dimension)."""
+    heads = int(config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(config.num_hidden_layers), int(getattr(config, "num_key_value_heads", None) or heads), width
+
+
+def _closed(seen: Simulation, setup: Setup, config: Any, width: int) -> dict[str, float]:
+    """The notes' formulas for the same model, in bytes."""
+    out = {
+        "inference N x M x 1.2": formulas.inference(seen.parameters, width),
+        "gradients and states N x 3 x M": formulas.states(seen.trainable, width),
+        "weights N x M": float(seen.parameters * width),
+    }
+    if config is not None:
+        out["activations 34 s b h L"] = formulas.activations(
+            min(setup.pass_tokens, seen.num_tokens), int(config.hidden_size), int(config.num_hidden_layers),
+            recomputed=setup.checkpointing,
+        )  # fmt: skip
+    return out

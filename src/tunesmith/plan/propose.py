@@ -1,0 +1,150 @@
+"""The cheapest change that makes a run fit, and every method that fits: searched over forecasts.
+
+    found = into(setup, look, one_pass=2048)        # Proposal(setup=..., changes=("checkpointing",), forecast=...)
+    rows = methods(setup, look, adapters=[...])     # [Proposal, ...] cheapest first
+
+`look` makes a forecast of a setup. What changes no result is tried first (tokens a pass, checkpointing), then the number
+format, then what is trained, then the length of rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tunesmith.plan.forecast import Forecast
+from tunesmith.plan.setup import Setup
+
+Look = Callable[[Setup], Forecast]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A setup, what it changes in words, its forecast, and the time of a token against the setup it started from.
+
+    notch  the next setup towards the wish that no longer fits, None where the wish itself fits
+    """
+
+    setup: Setup
+    changes: tuple[str, ...]
+    forecast: Forecast
+    slower: float | None = None
+    notch: Setup | None = None
+
+
+def passes(setup: Setup, least: int) -> Iterator[int]:
+    """Tokens a pass, from the setup's own downwards by halves to one Unit."""
+    tokens = max(setup.pass_tokens, least)
+    while tokens > least:
+        yield tokens
+        tokens = max(least, tokens // 2)
+    yield least
+
+
+def largest(setup: Setup, look: Look, least: int) -> tuple[Setup, Forecast, Setup | None] | None:
+    """The setup with most tokens a pass that fits, its forecast, and the next larger one; None when not one Unit fits."""
+    tried = [replace(setup, pass_tokens=tokens) for tokens in passes(setup, least)]
+    if (wished := look(tried[0])).fits:
+        return tried[0], wished, None
+    if not (last := look(tried[-1])).fits:
+        return None
+    low, high = 1, len(tried) - 1  # tried[high:] fit, tried[:low] do not; the search halves between
+    found: dict[int, Forecast] = {high: last}
+    while low < high:
+        middle = (low + high) // 2
+        seen = found[middle] = look(tried[middle])
+        if seen.fits:
+            high = middle
+        else:
+            low = middle + 1
+    return tried[high], found[high], tried[high - 1] if high else None
+
+
+def speed(forecast: Forecast) -> float:
+    """Seconds of a token, or its operations where no rate is known: to compare setups on one device."""
+    rate = forecast.tokens_per_second(max(forecast.tokens, forecast.setup.batch_size * forecast.setup.length))
+    return 1.0 / rate if rate else forecast.flops_per_token
+
+
+def into(
+    setup: Setup,
+    look: Look,
+    *,
+    unit_tokens: Callable[[int], int],
+    precisions: Sequence[str] = ("bf16",),
+    adapters: Sequence[Any] = ("lora", "qlora"),
+    shortest: int = 64,
+) -> Proposal | None:
+    """The first of these that fits, cheapest in time among equals: fewer tokens a pass, checkpointing, a shorter number
+    format, an adapter, shorter rows. None when nothing does.
+
+    unit_tokens  length -> tokens of a Unit with rows of that length (a pair is two)
+    """
+    wished = look(setup)
+    if wished.fits:
+        return Proposal(setup, (), wished, 1.0)
+    for base in _meanings(setup, precisions, adapters, shortest):
+        best: Proposal | None = None
+        for checkpointing in (False, True) if not setup.checkpointing else (True,):
+            tried = replace(base, checkpointing=checkpointing)
+            fitting = largest(tried, look, unit_tokens(base.length))
+            if fitting is None:
+                continue
+            chosen, seen, notch = fitting
+            notch = notch or (
+                replace(chosen, checkpointing=False) if checkpointing and not setup.checkpointing else None
+            )
+            offered = Proposal(chosen, changes(setup, chosen), seen, speed(seen) / speed(wished), notch)
+            if best is None or speed(seen) < speed(best.forecast):
+                best = offered
+        if best is not None:
+            return best
+    return None
+
+
+def _meanings(setup: Setup, precisions: Sequence[str], adapters: Sequence[Any], shortest: int) -> Iterator[Setup]:
+    """The setup, then with a shorter number format, then with each adapter, then all of that with rows half as long, ..."""
+    length = setup.length
+    while length >= shortest:
+        base = replace(setup, length=length)
+        low = [replace(base, precision=p) for p in precisions if setup.precision == "fp32"]
+        yield base
+        yield from low
+        for adapter in adapters:
+            if adapter != setup.adapter and not (setup.adapter_name != "full" and adapter == "lora"):
+                yield replace((low or [base])[-1], adapter=adapter)
+        length //= 2
+
+
+def changes(old: Setup, new: Setup) -> tuple[str, ...]:
+    """What differs, as settings to type."""
+    names = {
+        "pass_tokens": "train.pass_tokens", "checkpointing": "train.checkpointing", "precision": "train.precision",
+        "adapter": "adapter", "length": "length",
+    }  # fmt: skip
+    said = []
+    for name, key in names.items():
+        value = getattr(new, name)
+        if value != getattr(old, name):
+            said.append(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
+    return tuple(said)
+
+
+def methods(
+    setup: Setup, look: Look, *, unit_tokens: Callable[[int], int], adapters: Sequence[Any], precision: str
+) -> list[Proposal]:
+    """Every adapter that fits, with the most tokens a pass and without checkpointing where that fits; cheapest first."""
+    found = []
+    wished: float | None = None
+    for adapter in adapters:
+        for checkpointing in (False, True):
+            tried = replace(setup, adapter=adapter, precision=precision, checkpointing=checkpointing)
+            fitting = largest(tried, look, unit_tokens(setup.length))
+            if fitting is None:
+                continue
+            chosen, seen, notch = fitting
+            wished = wished or speed(seen)
+            found.append(Proposal(chosen, changes(setup, chosen), seen, None, notch))
+            break  # with checkpointing it fits too, and is slower
+    found.sort(key=lambda each: speed(each.forecast))
+    first = speed(found[0].forecast) if found else 1.0
+    return [replace(each, slower=speed(each.forecast) / first) for each in found]

@@ -1,0 +1,33 @@
+"""What a plan can change: the choices that memory and time hang on, as plain values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run as the planner sees it.
+
+    adapter      as in a project file: a name, or {name: settings}
+    length       tokens of the longest Example of a Unit; pass_tokens: most tokens of one forward pass
+    batch_size   Units in a step, over all devices
+    """
+
+    adapter: Any
+    precision: str
+    checkpointing: bool
+    length: int
+    pass_tokens: int
+    batch_size: int = 16
+    optimizer: str = "adamw"
+
+    @property
+    def adapter_name(self) -> str:
+        return self.adapter if isinstance(self.adapter, str) else next(iter(self.adapter))
+
+    def words(self) -> str:
+        """In a line: `qlora, bf16, checkpointing, 2,048 tokens a pass of rows up to 2,048`."""
+        parts = [self.adapter_name, self.precision]
+        parts += ["checkpointing"] if self.checkpointing else []
+        parts += [] if self.optimizer == "adamw" else [self.optimizer]
+        return ", ".join(parts) + f", {self.pass_tokens:,} tokens a pass of rows up to {self.length:,}"
