@@ -116,6 +116,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     import torch
 
     from tunesmith.adapters._rows import refuse_untrained, train_rows
+    from tunesmith.adapters.store import attach
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -150,14 +151,12 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         **network(objective, prepared.train),
         **({"rope": as_dict(project.rope)} if project.rope else {}),
     )
-    if hasattr(objective, "learn_labels"):
+    if model.labels and hasattr(objective, "learn_labels"):
         objective = replace(objective, labels=model.labels)  # a classifier that knows these labels keeps its own order
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
     added = add_tokens(model, project.add_tokens)
-    names = adapter.attach(model.net, seed=project.seed)
-    for name in model.facts.get("heads", ()):  # what is new has to learn, whatever the adapter
-        model.net.get_submodule(name).requires_grad_(True)
+    names = attach(adapter, model, seed=project.seed)
     train_rows(model.net, added)
     length = min(project.length or model.context, model.context)
     raw = prepared.kind == "text"
@@ -202,6 +201,7 @@ def network(objective: Any, rows: Any) -> dict[str, Any]:
 def add_helpers(parts: Parts) -> None:
     """Reference, sampler, reward: what the objective says it needs, from the model as it is before the first step."""
     from tunesmith.step.helpers import Helpers, frozen
+    from tunesmith.step.ranks import rank, ranks
 
     objective, model, project = parts.objective, parts.model, parts.project
     wants = getattr(objective, "helpers", ())
@@ -230,20 +230,6 @@ def add_helpers(parts: Parts) -> None:
         answer=answer, batch_size=project.train.batch_size, collect_size=objective.collect_size, reuse=objective.reuse,
         seed=project.seed, shuffle=project.train.order == "shuffle", rank=rank(), ranks=ranks(), reward=reward,
     )  # fmt: skip
-
-
-def rank() -> int:
-    """Which of the processes that train together this one is."""
-    import torch.distributed as dist
-
-    return dist.get_rank() if ranks() > 1 else 0
-
-
-def ranks() -> int:
-    """How many processes train together."""
-    from tunesmith.step.step import ranks
-
-    return ranks()
 
 
 def reference_columns(parts: Parts, name: str) -> Any:

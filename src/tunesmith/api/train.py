@@ -9,20 +9,25 @@ from typing import Any
 from tunesmith.core.result import Result
 
 
-def train(config: str | None = None, *, resume: str | None = None, quiet: bool = False, **keys: Any) -> Result:
+def train(
+    config: str | None = None, *, resume: str | None = None, nproc: int = 1, quiet: bool = False, **keys: Any
+) -> Result:
     """Train a model on your rows.
 
     config   a project file (default: tunesmith.yaml, if there is one)
     resume   a run's folder: go on where it was stopped or killed, as if nothing had happened
+    nproc    processes that train together on this machine (data parallel); a run may go on with another number.
+             On several machines: torchrun ... -m tunesmith train FILE out=FOLDER
     quiet    no progress on stderr
 
     Example: tunesmith train data=faq.json adapter=lora epochs=3
     """
-    from tunesmith.api.build import assemble
     from tunesmith.api.config import resolve
+    from tunesmith.api.ranks import in_turn, launched, several, start_together
     from tunesmith.core.errors import ProjectError
     from tunesmith.core.files import free_path
     from tunesmith.core.runs import RunFolder
+    from tunesmith.step.ranks import together
 
     if resume is not None:
         if config is not None or keys:
@@ -39,8 +44,13 @@ def train(config: str | None = None, *, resume: str | None = None, quiet: bool =
             )
         root = Path(manifest.get("root") or ".")
         project, filled, root = resolve(str(folder.file("project.yaml")), root=root)
-        return run(assemble(project, filled, root, folder), resume=True, quiet=quiet)
+        if nproc > 1:
+            return launched(folder, nproc, quiet=quiet)
+        with together():
+            return run(in_turn(project, filled, root, folder), resume=True, quiet=quiet)
     project, filled, root = resolve(config, **keys)
+    if nproc > 1 or several():
+        return start_together(project, filled, root, nproc, quiet=quiet)
     return start(project, filled, root, Path(project.out or free_path("runs", "train")), quiet=quiet)
 
 
@@ -72,11 +82,12 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
 
         return fit_once(parts, quiet=quiet)
     folder, project, model = parts.folder, parts.project, parts.model
+    quiet = quiet or not folder.writes
     told = fix_choices(parts)
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
-    listeners: list[Any] = [*([] if quiet else [Progress()]), *loggers(project.log, folder)]
+    listeners: list[Any] = [*([] if quiet else [Progress()]), *(loggers(project.log, folder) if folder.writes else [])]
     outcome = fit(
         model, parts.objective, parts.feed or parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
         helpers=parts.helpers, score=scorer(parts),
@@ -86,6 +97,8 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     if outcome.status == "stopped":
         text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
         return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
+    if not folder.writes:
+        return Result(run=str(folder.path), status="finished", text="")
     where = save_result(parts)
     describe_data(folder.path)
     facts = {
@@ -140,7 +153,7 @@ def fix_choices(parts: Any) -> str:
 
 def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
     """Effective batch = per pass x accumulation x devices, with advice that is never a refusal."""
-    from tunesmith.step.step import ranks
+    from tunesmith.step.ranks import ranks
 
     mean = max(1.0, units.total_tokens / max(1, len(units)))
     per_pass = max(1, min(batch_size, int(pass_tokens / mean)))
@@ -237,8 +250,9 @@ def summary(parts: Any, outcome: Any, where: Path) -> str:
         if outcome.best_dev_loss is None
         else f", best dev loss {outcome.best_dev_loss:.4f} at step {outcome.best_step}"
     )
+    talk = f"    tunesmith chat {parts.folder.path}" if parts.model.kind == "causal" else ""
     return (
         f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
         f"Result: {where}\n"
-        f"Next:   tunesmith eval {parts.folder.path}    tunesmith chat {parts.folder.path}    tunesmith report {parts.folder.path}"
+        f"Next:   tunesmith eval {parts.folder.path}{talk}    tunesmith report {parts.folder.path}"
     )

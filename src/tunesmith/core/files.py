@@ -155,6 +155,16 @@ class Journal:
             self._fd = None
 
 
+class NoJournal(Journal):
+    """A journal of a process that only computes: what is appended goes nowhere, what is there can be read."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Nothing is written."""
+
+    def cut(self, size: int) -> None:
+        """Nothing is cut."""
+
+
 def to_json(value: Any, *, indent: int | None = None, sort: bool = False) -> str:
     """JSON that every reader takes: NaN and infinities become the strings "NaN", "Infinity", "-Infinity"; dataclasses
     become objects, numpy and torch numbers plain ones, paths strings, sets sorted lists."""

@@ -22,17 +22,20 @@ from typing import Any
 
 from tunesmith import __version__
 from tunesmith.core.errors import ProjectError
-from tunesmith.core.files import Journal, explain_os_error, hash_json, write_json, write_whole
+from tunesmith.core.files import Journal, NoJournal, explain_os_error, hash_json, write_json, write_whole
 from tunesmith.core.names import nearest
 
 FORMAT = 1
 
 
 class RunFolder:
-    """A folder with a manifest. Make one with `create` or `open`."""
+    """A folder with a manifest. Make one with `create` or `open`.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    writes  False in all but one of several processes that work on one run: they read it and write nothing
+    """
+
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
 
     @classmethod
     def create(
@@ -88,9 +91,9 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> "RunFolder":
+    def open(cls, path: str | Path, *, writes: bool = True) -> "RunFolder":
         """An existing run. A folder without a manifest, or one of a newer format, is a ProjectError."""
-        run = cls(path)
+        run = cls(path, writes=writes)
         if not run.file("manifest.json").is_file():
             found = (
                 f"{path} is not a run folder: it has no manifest.json." if run.path.exists() else f"There is no {path}."
@@ -112,11 +115,11 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole."""
-        return write_whole(self.file(name), text)
+        return write_whole(self.file(name), text) if self.writes else self.file(name)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file whole."""
-        return write_json(self.file(name), value)
+        return write_json(self.file(name), value) if self.writes else self.file(name)
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run. One that is not there is a ProjectError naming the stage's file."""
@@ -132,7 +135,7 @@ class RunFolder:
 
     def journal(self, name: str) -> Journal:
         """A file of the run that grows by lines."""
-        return Journal(self.file(name))
+        return Journal(self.file(name)) if self.writes else NoJournal(self.file(name))
 
     def manifest(self) -> dict[str, Any]:
         """What is known about the run."""

@@ -17,12 +17,13 @@ import torch.distributed as dist
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.step.helpers import Helpers
+from tunesmith.step.ranks import added, gathered, rank, ranks
 from tunesmith.text.example import Unit
 
 
 @dataclass(frozen=True)
 class StepStats:
-    """What a step did. figures: {name: mean over the step}; counts of Units, tokens read and tokens trained on."""
+    """What a step did, over all ranks. figures: {name: mean}; counts of Units, tokens read and tokens trained on."""
 
     loss: float
     figures: Mapping[str, float]
@@ -47,16 +48,8 @@ def term_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
         else:
             total = sum(float(np.sum(example.columns[per])) for unit in units for example in unit.examples)
         weights[term] = total
-    if ranks() > 1:
-        totals = torch.tensor(list(weights.values()), dtype=torch.float64)
-        dist.all_reduce(totals)
-        weights = dict(zip(weights, totals.tolist()))
-    return weights
-
-
-def ranks() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    totals = added(torch.tensor(list(weights.values()), dtype=torch.float64))
+    return dict(zip(weights, totals.tolist()))
 
 
 def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[list[int]]:
@@ -132,14 +125,16 @@ def backward(
             unit_losses[chosen] = _by_unit(batch, out.per_target)
     figures = {}
     for name, pairs in sums.items():
-        value, count = _over_ranks(torch.stack(pairs).sum(0))
+        value, count = added(torch.stack(pairs).sum(0))
         figures[name] = float(value / count) if count else 0.0
+    counts = [len(units), sum(u.num_tokens for u in units), sum(e.num_trained for u in units for e in u.examples)]
+    num_units, num_tokens, num_trained = added(torch.tensor(counts)).tolist()
     return StepStats(
-        loss=float(_over_ranks(torch.stack(losses).double().sum(0, keepdim=True))[0]),
+        loss=float(added(torch.stack(losses).double().sum(0, keepdim=True))[0]),
         figures=figures,
-        num_units=len(units),
-        num_tokens=sum(unit.num_tokens for unit in units),
-        num_trained=sum(example.num_trained for unit in units for example in unit.examples),
+        num_units=num_units,
+        num_tokens=num_tokens,
+        num_trained=num_trained,
         num_passes=len(passes),
         unit_losses=unit_losses,
     )
@@ -163,7 +158,7 @@ def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any)
                 value, count = found
                 pair = torch.stack([value.double(), torch.as_tensor(count, device=value.device).double()])
                 sums[name] = sums[name] + pair if name in sums else pair
-    pairs = {name: _over_ranks(pair) for name, pair in sums.items()}
+    pairs = {name: added(pair) for name, pair in sums.items()}
     helpers.shared = {name: (pair[0] / pair[1].clamp_min(1e-12)).float() for name, pair in pairs.items()}
     for name, parts in rows.items():
         helpers.shared[name], helpers.places = _put_together(parts)
@@ -173,9 +168,8 @@ def _put_together(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[sli
     """(the rows of all passes of all ranks, where those of each own pass lie)."""
     whole, start = torch.cat(list(parts)), 0
     if ranks() > 1:
-        of_ranks: list[Any] = [None] * ranks()
-        dist.all_gather_object(of_ranks, whole.cpu())
-        start = sum(len(rows) for rows in of_ranks[: dist.get_rank()])
+        of_ranks = gathered(whole.cpu())
+        start = sum(len(rows) for rows in of_ranks[: rank()])
         whole = torch.cat(of_ranks).to(whole.device)
     ends = np.cumsum([start, *(len(part) for part in parts)]).tolist()
     return whole, [slice(*bounds) for bounds in pairwise(ends)]
@@ -220,13 +214,6 @@ def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
-
-
-def _over_ranks(values: torch.Tensor) -> torch.Tensor:
-    if ranks() > 1:
-        values = values.clone()
-        dist.all_reduce(values)
-    return values
 
 
 def _by_unit(batch: Any, logp: torch.Tensor) -> np.ndarray:

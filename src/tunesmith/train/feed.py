@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunesmith.step.ranks import gathered
 from tunesmith.text.example import Example, Unit
 
 PREFIX = "collected."
@@ -166,17 +167,19 @@ class Rollouts:
         return {"loss": -mean, "reward": mean}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The round in use, as tensors for a checkpoint."""
+        """The round in use, of all ranks, as tensors for a checkpoint: every rank has to ask."""
         if self.round < 0:
             return {}
-        places = torch.tensor([self.round, *self.held], dtype=torch.int64)
-        return {f"{PREFIX}places": places, **units_to_tensors(list(self.held.values()))}
+        held = {place: unit for part in gathered(self.held) for place, unit in part.items()}
+        places = torch.tensor([self.round, *held], dtype=torch.int64)
+        return {f"{PREFIX}places": places, **units_to_tensors(list(held.values()))}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take over the round of a checkpoint."""
+        """Take over this rank's part of the round of a checkpoint, however many ranks wrote it."""
         if f"{PREFIX}places" in tensors:
             round_, *places = tensors[f"{PREFIX}places"].tolist()
-            self.round, self.held = round_, dict(zip(places, units_from_tensors(tensors)))
+            held = dict(zip(places, units_from_tensors(tensors)))
+            self.round, self.held = round_, {p: u for p, u in held.items() if p % self.ranks == self.rank}
 
 
 def units_to_tensors(units: Sequence[Unit]) -> dict[str, torch.Tensor]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.step import StepStats, backward, ranks, reduce_gradients
+from tunesmith.step.ranks import rank, ranks
+from tunesmith.step.step import StepStats, backward, reduce_gradients
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Rollouts, Rows
 from tunesmith.train.optim import Optimizer
@@ -72,13 +72,12 @@ def loop(
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
     helpers = Helpers() if helpers is None else helpers
-    rank = dist.get_rank() if ranks() > 1 else 0
     feed: Rows | Rollouts
     if isinstance(units, Rollouts):
         feed = units
     else:
         order = objective.order(units) if hasattr(objective, "order") else None
-        feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank, ranks=ranks(), order=order)
+        feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank(), ranks=ranks(), order=order)
     for number in range(start, steps):
         began = time.perf_counter()
         portion = feed.step(number)

@@ -26,6 +26,7 @@ from tunesmith.core.files import to_json, writing
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
 from tunesmith.step.helpers import Helpers
+from tunesmith.step.ranks import agree, barrier, gathered, rank
 from tunesmith.step.step import backward, cut, measure
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
@@ -157,6 +158,7 @@ def fit(
         named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
         embeddings=embedding_names(net), masters=held, keep=masters, seed=seed,
     )  # fmt: skip
+    del held  # bf16 alone needs no fp32 copy any more
     policy = model.policy
     rows = _Rows(len(units))
     progress = _Progress(patience_left=early_stopping, state=dict(helpers.state))
@@ -188,8 +190,11 @@ def fit(
         progress.guard, progress.state = guard.state, dict(helpers.state)
         progress.watch = watch.state if watch is not None else {}
         progress.scaler = scaler.state() if scaler is not None else {}
-        tensors = {**_parameters(optim), **optim.state(), "rows.loss": rows.loss, "rows.seen": rows.seen}
+        loss, seen = rows.whole()
+        tensors = {**_parameters(optim), **optim.state(), "rows.loss": loss, "rows.seen": seen}
         tensors |= feed.state() if feed is not None else {}
+        if not folder.writes:
+            return
         facts = {"progress": vars(progress), "journal": journal.size()}
         checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
 
@@ -222,7 +227,8 @@ def fit(
     if progress.step == 0:
         weights = sum(m.numel() * m.element_size() for m in optim.masters)
         size = weights + optim.predicted_state_bytes() + rows.num_bytes
-        space = checkpoint.forecast(place, checkpoint_bytes=size, result_bytes=result_bytes, keep=keep)
+        keeps = {"checkpoint_bytes": size, "result_bytes": result_bytes, "keep": keep}
+        space = checkpoint.forecast(place, **keeps) if folder.writes else {}
         events.emit(
             "start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space
         )
@@ -276,16 +282,19 @@ def fit(
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
-            late = time.perf_counter() - last_saved > save_seconds
+            late, stop = agree(
+                time.perf_counter() - last_saved > save_seconds,
+                bool(asked) or (stop_after is not None and step.number >= stop_after),
+            )
             if first or due or late or (save_every and step.number % save_every == 0):
                 save()
                 last_saved = time.perf_counter()
-                if first:
+                if first and folder.writes:
                     _prove_checkpoint(place, optim)
             if out_of_patience():
                 early = True
                 break
-            if asked or (stop_after is not None and step.number >= stop_after):
+            if stop:
                 save()
                 events.emit("stopped", step=step.number, by=asked.name or "stop_after")
                 return _outcome("stopped", progress)
@@ -302,8 +311,11 @@ def fit(
         best_dev_loss=progress.best_dev_loss, seconds=progress.seconds, tokens=progress.tokens, trained_tokens=progress.trained,
         predicted_updates=steps, counted_updates=progress.step,
     )  # fmt: skip
-    rows.write(folder.file("loss_per_row.jsonl"), units)
     save()
+    rows.loss, rows.seen = rows.whole()
+    if folder.writes:
+        rows.write(folder.file("loss_per_row.jsonl"), units)
+    barrier()  # the best checkpoint is there for all
     _take_best(optim, place, progress)
     optim.lift(net)
     return _outcome("finished", progress)
@@ -416,6 +428,21 @@ class _Rows:
             self.loss[chosen] = torch.from_numpy(step.stats.unit_losses)
             self.seen[chosen] += 1
 
+    def whole(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss, seen) of all ranks together: every rank has to ask."""
+        parts = gathered((self.loss, self.seen))
+        loss = self.loss.clone()
+        for other, _ in parts:
+            own = ~torch.isnan(other)
+            loss[own] = other[own]
+        return loss, torch.stack([seen for _, seen in parts]).sum(0).to(torch.int16)
+
+    def load(self, loss: torch.Tensor, seen: torch.Tensor) -> None:
+        """Take over what a checkpoint holds; it is counted by the first rank alone."""
+        if rank() == 0:
+            self.loss.copy_(loss)
+            self.seen.copy_(seen)
+
     def write(self, path: Path, units: Sequence[Unit]) -> None:
         with writing(path) as file:
             for i in range(len(self.loss)):
@@ -467,8 +494,7 @@ def _restore(optim: Optimizer, rows: _Rows | None, tensors: dict[str, torch.Tens
                 where[key.removeprefix("param.")].copy_(value)
     optim.load_state({k: v for k, v in tensors.items() if k.startswith(("state.", "master."))})
     if rows is not None:
-        rows.loss.copy_(tensors["rows.loss"])
-        rows.seen.copy_(tensors["rows.seen"])
+        rows.load(tensors["rows.loss"], tensors["rows.seen"])
 
 
 def _prove_checkpoint(place: Path, optim: Optimizer) -> None:
