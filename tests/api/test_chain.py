@@ -144,3 +144,10 @@ def test_stages_that_left_the_file_are_told(here: Path):
     chain(write(here, "  one: {data: faq.jsonl}\n"), quiet=True)
     with pytest.raises(ProjectError, match="no longer has: one"):
         chain(write(here, "  two: {data: faq.jsonl}\n"), quiet=True)
+
+
+def test_other_verbs_say_what_runs_stages(here: Path):
+    from tunesmith.api.check import check
+
+    with pytest.raises(ProjectError, match="Run them all: tunesmith chain chain.yaml"):
+        check(write(here, SHORT))

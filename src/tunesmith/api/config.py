@@ -152,6 +152,10 @@ def resolve(config: Any = None, *, root: Path | None = None, **keys: Any) -> tup
     """
     raw, found = _read(config)
     root = root or found
+    if "stages" in raw:
+        raise ProjectError(
+            f"{config or 'The project'} has stages.", fix=f"Run them all: tunesmith chain {config or ''}".rstrip()
+        )
     below = place(Project, raw)
     over = place(Project, _nested(keys))
     files = over.get("use", below.get("use"))
