@@ -114,6 +114,7 @@ def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = ()) 
                 if "att" not in str(error).lower():
                     raise
                 net = auto.from_config(config, dtype=torch.float32)
+    net.tie_weights()  # it is part of the weights' initialisation, which was left out
     return net
 
 
