@@ -161,14 +161,15 @@ def weighted_nll(
     hidden (n, dim), target (n,), coefficient (n,) float32. No target: sum 0 with zero gradients.
     """
     if len(target) == 0:
-        return hidden.sum() * 0.0, hidden.new_zeros(0, dtype=wide(hidden.dtype))
+        # the head takes part with a gradient of 0 too: it may be all that trains
+        return (hidden.sum() + head.weight[0, 0]) * 0.0, hidden.new_zeros(0, dtype=wide(hidden.dtype))
     return _WeightedNLL.apply(hidden, head.weight, head.bias, target, coefficient, head.softcap, head.scale)
 
 
 def logprobs(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:
     """log p(target), (n,) float32; backward makes the logits a second time instead of keeping them."""
     if len(target) == 0:
-        return hidden.sum(-1)
+        return hidden.sum(-1) + head.weight[0, 0] * 0.0
     return _LogProbs.apply(hidden, head.weight, head.bias, target, head.softcap, head.scale)
 
 
