@@ -1,11 +1,11 @@
 """Bottleneck: a small two-layer network behind attention and feed-forward of each layer (Houlsby et al. 2019, arXiv 1902.00751).
 
-The first adapter there was. Unlike LoRA it computes something new between the layers, so it cannot be merged and costs a few
-percent of time when answering; `up` starts at 0, so the first step begins at the base exactly. PEFT has no such adapter: the
-file is in PEFT's layout, under names of our own, and only tunesmith reads it.
+The first adapter there was. Unlike LoRA it computes something new between the layers, so it cannot be merged and costs time when
+answering too; `up` starts at 0, so the first step begins at the base exactly. PEFT has no such adapter: the file is in PEFT's
+layout, under names of our own, and only tunesmith reads it.
 
 bottleneck: 각 층의 어텐션과 피드포워드 뒤에 작은 두 층 신경망을 답니다(최초의 어댑터). LoRA와 달리 층 사이에서 새로운 계산을 하므로 합칠 수
-없고 답할 때 몇 퍼센트 느립니다. up이 0에서 시작해 첫 출력은 기본 모델과 같습니다. PEFT에는 없는 방식이라 파일의 이름은 우리 것이고 tunesmith만
+없고 답할 때도 시간이 더 듭니다. up이 0에서 시작해 첫 출력은 기본 모델과 같습니다. PEFT에는 없는 방식이라 파일의 이름은 우리 것이고 tunesmith만
 읽습니다.
 """
 

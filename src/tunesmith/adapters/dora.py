@@ -1,13 +1,13 @@
 """DoRA: a weight's direction by low rank, its magnitude by one number an output (Liu et al. 2024, arXiv 2402.09353).
 
 W' = m V / |V| with V = W + (alpha / rank) B A; m starts as the norms of W's rows, so the first step begins at the base
-exactly. Use it where LoRA of a low rank falls short of full fine-tuning; a step costs about a third more. Files are in
-PEFT's format (use_dora).
+exactly. Use it where LoRA of a low rank falls short of full fine-tuning; a step costs more, for the norms. Files are in PEFT's
+format (use_dora).
 
 Formula: W' = m (W + (alpha / rank) B A) / |W + (alpha / rank) B A|, the norm taken over each output's weights.
 
 DoRA: 가중치의 방향은 낮은 계수로, 크기는 출력마다 수 하나로 학습합니다. 처음 출력은 기본 모델과 같습니다. 낮은 rank의 LoRA가
-전체 미세 조정에 못 미칠 때 쓰며, 한 스텝이 약 1/3 더 듭니다. PEFT 형식(use_dora)으로 저장합니다.
+전체 미세 조정에 못 미칠 때 쓰며, 노름을 계산하느라 스텝이 더 오래 걸립니다. PEFT 형식(use_dora)으로 저장합니다.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Prompt tuning: a few trained vectors before every text, nothing else changes (Lester et al. 2021, arXiv 2104.08691).
 
 The smallest adapter there is: n x width numbers, and one base answers any mix of tasks in one batch. It needs a large model
-to come near LoRA, and a good start: with PEFT's defaults its own benchmark shows .057, with a higher rate .343. So the
+to come near LoRA, and a good start: with PEFT's defaults its own benchmark shows .057, with good ones .343. So the
 vectors start as words of the vocabulary, or of a `text` that says the task. They cost n tokens of context. PEFT's format.
 
 Use it for a large base that many tasks share.
