@@ -162,3 +162,24 @@ def test_what_cannot_be_is_refused_in_words(tmp_path):
     folder = save(load("pico").net, byte_tokenizer(), tmp_path / "pico")
     with pytest.raises(ModelError, match="names no labels"):
         load(folder, kind="classify")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "given", "shape"),
+    [
+        ("pico", "causal", {}, (2, 5, 288)),
+        ("pico", "classify", {"labels": LABELS}, (2, 3)),
+        ("pico-encoder", "masked", {}, (2, 5, 288)),
+        ("pico-encoder", "classify", {"labels": LABELS}, (2, 3)),
+        ("pico-t5", "seq2seq", {}, (2, 4, 288)),
+        ("pico", "embed", {}, (2, 5, 32)),
+        ("pico-encoder", "embed", {}, (2, 5, 32)),
+    ],
+)
+def test_each_family_gives_what_it_is_for(name, kind, given, shape):
+    model = load(name, kind=kind, **given)
+    more = {"decoder_input_ids": torch.full((2, 4), 40)} if kind == "seq2seq" else {}
+    with torch.no_grad():
+        out = model.net(input_ids=torch.full((2, 5), 50), **more)
+    assert tuple((out.last_hidden_state if kind == "embed" else out.logits).shape) == shape
+    assert model.kind == kind and model.proof.both_ways == (name == "pico-encoder")
