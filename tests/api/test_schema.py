@@ -76,3 +76,10 @@ def test_the_filled_project_is_valid(folder: Path):
 def test_own_items_are_in_it(folder: Path, mine: str):
     Path("tunesmith.yaml").write_text(f"use: [{mine}]\n")
     assert "mine" in str(tunesmith.check(schema=True)["properties"]["metrics"])
+
+
+def test_a_file_of_stages_is_checked_too():
+    stages = {"a": {"method": "pretrain", "data": "x"}, "b": {"from": "a", "lr": 1e-3}}
+    assert valid({"model": "mini", "stages": stages, "compare": {"rows": 3, "metrics": ["exact_match"], "judge": None}})
+    for bad in ({"stages": {"a": {"mehtod": "sft"}}}, {"stages": {"a": {"model": "x"}}}, {"compare": {"rosw": 1}}):
+        assert not valid(bad)

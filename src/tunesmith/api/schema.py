@@ -4,7 +4,7 @@ With the YAML extension of an editor:  # yaml-language-server: $schema=tunesmith
 """
 
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from tunesmith.api.config import SPECS, Project
 from tunesmith.core import source
@@ -14,11 +14,25 @@ from tunesmith.core.shelf import Shelf, shelf
 
 def project_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a project file, with the items now on the shelves."""
+    project = _section(Project, "")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tunesmith project",
-        **_section(Project, ""),
+        **project,
+        "properties": {**project["properties"], **_of_chains(project)},
     }
+
+
+def _of_chains(project: dict[str, Any]) -> dict[str, Any]:
+    """What a file for `tunesmith chain` has besides: stages, each a project without model and out, and the table at the end."""
+    from tunesmith.ladder.stages import CompareSettings
+
+    own = {name: {"$ref": f"#/properties/{name}"} for name in project["properties"] if name not in ("model", "out")}
+    start = {"type": "string", "description": "The stage it starts from, or base."}
+    stage = {"type": "object", "additionalProperties": False, "properties": {"from": start, **own}}
+    told = "Stages for tunesmith chain, each from the last one's model."
+    compare = _section(CompareSettings, "compare")
+    return {"stages": {"type": "object", "description": told, "additionalProperties": stage}, "compare": compare}
 
 
 def _section(cls: Any, where: str) -> dict[str, Any]:
@@ -36,6 +50,8 @@ def _section(cls: Any, where: str) -> dict[str, Any]:
             bare = getattr(section, "bare", "")
             if bare:
                 schema = {"anyOf": [_properties(schema)[bare], schema]}
+            if type(None) in get_args(hints[field.name]):
+                schema = {"anyOf": [schema, {"type": "null"}]}
         elif hints[field.name] is Any:
             schema = {
                 "anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]
