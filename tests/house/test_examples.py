@@ -20,7 +20,8 @@ def empty_shelves_again():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_an_examples_project_resolves_and_its_data_is_there(folder: Path):
     project, _, root = resolve(folder)
-    assert (root / project.data.path).is_file()
+    paths = project.data.path
+    assert all((root / path).is_file() for path in (paths if isinstance(paths, list | tuple) else [paths]))
     assert (folder / "README.md").is_file()
 
 
