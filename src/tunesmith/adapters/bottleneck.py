@@ -2,7 +2,9 @@
 
 The first adapter there was. Unlike LoRA it computes something new between the layers, so it cannot be merged and costs time when
 answering too; `up` starts at 0, so the first step begins at the base exactly. PEFT has no such adapter: the file is in PEFT's
-layout, under names of our own, and only tunesmith reads it.
+layout, under names of our own, and only tunesmith reads it. Use it where LoRA cannot express what is new to the base.
+
+Formula: h' = h + up f(down h), with up = 0 at the start.
 
 bottleneck: 각 층의 어텐션과 피드포워드 뒤에 작은 두 층 신경망을 답니다(최초의 어댑터). LoRA와 달리 층 사이에서 새로운 계산을 하므로 합칠 수
 없고 답할 때도 시간이 더 듭니다. up이 0에서 시작해 첫 출력은 기본 모델과 같습니다. PEFT에는 없는 방식이라 파일의 이름은 우리 것이고 tunesmith만

@@ -3,6 +3,9 @@
 W = U S V^T; B A starts as the first `rank` of its singular directions, and what is left of W is frozen. Together they are W
 to the last digits, so the start is the base, but the first steps turn what matters most: it converges faster than LoRA.
 Saved as ordinary LoRA of twice the rank over the original base (PEFT's own conversion), so every reader of LoRA reads it.
+Use it in place of LoRA when steps are few.
+
+Formula: W' = W - U_r S_r V_r^T + B A, with B A = U_r S_r V_r^T at the start.
 
 PiSSA: LoRA를 각 가중치의 가장 큰 특이 방향에서 시작합니다. 나머지는 얼리므로 합은 원래 가중치와 같고, 첫 스텝부터 가장 중요한 방향을 돌려
 LoRA보다 빨리 수렴합니다. 저장할 때는 원래 기본 모델 위의, rank가 두 배인 보통 LoRA로 바꾸므로 LoRA를 읽는 모든 도구가 읽습니다.
