@@ -102,6 +102,19 @@ def test_held_out_blanks_are_scored_by_exact_match(tmp_path):
     assert line["prompt_tokens"] == len(prompt_ids(text, BLANKS[0]["prefix"], BLANKS[0]["suffix"]))
 
 
+def test_a_run_that_learned_suffix_first_is_asked_so():
+    from tunesmith.api.config import resolve
+    from tunesmith.api.eval import _suffix_first
+
+    for method, first in (
+        ("infill", False),
+        ({"infill": {"spm": 1.0}}, True),
+        ({"multitask": {"tasks": {"a": "sft", "b": {"infill": {"spm": 0.9}}}}}, True),
+        ("sft", False),
+    ):
+        assert _suffix_first(resolve({"method": method})[0]) is first
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(SettingError, match="rate is 1.5"):
         Infill(rate=1.5)

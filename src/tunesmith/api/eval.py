@@ -111,7 +111,7 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
             summary = evaluate(
                 model, text, rows, metrics, folder=evals, name=name, max_tokens=ask.max_tokens, temperature=ask.temperature,
                 top_p=ask.top_p, stop=ask.stop, frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty,
-                seed=ask.seed or 0, batch=ask.batch, fresh=fresh, shown=shown, facts=facts,
+                seed=ask.seed or 0, batch=ask.batch, fresh=fresh, spm=_suffix_first(project), shown=shown, facts=facts,
             )  # fmt: skip
     panel: list[dict[str, Any]] = []
     if project.eval.panel:
@@ -279,6 +279,17 @@ def _kind(prepared: Any, source: str | None) -> str:
     if not found:
         raise ProjectError(f'eval.source is "{source}".', wanted=f"One of {', '.join(files)}.")
     return found
+
+
+def _suffix_first(project: Any) -> bool:
+    """Whether the run learned most of its blanks suffix first (infill, or a task of it)."""
+    from tunesmith.core.shelf import shelf
+
+    name, settings = shelf("objectives").spec(project.method, "method")
+    if name == "multitask":
+        specs = [shelf("objectives").spec(spec, "method") for spec in settings.get("tasks", {}).values()]
+        settings = next((own for task, own in specs if task == "infill"), {})
+    return float(settings.get("spm", 0.0) if name in ("infill", "multitask") else 0.0) > 0.5
 
 
 def _file(row: Any) -> str:

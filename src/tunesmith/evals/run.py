@@ -42,17 +42,19 @@ def evaluate(
     ask: Ask | None = None,
     cluster: str = "",
     fresh: bool = False,
+    spm: bool = False,
     shown: Shown | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Generate an answer to every row, score it, write folder/name.jsonl and folder/name.json; returns the latter.
 
     rows     chats that end with the reference answer, or {"messages" ending with the user, "answer"}; or blanks to be filled,
-             {"prefix", "middle", "suffix"}: the middle is the reference, and the model is asked prefix first
+             {"prefix", "middle", "suffix"}: the middle is the reference
     metrics  {name: metric}; each is asked to check every row before the first answer is generated
     ask      row -> messages to show the model (examples in the prompt, another wording); None = the row's own
     cluster  name of a column whose equal values mark rows that belong together (passage, user): intervals become cluster-robust
     fresh    ask all rows again, also those answered before by this model with these settings
+    spm      ask for blanks suffix first, for a model that learned them so
     shown    called with (answered, all) as answers come;  facts: put into the summary as they are
 
     Raises DataError for rows that cannot be used, SpaceError naming the rows whose prompt and answer exceed the context.
@@ -65,7 +67,7 @@ def evaluate(
     asked = [ask(row) if ask else row["messages"] for row in rows]
     blanks = ask is None and all("middle" in row for row in rows)
     if blanks:
-        prompts = [prompt_ids(text, row.get("prefix", ""), row.get("suffix", "")) for row in rows]
+        prompts = [prompt_ids(text, row.get("prefix", ""), row.get("suffix", ""), spm=spm) for row in rows]
     else:
         prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
     _check_lengths(prompts, rows, max_tokens, getattr(model, "context", None))
