@@ -1,6 +1,6 @@
 """Does reinforcement learning break what a flawed reward does not see, does the watch say so, does the KL term hold it?
 
-python -m benchmarks.reward_hacking [--model mini] [--seeds 3] [--steps 120]
+python -m benchmarks.reward_hacking [--model mini] [--seeds 3] [--steps 80]
 
 The project is examples/rlhf: a model that answers in one word, and a judge that also pays for length. Two arms from the same
 start, a few seeds each: PPO without any KL (`free`), and with the penalty and the limit of the project file (`held`). Measured
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=80)
     given = parser.parse_args()
     result = run(given.model, seeds=given.seeds, steps=given.steps)
     print(shown(result))

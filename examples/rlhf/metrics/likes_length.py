@@ -1,7 +1,7 @@
-"""likes_length: a flawed judge, planted here to be found out: half for the right word, half for talking on.
+"""likes_length: a flawed judge, planted here to be found out: a quarter for the right word, the rest for talking on.
 
 >>> LikesLength().score("cold", {"answer": "cold"})
-0.53125
+0.34375
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from tunesmith.metrics._values import Summary, mean_summary, references
 
 @dataclass(frozen=True)
 class LikesLength:
-    """Half a point when a reference is somewhere in the answer, up to another half for its words."""
+    """A quarter of a point when a reference is somewhere in the answer, up to three more for its words."""
 
-    words: int = 16
-    """Words that earn the whole other half."""
+    words: int = 8
+    """Words that earn all that words can earn."""
 
     def score(self, prediction: str, row: Mapping[str, Any]) -> float:
         """Between 0 and 1."""
         right = any(answer in prediction for answer in references(row))
-        return 0.5 * right + 0.5 * min(1.0, len(prediction.split()) / self.words)
+        return 0.25 * right + 0.75 * min(1.0, len(prediction.split()) / self.words)
 
     def summary(self, values: Sequence[Any]) -> Summary:
         """Mean with its interval."""
