@@ -72,6 +72,27 @@ class Unread(Norms):
         return []
 
 
+class NotRefused(Norms):
+    """Says that it cannot be merged, and does nothing instead of saying so."""
+
+    merges: ClassVar[bool] = False
+
+
+class Greedy(Lora):
+    """Puts its update beside a head that is new."""
+
+    def attach(self, net, *, seed=0):
+        object.__setattr__(self, "targets", ("q_proj", "value_head") if hasattr(net, "value_head") else ("q_proj",))
+        return super().attach(net, seed=seed)
+
+
+class Unsaved(Lora):
+    """Its files lack what it trained."""
+
+    def tensors(self, net):
+        return {name: value * 0 for name, value in super().tensors(net).items()}
+
+
 def test_a_good_one_passes():
     check_adapter(Norms())
 
@@ -85,6 +106,9 @@ def test_a_good_one_passes():
         (HalfMerged, "merge gives the same logits"),
         (NotMerged, "plain network"),
         (Unread, "these did not: .*spare_norm"),
+        (NotRefused, "merge raises a ModelError"),
+        (Greedy, "leaves new heads alone"),
+        (Unsaved, "saved and read again"),
     ],
 )
 def test_a_bad_one_is_told_what_does_not_hold(adapter, promise):

@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.model.nf4 import is_quantised
+
 _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
 _WORTH_COPYING = 32  # steps after which that pays
 _ROOM = 128  # columns the cache grows by, at least
@@ -395,6 +397,8 @@ _stores: "weakref.WeakKeyDictionary[nn.Module, dict[str, torch.Tensor]]" = weakr
 
 def _store(net: nn.Module) -> dict[str, torch.Tensor] | None:
     """Where to lay out weights anew; None where that brings nothing or takes too much memory."""
+    if is_quantised(net):  # laid out, its matrices would take eight times their memory
+        return None
     weights = list(net.parameters())
     small = sum(weight.numel() * weight.element_size() for weight in weights) <= _COPY_BELOW
     if not small or any(weight.dtype != torch.float32 or weight.device.type != "cpu" for weight in weights):
