@@ -59,11 +59,16 @@ def real_policy(adapter, lean: bool) -> Policy:
     return Policy(net, lean=lean)
 
 
-@pytest.mark.parametrize("lean", [True, False])
-@pytest.mark.parametrize("adapter", ["full", {"lora": {"rank": 4}}])
 @pytest.mark.parametrize(
-    ("precision", "checkpointing", "lengths", "pass_tokens"),
-    [("fp32", False, [40] * 6, None), ("fp32", True, [200, 90], None), ("bf16", False, [60] * 4, 120)],
+    ("adapter", "precision", "checkpointing", "lengths", "pass_tokens", "lean"),
+    [
+        ("full", "fp32", False, [40] * 6, None, True),
+        ("full", "bf16", True, [200, 90], None, True),
+        ("full", "bf16", False, [60] * 4, 120, False),
+        ({"lora": {"rank": 4}}, "fp32", True, [200, 90], None, True),
+        ({"lora": {"rank": 4}}, "bf16", False, [60] * 4, 120, True),
+        ("qlora", "bf16", False, [60] * 2, None, True),
+    ],
 )
 def test_the_peak_is_the_allocators(adapter, precision, checkpointing, lengths, pass_tokens, lean):
     objective, kind = shelf("objectives").make("sft"), shelf("adapters").make(adapter)

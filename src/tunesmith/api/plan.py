@@ -219,7 +219,7 @@ class Planner:
         """One step of a setup on fake tensors."""
         from tunesmith.plan.simulate import heaviest, simulate
 
-        if self.parts is not None and self.parts.feed is None:
+        if self.parts is not None and not hasattr(self.objective, "collect"):
             units = self._own_units()
         else:
             unit = self.unit(setup.length)
@@ -233,13 +233,15 @@ class Planner:
 
     def _own_units(self) -> Any:
         """The Units of the step, among the first epoch's first 256, that has the largest pass."""
+        from math import ceil
+
         from tunesmith.step.step import cut
-        from tunesmith.train.loop import steps_per_epoch, units_of_step
+        from tunesmith.train.feed import units_of_step
 
         parts, train = self.parts, self.project.train
         units, padded = parts.units, parts.model.proof.layout == "padded"
         most: tuple[int, Any] = (0, None)
-        for number in range(min(256, steps_per_epoch(len(units), train.batch_size))):
+        for number in range(min(256, ceil(len(units) / train.batch_size))):
             chosen = units_of_step(number, len(units), train.batch_size, self.project.seed, train.order == "shuffle")
             some = [units[int(i)] for i in chosen]
             passes = cut(some, parts.chosen["pass_tokens"], padded=padded)

@@ -24,7 +24,7 @@ class Forecast:
     live       tensors alive at the highest moment of a step, by kind in `kinds`, at the operation `where`
     allocated  the same as the device's allocator counts it; reserved: what it asked of the device
     device     all that the device shows: context or runtime on top, and the highest of `phases`
-    error      share by which these may be off; fits: whether device x (1 + error) is within the memory
+    error      share by which device may be off (live by less: calibrate.LIVE); fits: whether device x (1 + error) is within the memory
     seconds    of a pass and an update; None where no rate is known
     """
 

@@ -49,7 +49,7 @@ def shard(weights: int, gradients: int, optimizer: int, *, devices: int, stage: 
     """What each device holds. buffers: under stage 3 the layer that is gathered whole, and the next one, `largest` bytes each."""
     over = [devices if stage >= least else 1 for least in (3, 2, 1)]
     held = [-(-size // number) for size, number in zip((weights, gradients, optimizer), over)]
-    return Shard(*held, buffers=2 * largest if stage >= 3 and devices > 1 else 0)
+    return Shard(held[0], held[1], held[2], buffers=2 * largest if stage >= 3 and devices > 1 else 0)
 
 
 def flops(parameters: float, tokens: float) -> float:

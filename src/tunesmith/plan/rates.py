@@ -7,8 +7,9 @@ Williams et al. 2009. Rates are measured here, or a maker's figures times the sh
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -59,7 +60,7 @@ def measure(*dtypes: str, device: str = "cpu", size: int = 1024, budget: float =
     for dtype in dtypes or ("float32", "bfloat16"):
         a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
         out = torch.empty_like(a)
-        took = _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device, budget)
+        took = _best(partial(torch.mm, a, b, out=out), device, budget)
         rates[dtype] = 2 * size**3 / took
     block = torch.empty(1 << 26, dtype=torch.uint8, device=device)
     other = torch.empty_like(block)
@@ -67,7 +68,7 @@ def measure(*dtypes: str, device: str = "cpu", size: int = 1024, budget: float =
     return Rates(rates, 2 * block.numel() / moved, LAUNCH[torch.device(device).type], True)
 
 
-def _best(call, device: str, budget: float) -> float:
+def _best(call: Callable[[], object], device: str, budget: float) -> float:
     call()
     best, until = float("inf"), time.perf_counter() + budget
     while time.perf_counter() < until:

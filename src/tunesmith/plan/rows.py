@@ -15,6 +15,7 @@ from tunesmith.core.errors import SettingError
 from tunesmith.text.example import Unit
 
 ANSWER = 0.5  # the share of a row that is answer, where nobody says
+_SPEAKS = {"masked": "pico-encoder", "seq2seq": "pico-t5"}  # whose tokenizer has what a kind of network asks of it
 
 
 def sample_units(objective: Any, *, length: int, number: int = 1, answer: float = ANSWER) -> list[Unit]:
@@ -26,9 +27,17 @@ def sample_units(objective: Any, *, length: int, number: int = 1, answer: float 
     from tunesmith.model.value_head import add_value_head
     from tunesmith.step.helpers import Helpers, frozen, with_reference
 
+    if hasattr(objective, "fit"):
+        raise SettingError(
+            "this method has no training steps to plan: every row is read once, without gradients.",
+            fix="Run it: it needs about the memory that `tunesmith eval` needs.",
+        )
+    if hasattr(objective, "learn_labels"):
+        objective = objective.learn_labels([{"label": "a"}, {"label": "b"}])
     wants = getattr(objective, "helpers", ())
     samples = hasattr(objective, "collect")
-    model = load("pico")
+    kind = getattr(objective, "kind", "causal")
+    model = load(_SPEAKS.get(kind, "pico"), kind=kind if kind in _SPEAKS else "causal")
     made = _of_length(objective, model, length, answer)
     if samples:
         if "value" in getattr(objective, "heads", ()):
@@ -76,7 +85,7 @@ def _row(objective: Any, asked: int, answered: int) -> dict[str, Any]:
     rows: Mapping[str, dict[str, Any]] = {
         "chat": {"messages": [*question, good]},
         "text": {"text": "a" * (asked + answered)},
-        "text+label": {"text": "a" * (asked + answered), "label": "a"},
+        "text+label": {"text": "a" * (asked + answered), "label": _label(objective)},
         "preference": {"messages": question, "chosen": [good], "rejected": [bad]},
         "rated": {"messages": [*question, good], "label": True},
         "scored": {
@@ -94,6 +103,13 @@ def _row(objective: Any, asked: int, answered: int) -> dict[str, Any]:
             f"the planner knows no row of the kind {', '.join(kinds)}.", wanted=f"One of {', '.join(rows)}."
         )
     return {"origin": "plan", "id": "plan", **rows[kind]}
+
+
+def _label(objective: Any) -> Any:
+    """A label that the method takes."""
+    if getattr(objective, "problem", "single") == "regression":
+        return 0.0
+    return next(iter(getattr(objective, "labels", ())), "a")
 
 
 def _sampler(max_tokens: int) -> Any:

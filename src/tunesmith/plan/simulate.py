@@ -84,7 +84,16 @@ def _forget() -> None:
                     value.cache_clear()
 
 
-def _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device) -> Simulation:
+def _simulate(
+    make_policy: Callable[[], Any],
+    objective: Any,
+    units: Sequence[Unit],
+    make_optimizer: Callable[[Any], Any],
+    pass_tokens: int | None,
+    make_helpers: Callable[[Any], Any] | None,
+    clip: float | None,
+    device: str,
+) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
         net = policy.net.train()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tunesmith.plan.calibrate import LIVE
 from tunesmith.plan.devices import Device
 from tunesmith.plan.forecast import Forecast
 from tunesmith.plan.propose import Proposal
@@ -16,7 +17,7 @@ def told(seen: Forecast, device: Device, *, name: str, method: str, tokens: floa
         f"{name} ({parameters(seen.parameters)} parameters, {trained} trained), {method}, {seen.setup.words()}",
         f"{verdict}: {size(seen.device)} of {size(seen.memory)} on {device.name}, give or take {100 * seen.error:.0f} %",
         "",
-        f"peak of a step  {size(seen.live)}, {seen.where}",
+        f"peak of a step  {size(seen.live)} of tensors, give or take {100 * LIVE:.0f} %, {seen.where}",
     ]
     for kind, held in sorted(seen.kinds.items(), key=lambda item: -item[1]):
         if held > 0.001 * seen.live:
