@@ -1,0 +1,61 @@
+"""The cases, the pairs both sides get, and what TRL is allowed to try. Needs numpy only.
+
+pairs(work, 480)      # [(prompt ids, chosen ids, rejected ids), ...], each side at most 256 tokens with its prompt
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.training_speed.rows import load
+
+STEP_PAIRS = 16
+CUT = 256
+PROMPT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with an adapter, fp32, on the model of 9.5M parameters. `options` are tried, the fastest is timed."""
+
+    method: str
+    adapter: str
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As typed on the command line."""
+        return f"{self.method}-{self.adapter}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For the workers and the results."""
+        return asdict(self)
+
+
+# What TRL is given beside its defaults.
+OPTIONS: dict[str, dict[str, object]] = {
+    "live": {},
+    "precomputed": {"precompute_ref_log_probs": True},
+    "live_padding_free": {"padding_free": True},
+    "precomputed_padding_free": {"precompute_ref_log_probs": True, "padding_free": True},
+    "padded": {},
+    "padded_8x2": {"per_device_train_batch_size": STEP_PAIRS // 2, "gradient_accumulation_steps": 2},
+}
+_DPO = ("live", "precomputed", "live_padding_free", "precomputed_padding_free")
+_REWARD = ("padded", "padded_8x2")
+CASES = tuple(
+    Case(method, adapter, options)
+    for method, options in (("dpo", _DPO), ("reward", _REWARD))
+    for adapter in ("lora", "full")
+)
+
+
+def pairs(work: Path, num: int) -> list[tuple[list[int], list[int], list[int]]]:
+    """The first `num` pairs: of each row its first half is the prompt, its second half one answer, the next row's end the other."""
+    rows = [row for row in load(work, cut=CUT, num=2 * num + 64) if len(row) >= 8]
+    found = []
+    for row, other in pairwise(rows):
+        half = max(2, int(len(row) * PROMPT_SHARE))
+        room = CUT - half
+        found.append((row[:half], row[half:], other[-min(room, max(2, len(other) // 2)) :]))
+    return found[:num]
