@@ -190,7 +190,7 @@ def bank_multitask(ctx: Context) -> dict[str, Any]:
             for row in lines_of(Path(test))
         ],
     )
-    keys = {**as_chat(ctx), "data.path": [asked, kept], "data.test": tested}
+    keys = {**as_chat(ctx), "data.path": [asked, kept], "data.test": tested, "too_long": "split"}
     del keys["data.prompt"], keys["data.answer"]
     method = {"multitask": {"tasks": {Path(asked).stem: "sft", Path(kept).stem: "pretrain"}}}
     run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.lr": 1e-3}, **keys)

@@ -56,8 +56,8 @@ class Context:
         seconds = max(done.get("seconds", 0.0), time.perf_counter() - began)
         self.facts[name] = {
             "settings": {key: value for key, value in settings.items() if not key.startswith("data.")},
-            "chosen": {key: done["chosen"][key] for key in ("lr", "steps", "epochs") if key in done["chosen"]},
-            "seconds": round(seconds, 1), "tokens": done["tokens"], "best_dev_loss": done["best_dev_loss"],
+            "chosen": {key: value for key, value in done.get("chosen", {}).items() if key in ("lr", "steps", "epochs")},
+            "seconds": round(seconds, 1), "tokens": done.get("tokens"), "best_dev_loss": done.get("best_dev_loss"),
         }  # fmt: skip
         return str(path)
 
