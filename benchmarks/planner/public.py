@@ -1,0 +1,120 @@
+"""Published peaks of other stacks, planned from their settings as published.
+
+    python -m benchmarks.planner.public
+
+litgpt's resource table (tutorials/resource-tables.md: A100 40 GB, bf16-true, LoRA rank 8 on queries and values, Alpaca rows up to
+1,304 tokens, no checkpointing), peak allocated in GB of 1e9 bytes. What is simulated is that recipe, not our code: transformers' own
+forward, a low-rank update beside the projections with dropout, logits of every token, their cross-entropy in fp32.
+"""
+
+import statistics
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModelForCausalLM
+from transformers.initialization import no_init_weights
+
+from tunesmith.plan.allocate import replay
+from tunesmith.plan.network import architecture
+from tunesmith.plan.track import Tracker
+
+LONGEST = 1304
+# (model, rows a micro-batch, 4-bit weights): GB published
+POINTS = {
+    ("Llama-2-7B", 1, None): 21.30, ("Llama-2-7B", 2, None): 29.07, ("Llama-2-7B", 1, 4.5): 14.14, ("Llama-2-7B", 1, 4.127): 13.84,
+    ("Llama-2-13B", 1, None): 38.12, ("Llama-2-13B", 1, 4.5): 23.14, ("Llama-2-13B", 1, 4.127): 22.55,
+}  # fmt: skip
+
+
+class Beside(nn.Module):
+    """A projection with a low-rank update beside it, as most stacks compute it."""
+
+    def __init__(self, base: Any, rank: int) -> None:
+        super().__init__()
+        self.base, self.dropout = base, nn.Dropout(0.05)
+        self.down = nn.Linear(base.in_features, rank, bias=False, dtype=base.weight.dtype)
+        self.up = nn.Linear(rank, base.out_features, bias=False, dtype=base.weight.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.up(self.down(self.dropout(x))) * 2.0
+
+
+class _KeepsInput(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad @ ctx.saved_tensors[1], None
+
+
+class FourBit(nn.Module):
+    """A frozen projection as bitsandbytes' MatMul4Bit was then: it kept its input (ctx.tensors = (A, B); later (None, B))."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.in_features, self.out_features = base.weight, base.in_features, base.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _KeepsInput.apply(x, self.weight)
+
+
+def peak(name: str, rows: int, bits: float | None) -> float:
+    """Most bytes allocated in a step, in GB."""
+    config = architecture(name)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with no_init_weights():
+            net = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
+        net.requires_grad_(False)
+        inside = sum(p.numel() for p in net.model.layers.parameters())
+        for where in [n for n, m in net.model.layers.named_modules() if isinstance(m, nn.Linear)] if bits else []:
+            net.model.layers.set_submodule(where, FourBit(net.model.layers.get_submodule(where)))
+        for layer in net.model.layers:
+            for part in ("q_proj", "v_proj"):
+                setattr(layer.self_attn, part, Beside(getattr(layer.self_attn, part), 8))
+        net.train()
+        trained = [p for p in net.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-4)
+        tracker = Tracker(device="cuda")
+        tracker.hold([*net.parameters(), *net.buffers()], "weights")
+        with tracker:
+            for parameter in trained:
+                parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            tracker.at("step")
+            ids = torch.zeros(rows, LONGEST, dtype=torch.int64)
+            logits: Any = net(input_ids=ids, use_cache=False).logits
+            F.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten()).backward()
+            optimizer.step()
+            tracker.at("end")
+        found = replay(tracker.log).allocated
+    if bits is not None:
+        largest = config.hidden_size * config.intermediate_size
+        found += (
+            int(inside * (bits / 8 - 2)) + 2 * largest
+        )  # 16 bits become `bits`; the largest matrix is unpacked to use it
+    return found / 1e9
+
+
+def main() -> None:
+    """Print the table."""
+    errors = []
+    print("model         rows  bits   published   planned   error")
+    for (name, rows, bits), published in POINTS.items():
+        said = peak(name, rows, bits)
+        errors.append(abs(said / published - 1))
+        print(
+            f"{name:<12} {rows:>5} {bits or 16:>5} {published:>9.2f} {said:>9.2f}  {100 * (said / published - 1):+6.1f} %",
+            flush=True,
+        )
+    print(f"median error {100 * statistics.median(errors):.1f} %, worst {100 * max(errors):.1f} %")
+
+
+if __name__ == "__main__":
+    main()
