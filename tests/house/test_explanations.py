@@ -51,6 +51,19 @@ def test_every_setting_is_explained_in_both_languages(name: str):
     assert field.doc and field.korean
 
 
+# Settings that are a method of somebody's, not housekeeping (files, names, how often to save).
+HYPERPARAMETERS = (
+    "train.batch_size", "train.optimizer", "train.lr", "train.momentum", "train.betas", "train.eps", "train.weight_decay", "train.l1", "train.l2",
+    "train.schedule", "train.warmup", "train.clip", "train.precision", "train.masters", "train.checkpointing", "train.early_stopping",
+    "generate.temperature", "generate.top_p", "generate.frequency_penalty", "generate.presence_penalty", "rope.kind",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_every_hyperparameter_names_its_source(name: str):
+    assert re.search(r"\b(19|20)\d\d\b", catalogue()[name].doc)
+
+
 def test_an_item_that_says_too_little_is_found(tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text('"""Mine."""\nclass Mine:\n    size: int = 3\n    """How large."""\n')

@@ -22,7 +22,8 @@ class GenerateSettings:
     답의 최대 토큰 수. 프롬프트와 답을 합해 모델의 문맥 길이 안에 들어야 합니다."""
 
     temperature: float = 0.0
-    """0 = always the likeliest token, repeatable; 1 = as the model's probabilities say; higher = more varied.
+    """0 = always the likeliest token, repeatable; 1 = as the model's probabilities say; higher = more varied
+    (Ackley, Hinton & Sejnowski 1985).
 
     0이면 항상 가장 그럴듯한 토큰으로 매번 같고, 1이면 모델의 확률대로, 높을수록 다양합니다."""
 
@@ -37,12 +38,12 @@ class GenerateSettings:
     답을 끝내는 문자열. 여러 토큰에 걸쳐 있어도 찾으며, 답에는 들어가지 않습니다."""
 
     frequency_penalty: float = 0.0
-    """Taken from a token's logit once for each time it is already in the answer.
+    """Taken from a token's logit once for each time it is already in the answer (after Keskar et al. 2019, arXiv 1909.05858; as OpenAI's API).
 
     답에 이미 나온 횟수만큼 그 토큰의 로짓에서 뺍니다."""
 
     presence_penalty: float = 0.0
-    """Taken from a token's logit once when it is already in the answer, however often.
+    """Taken from a token's logit once when it is already in the answer, however often (after Keskar et al. 2019, arXiv 1909.05858).
 
     답에 이미 나온 토큰이면 횟수와 상관없이 로짓에서 한 번 뺍니다."""
 
@@ -73,7 +74,8 @@ class RopeSettings:
     """A longer context for a model with rotary positions; see model/rope.py."""
 
     kind: Literal["linear", "ntk", "yarn"] = "yarn"
-    """How positions are made to reach farther: linear (Chen et al. 2023), ntk (NTK-aware), yarn (Peng et al. 2023; needs least tuning).
+    """How positions are made to reach farther: linear (Chen et al. 2023), ntk (NTK-aware), yarn (Peng et al. 2023,
+    arXiv 2309.00071; needs least tuning).
 
     위치를 더 멀리 닿게 하는 방법: linear(모두 나누기), ntk(느린 진동수만 늦추기), yarn(가장 적게 다시 배우면 되는 방법)."""
 

@@ -33,6 +33,7 @@ class TrainSettings:
 
     batch_size: int = 16
     """Units (rows, or pairs for methods that compare) per optimiser step, over all devices together.
+    Larger ones give steadier steps and fewer of them (McCandlish et al. 2018, arXiv 1812.06162).
 
     갱신 한 번에 쓰는 단위(행, 비교 방법에서는 쌍)의 수. 모든 장치를 합한 값입니다."""
 
@@ -48,46 +49,50 @@ class TrainSettings:
 
     lr: float | None = None
     """Learning rate at its peak. Null = a sane one for the adapter and the optimiser, which is printed.
+    The first thing to tune (Goodfellow et al. 2016, Deep Learning, section 11.4).
 
     학습률의 최고값. null이면 어댑터와 옵티마이저에 맞는 값을 골라 보여 줍니다."""
 
     momentum: float = 0.9
-    """Momentum of sgd and muon; the others do not read it.
+    """Momentum of sgd and muon; the others do not read it (Polyak 1964; Sutskever et al. 2013).
 
     sgd와 muon의 모멘텀. 다른 옵티마이저는 읽지 않습니다."""
 
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of Adam's averages of the gradient and of its square.
+    """Decay of Adam's averages of the gradient and of its square (Kingma & Ba 2015, arXiv 1412.6980).
 
     Adam이 기울기와 그 제곱의 평균을 얼마나 오래 기억하는지."""
 
     eps: float = 1e-8
-    """Adam's constant against division by 0.
+    """Adam's constant against division by 0 (Kingma & Ba 2015, arXiv 1412.6980).
 
     Adam에서 0으로 나누는 것을 막는 상수."""
 
     weight_decay: float = 0.0
     """Decoupled weight decay: each step takes lr x this of every matrix away. Biases, norms and embeddings keep theirs.
+    Loshchilov & Hutter 2019, arXiv 1711.05101.
 
     분리된 가중치 감쇠. 스텝마다 행렬에서 lr x 이 값의 비율을 뺍니다. 편향, 정규화, 임베딩은 그대로 둡니다."""
 
     l1: float = 0.0
-    """L1 penalty: pulls weights to exact zeros.
+    """L1 penalty: pulls weights to exact zeros (Tibshirani 1996).
 
     L1 벌점. 가중치를 정확히 0으로 당깁니다."""
 
     l2: float = 0.0
-    """L2 penalty added to the gradient; under Adam this is not the same as weight_decay.
+    """L2 penalty added to the gradient; under Adam this is not the same as weight_decay (Loshchilov & Hutter 2019, arXiv
+    1711.05101).
 
     기울기에 더하는 L2 벌점. Adam에서는 weight_decay와 같지 않습니다."""
 
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls from its peak to min_lr over the run.
+    """How the learning rate falls from its peak to min_lr over the run (cosine: Loshchilov & Hutter 2017, arXiv 1608.03983).
 
     학습률이 최고값에서 min_lr까지 내려가는 모양."""
 
     warmup: float = 0.05
     """Rise of the learning rate at the start: a share of all steps when below 1, otherwise a number of steps.
+    Goyal et al. 2017, arXiv 1706.02677, section 2.2.
 
     처음에 학습률을 올리는 구간. 1보다 작으면 전체 스텝의 비율, 아니면 스텝 수입니다."""
 
@@ -97,22 +102,25 @@ class TrainSettings:
     일정이 끝날 때의 학습률. lr에 대한 비율입니다."""
 
     clip: float | None = 1.0
-    """Largest norm of a step's gradient; a longer one is shortened to it. Null = never.
+    """Largest norm of a step's gradient; a longer one is shortened to it (Pascanu et al. 2013, arXiv 1211.5063). Null = never.
 
     한 스텝 기울기의 최대 노름. 더 길면 그 길이로 줄입니다. null이면 줄이지 않습니다."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of the forward and backward pass. bf16 and fp16 are mixed: see masters. fp16 scales the loss.
+    Micikevicius et al. 2018, arXiv 1710.03740.
 
     순전파와 역전파의 수 형식. bf16과 fp16은 혼합 정밀도이고(masters 참고), fp16은 손실을 키워 작은 기울기를 지킵니다."""
 
     masters: Literal["fp32", "kahan", "stochastic"] = "fp32"
     """What stands behind 16-bit weights that train: fp32 copies; or, with bf16, the cut-off digits (kahan) or chance (stochastic).
+    Zamirai et al. 2020, arXiv 2010.06192.
 
     학습되는 16비트 가중치 뒤에 두는 것: fp32 사본, 또는 bf16에서 잘린 자리(kahan)나 확률적 반올림(stochastic)."""
 
     checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time, equal gradients.
+    """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
+    al. 2016, arXiv 1604.06174).
 
     역전파 때 활성값을 다시 계산합니다. 메모리는 줄고 시간은 3분의 1쯤 늘며 기울기는 같습니다."""
 
@@ -127,7 +135,7 @@ class TrainSettings:
     평가할 때 한 번에 넣는 행의 수. 결과는 바뀌지 않습니다."""
 
     early_stopping: int | None = None
-    """Stop after so many evaluations in a row without a better dev loss. Null = never.
+    """Stop after so many evaluations in a row without a better dev loss (Prechelt 1998). Null = never.
 
     dev 손실이 이만큼의 평가 동안 나아지지 않으면 멈춥니다. null이면 멈추지 않습니다."""
 
