@@ -19,7 +19,6 @@ from tunesmith.data.hashes import content_hash
 from tunesmith.data.kinds import kind_of, pieces
 from tunesmith.data.language import language
 from tunesmith.data.rows import Row
-from tunesmith.data.steps import said
 
 _MOST_VALUES = 1000
 _SHOWN_VALUES = 20
@@ -39,13 +38,21 @@ class Card:
 
     def add(self, row: Row) -> None:
         """Count one row."""
-        whole = said(row)
-        kind = kind_of(row)
-        self.kind = kind if self.kind in ("", kind) else "mixed"
+        found = pieces(row)
+        whole = "\n".join(piece.text for piece in found)
+        self.kind = kind_of(row)
         self._rows += 1
         self._bytes += len(whole.encode())
         self._languages[language(whole)] += 1
         self._lost += "\ufffd" in whole
+        # Turns of one side count as one text, as they are read; the answers of a row that has several one by one.
+        texts: dict[str, list[str]] = {"prompt": [], "answer": []} if self.kind in ("chat", "rated") else {}
+        for piece in found:
+            texts.setdefault(piece.name, []).append(piece.text)
+        for name, several in texts.items():
+            apart = name in ("text", "negative") or (name == "answer" and self.kind == "scored")
+            for text in several if apart else ["\n".join(several)]:
+                self._lengths.setdefault(name, array("I")).append(len(text))
         messages = row.get("messages")
         value = row.get("label")
         if messages is not None:
@@ -53,17 +60,8 @@ class Card:
             self._turns += len(row.get("answers", ()))
             self._systems += any(message["role"] == "system" for message in messages)
             self._tools += "tools" in row
-            value = said(row, "answer") if kind == "chat" else value
+            value = "\n".join(texts["answer"]) if self.kind == "chat" else value
             self._prompt_hashes.append(content_hash(row, "prompt"))
-        # Turns of one side count as one text, as they are read; the answers of a row that has several one by one.
-        names = dict.fromkeys(piece.name for piece in pieces(row))
-        if messages is not None and kind in ("chat", "rated"):
-            names = dict.fromkeys(("prompt", "answer"))
-        for name in names:
-            texts = [piece.text for piece in pieces(row) if piece.name == name]
-            apart = name in ("text", "negative") or (name == "answer" and kind == "scored")
-            for text in texts if apart else ["\n".join(texts)]:
-                self._lengths.setdefault(name, array("I")).append(len(text))
         if self._values is not None and value is not None:
             for one in value if isinstance(value, list) else [value]:
                 self._values[str(one)] += 1

@@ -29,15 +29,16 @@ def content_hash(row: Row, part: str = "all", *, seed: int = 0) -> int:
     if messages is None:
         content += _said(row, part)
     else:
-        answered = kind_of(row) in ("chat", "rated")  # of other kinds all messages are the prompt
-        last = max(
-            (i for i, turn in enumerate(messages) if answered and turn["role"] == "assistant"), default=len(messages)
-        )
-        for message in {"all": messages, "prompt": messages[:last], "answer": messages[last:]}[part]:
+        kind = kind_of(row)
+        answered = kind in ("chat", "rated")  # of other kinds all messages are the prompt
+        last = len(messages)
+        if answered and part != "all":
+            last = max((i for i, turn in enumerate(messages) if turn["role"] == "assistant"), default=last)
+        for message in messages if part == "all" else messages[:last] if part == "prompt" else messages[last:]:
             content += (message["role"], message["content"])
             if "tool_calls" in message:
                 content.append(json.dumps(message["tool_calls"], sort_keys=True, ensure_ascii=False))
-        if part != "prompt":
+        if part != "prompt" and kind != "chat":
             content += _judged(row)
         if part != "answer" and "tools" in row:
             content.append(json.dumps(row["tools"], sort_keys=True, ensure_ascii=False))

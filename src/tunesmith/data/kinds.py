@@ -28,6 +28,8 @@ KINDS: dict[str, str] = {
     "group": "groups of texts that mean the same",
 }
 _BY_KEY = (("chosen", "preference"), ("answers", "scored"), ("middle", "infill"), ("texts", "group"))
+# What rows with messages may have besides: most have none of it, and are told by their messages alone.
+_BESIDE = frozenset(("chosen", "rejected", "answers", "answer", "label", "middle", "texts"))
 _PROMPT_LEVEL = ("preference", "rated", "scored", "prompt")
 
 
@@ -41,14 +43,19 @@ class Piece(NamedTuple):
 
 def kind_of(row: Mapping[str, Any]) -> str:
     """The kind of one canonical row. Messages of which none is trained on are a prompt."""
-    for key, kind in _BY_KEY:
+    alone = "messages" in row and _BESIDE.isdisjoint(row)
+    for key, kind in () if alone else _BY_KEY:
         if key in row:
             return kind
     if "messages" in row:
         if isinstance(row.get("label"), bool):
             return "rated"
-        learns = any(turn["role"] == "assistant" and turn.get("train", True) for turn in row["messages"])
-        return "chat" if learns and "answer" not in row else "prompt"
+        if "answer" in row:
+            return "prompt"
+        for turn in reversed(row["messages"]):
+            if turn["role"] == "assistant" and turn.get("train", True):
+                return "chat"
+        return "prompt"
     if "label" in row:
         return "text+label"
     return "pair" if "text2" in row else "text"
@@ -58,10 +65,12 @@ def pieces(row: Mapping[str, Any]) -> list[Piece]:
     """Every text of a row, in the order in which people read it."""
     kind = kind_of(row)
     found: list[Piece] = []
+    theirs = "answer" if kind in ("chat", "rated") else "prompt"
     for message in row.get("messages", ()):
-        answered = kind in ("chat", "rated") and message["role"] == "assistant"
-        part = "answer" if answered else "prompt"
+        part = theirs if message["role"] == "assistant" else "prompt"
         found.append(Piece(part, part, message["content"]))
+    if kind == "chat":
+        return found
     for name in ("chosen", "rejected"):
         found += [Piece("answer", name, message["content"]) for message in row.get(name, ())]
     found += [Piece("answer", "answer", answer["content"]) for answer in row.get("answers", ())]
