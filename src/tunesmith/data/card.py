@@ -40,17 +40,18 @@ class Card:
         """Count one row."""
         found = pieces(row)
         whole = "\n".join(piece.text for piece in found)
-        self.kind = kind_of(row)
+        kind = kind_of(row)
+        self.kind = kind if self.kind in ("", kind) else "mixed"
         self._rows += 1
         self._bytes += len(whole.encode())
         self._languages[language(whole)] += 1
         self._lost += "\ufffd" in whole
         # Turns of one side count as one text, as they are read; the answers of a row that has several one by one.
-        texts: dict[str, list[str]] = {"prompt": [], "answer": []} if self.kind in ("chat", "rated") else {}
+        texts: dict[str, list[str]] = {"prompt": [], "answer": []} if kind in ("chat", "rated") else {}
         for piece in found:
             texts.setdefault(piece.name, []).append(piece.text)
         for name, several in texts.items():
-            apart = name in ("text", "negative") or (name == "answer" and self.kind == "scored")
+            apart = name in ("text", "negative") or (name == "answer" and kind == "scored")
             for text in several if apart else ["\n".join(several)]:
                 self._lengths.setdefault(name, array("I")).append(len(text))
         messages = row.get("messages")
@@ -60,7 +61,7 @@ class Card:
             self._turns += len(row.get("answers", ()))
             self._systems += any(message["role"] == "system" for message in messages)
             self._tools += "tools" in row
-            value = "\n".join(texts["answer"]) if self.kind == "chat" else value
+            value = "\n".join(texts["answer"]) if kind == "chat" else value
             self._prompt_hashes.append(content_hash(row, "prompt"))
         if self._values is not None and value is not None:
             for one in value if isinstance(value, list) else [value]:
