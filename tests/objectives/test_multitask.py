@@ -211,3 +211,20 @@ def test_a_run_is_scored_task_by_task(tmp_path, monkeypatch):
         tunesmith.eval("run", quiet=True)
     with pytest.raises(ProjectError, match="nots"):
         tunesmith.eval("run", quiet=True, **{"eval.source": "nots"})
+
+
+def test_nothing_in_the_loss_reads_a_value():
+    """The planner runs it on fake tensors."""
+    from tunesmith.adapters.full import Full
+    from tunesmith.plan.network import architecture, fake_policy
+    from tunesmith.plan.simulate import simulate
+    from tunesmith.train.optim import Optimizer
+
+    objective = Multitask(TASKS)
+    units = units_of(load("pico"), objective, MIXED)
+    found = simulate(
+        lambda: fake_policy(architecture("pico"), Full()), objective, units,
+        make_optimizer=lambda net: Optimizer(list(net.named_parameters())),
+        make_helpers=lambda policy: Helpers(live=frozen(policy)),
+    )  # fmt: skip
+    assert found.peak.bytes > found.weights > 0

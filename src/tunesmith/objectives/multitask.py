@@ -180,7 +180,7 @@ class Multitask:
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:
         """Each task's own loss over its Units of the batch; a pass over the network for each task that occurs."""
         whole = {task: [n for n, unit in enumerate(batch.units) if unit.columns[TASK] == task] for task in self.tasks}
-        ends = torch.tensor([0, *np.cumsum([_num_trained(unit) for unit in batch.units])])
+        ends = np.cumsum([0, *(_num_trained(unit) for unit in batch.units)])
         per_target = torch.zeros_like(batch.weight)
         terms: dict[str, torch.Tensor] = {}
         stats: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -200,7 +200,7 @@ class Multitask:
                 count.append(torch.as_tensor(out.stats["loss"][1], device=batch.weight.device).detach())
             complete = complete and out.per_target is not None
             if out.per_target is not None:
-                places = torch.cat([torch.arange(int(ends[n]), int(ends[n + 1])) for n in chosen])
+                places = torch.from_numpy(np.concatenate([np.arange(ends[n], ends[n + 1]) for n in chosen]))
                 per_target[places.to(per_target.device)] = out.per_target.to(per_target.dtype)
         if total:
             stats["loss"] = (torch.stack(total).sum(), torch.stack(count).sum())
