@@ -73,9 +73,7 @@ def together(examples: Sequence[Example], origin: str = "", columns: Mapping[str
         return Unit(tuple(examples), origin=origin, columns=columns or {})
     first = examples[0]
     # at least one token of each Example is its own, and what is trained on is never shared
-    shared = min(
-        min(len(e) - 1, int(np.flatnonzero(e.weights)[0]) if e.num_trained else len(e) - 1) for e in examples
-    )
+    shared = min(min(len(e) - 1, int(np.flatnonzero(e.weights)[0]) if e.num_trained else len(e) - 1) for e in examples)
     for other in examples[1:]:
         differs = np.flatnonzero(first.ids[:shared] != other.ids[:shared])
         shared = int(differs[0]) if len(differs) else shared
