@@ -26,13 +26,14 @@ def test_a_plan_names_parts_operation_and_bar():
 
 
 def test_gpu_lists_what_fits_cheapest_first():
-    found = tunesmith.plan(model="pico", length=64, gpu="12GB", **{"train.pass_tokens": 128, "train.batch_size": 2})
+    found = tunesmith.plan(model="pico", length=64, gpu="12GB", rows=400, **{"train.pass_tokens": 128, "train.batch_size": 2})
     assert {
         row["setup"]["adapter"] if isinstance(row["setup"]["adapter"], str) else "lora" for row in found["fits"]
     } >= {"full", "lora"}
     slower = [row["slower"] for row in found["fits"]]
     assert slower == sorted(slower)
     assert "cheapest" in found.text
+    assert found["recommended"] == "lora" and found["reasons"]
 
 
 def test_fit_says_what_to_change():

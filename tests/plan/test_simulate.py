@@ -137,6 +137,7 @@ def test_the_operations_are_counted():
         make_optimizer=optimizer_of("fp32", False),
     )  # fmt: skip
     matrices = made.parameters - CONFIG.vocab_size * CONFIG.hidden_size  # the embedding is looked up, not multiplied
+    assert (made.num_tokens, made.num_passes) == (100, 1)  # not what is read out of a fake tensor
     assert 0.95 < made.flops / (6 * matrices * 100) < 1.25
 
 

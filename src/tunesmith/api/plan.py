@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.core.result import Result
 
@@ -20,6 +20,8 @@ def plan(
     tokens: float | None = None,
     price: float | None = None,
     budget: float | None = None,
+    rows: int | None = None,
+    distance: Literal["near", "far"] = "near",
     measure: bool = False,
     **keys: Any,
 ) -> Result:
@@ -31,6 +33,7 @@ def plan(
     devices  data-parallel processes, with zero = the stage that divides states (1), gradients (2), weights (3)
     tokens   how many are trained on in all, for time; price an hour, for cost
     budget   floating-point operations: the best split into parameters and tokens when training from scratch
+    rows     with gpu: how many there are, and the distance of the task from what the base knows: which method to take
     measure  time matrix products and copies on this machine first, and remember them
 
     Example: tunesmith plan model=Llama-3.1-8B method=sft adapter=lora length=2048 --fit 24GB
@@ -38,6 +41,7 @@ def plan(
     from tunesmith.core.errors import SettingError
     from tunesmith.plan import calibrate, formulas, propose, tell
     from tunesmith.plan import devices as known
+    from tunesmith.plan.strategy import recommend
 
     if devices < 1 or zero not in (0, 1, 2, 3):
         raise SettingError(f"devices is {devices}, zero is {zero}.", wanted="devices 1 or more; zero 0, 1, 2 or 3.")
@@ -71,8 +75,14 @@ def plan(
         )
         found = [replace(each, forecast=planner.whole(each.setup)) for each in found]
         missed = [a for a in ADAPTERS if a not in {each.setup.adapter_name for each in found}]
-        rows = [{**each.forecast.as_dict(), "slower": each.slower} for each in found]
-        return Result(facts | {"fits": rows}, text=tell.listed(found, planner.device, missed))
+        listed = [{**each.forecast.as_dict(), "slower": each.slower} for each in found]
+        facts |= {"fits": listed}
+        text = tell.listed(found, planner.device, missed)
+        if rows is not None:
+            advice = recommend(rows=rows, fits=[each.setup.adapter_name for each in found], distance=distance)
+            facts |= {"recommended": advice.adapter, "reasons": list(advice.reasons)}
+            text += f"\nTake {advice.adapter or 'no tuning yet'}. {' '.join(advice.reasons)}"
+        return Result(facts, text=text)
     if fit is not None:
         offered = propose.into(
             planner.setup, planner.look, unit_tokens=planner.unit_tokens, adapters=planner.smaller(),

@@ -115,7 +115,7 @@ def _simulate(
         tracker.num_ops = 0
         held = tracker.live
         tracker.at("step")
-        stats = backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
+        backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
         tracker.hold(_gradients(optimizer), "gradients")
         tracker.at("update")
         tracker.updating = True
@@ -130,8 +130,8 @@ def _simulate(
         trainable=sum(p.numel() for p in optimizer.parameters),
         parameters=sum(p.numel() for p in parameters),
         work=dict(tracker.work),
-        num_passes=stats.num_passes,
-        num_tokens=stats.num_tokens,
+        num_passes=len(cut(units, pass_tokens, padded=policy.layout == "padded")),
+        num_tokens=sum(unit.num_tokens for unit in units),
         num_ops=tracker.num_ops,
         log=tracker.log,
     )
