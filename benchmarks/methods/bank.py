@@ -68,11 +68,11 @@ def surprise(ctx: Context, model: Any) -> float:
     return perplexity(model, other_text(ctx)).bits_per_byte
 
 
-def accuracy(run: str) -> float:
+def accuracy(run: str, **keys: Any) -> float:
     """Share of test rows answered right, by the public API."""
     import tunesmith
 
-    return tunesmith.eval(run, quiet=True)["metrics"]["accuracy"]["value"]
+    return tunesmith.eval(run, quiet=True, **keys)["metrics"]["accuracy"]["value"]
 
 
 def weight_bytes(run: str) -> float:
@@ -170,7 +170,11 @@ def classify_features(ctx: Context) -> dict[str, Any]:
 
 
 def bank_multitask(ctx: Context) -> dict[str, Any]:
-    """Every weight, with the field's questions as raw text of another kind beside: what the base read before is kept in mind."""
+    """Every weight, with raw text of the kind the base was made of beside: what it read before is kept in mind."""
+    from tunesmith.evals.run import evaluate
+    from tunesmith.metrics.accuracy import Accuracy
+    from tunesmith.text.encode import Text
+
     train, test = files(ctx)
     texts = [
         row["text"] for row in lines_of(data_folder("corpus", "train-prose-en-00.jsonl.gz")) if len(row["text"]) > 200
@@ -178,23 +182,27 @@ def bank_multitask(ctx: Context) -> dict[str, Any]:
     kept = write_rows(ctx.out / "data" / "prose.jsonl", [{"text": text[:1200]} for text in texts[: ctx.rows(400)]])
     asked = write_rows(
         ctx.out / "data" / "bank-asked.jsonl",
-        [
-            {"question": row["text"], "answer": ANSWER.replace("{{ category }}", row["category"])}
-            for row in lines_of(Path(train))
-        ],
+        [{"question": row["text"], "answer": said(row)} for row in lines_of(Path(train))],
     )
-    tested = write_rows(
-        ctx.out / "data" / "bank-asked-test.jsonl",
-        [
-            {"question": row["text"], "answer": ANSWER.replace("{{ category }}", row["category"])}
-            for row in lines_of(Path(test))
-        ],
-    )
-    keys = {**as_chat(ctx), "data.path": [asked, kept], "data.test": tested, "too_long": "split"}
-    del keys["data.prompt"], keys["data.answer"]
+    keys = {**as_chat(ctx), "data.path": [asked, kept], "too_long": "split"}
+    for name in ("data.test", "data.prompt", "data.answer"):
+        del keys[name]
     method = {"multitask": {"tasks": {Path(asked).stem: "sft", Path(kept).stem: "pretrain"}}}
     run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.lr": 1e-3}, **keys)
-    return {"accuracy": accuracy(run), "forgetting": surprise(ctx, ctx.open(run)) - surprise(ctx, ctx.open())}
+    model = ctx.open(run)
+    rows = [
+        {"messages": [{"role": "user", "content": row["text"]}], "answer": said(row), "id": str(number)}
+        for number, row in enumerate(lines_of(Path(test)))
+    ]
+    metrics = {"accuracy": Accuracy(field="intent")}
+    found = evaluate(model, Text(model.tokenizer), rows, metrics, folder=Path(run) / "evals", name="bank", max_tokens=32, batch=64)  # fmt: skip
+    share = found["metrics"]["accuracy"]["value"]
+    return {"accuracy": share, "forgetting": surprise(ctx, model) - surprise(ctx, ctx.open())}
+
+
+def said(row: dict[str, str]) -> str:
+    """The answer of a published row."""
+    return ANSWER.replace("{{ category }}", row["category"])
 
 
 def student_rows(ctx: Context) -> dict[str, Any]:
