@@ -23,7 +23,7 @@ def test_verbs_are_completed():
 def test_settings_and_their_values_are_completed():
     assert complete(["check", "train.ep"]) == ["train.epochs=", "train.eps="]
     assert complete(["check", "metho"]) == ["method="]
-    assert complete(["check", "method=s"]) == ["method=sft"]
+    assert complete(["check", "method=sf"]) == ["method=sft"]
     assert complete(["check", "optimizer="]) == ["optimizer=adamw", "optimizer=adam", "optimizer=sgd", "optimizer=muon"]
     assert complete(["check", "train.checkpointing=t"]) == ["train.checkpointing=true"]
     assert complete(["check", "model=m"]) == ["model=mini"]
@@ -38,6 +38,7 @@ def test_flags_and_names_are_completed():
     assert complete(["check", "--s"]) == ["--schema"]
     assert complete(["list", "met"]) == ["metrics"]
     assert complete(["where", "exact"]) == ["exact_match"]
+    assert complete(["explain", "attent"]) == ["attention"]
     assert complete(["check", ""]) == []  # files
 
 
@@ -50,7 +51,7 @@ def test_an_unknown_shell_is_refused():
 
 @pytest.mark.parametrize(
     ("line", "wanted"),
-    [("tunesmith whe", ["where"]), ("tunesmith check method=s", ["sft"]), ("tunesmith list ste", ["steps"])],
+    [("tunesmith whe", ["where"]), ("tunesmith check method=sf", ["sft"]), ("tunesmith list ste", ["steps"])],
 )
 def test_bash_completes(tmp_path: Path, line: str, wanted: list[str]):
     if shutil.which("bash") is None:

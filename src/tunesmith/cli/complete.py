@@ -91,7 +91,9 @@ def _words(verb: str) -> list[str]:
     if verb == "list":
         return [*KINDS]
     if verb in ("where", "eject", "explain"):
-        return [name for kind in KINDS for name in shelf(kind).names()]
+        from tunesmith.api.explain import demos
+
+        return [name for kind in KINDS for name in shelf(kind).names()] + (demos() if verb != "eject" else [])
     return []
 
 
