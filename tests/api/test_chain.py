@@ -151,3 +151,15 @@ def test_other_verbs_say_what_runs_stages(here: Path):
 
     with pytest.raises(ProjectError, match="Run them all: tunesmith chain chain.yaml"):
         check(write(here, SHORT))
+
+
+def test_from_python_with_rows_in_memory(folder: Path):
+    rows = [{"question": f"What is {i}?", "answer": f"{i}."} for i in range(20)]
+    stages = {
+        "one": {"data": rows},
+        "two": {"method": "pretrain", "data": [{"text": f"It is {i}."} for i in range(20)]},
+    }
+    found = chain(
+        {"model": "pico", "train": {"steps": 1, "sample": 0}, "stages": stages, "compare": {"rows": 2}}, quiet=True
+    )
+    assert found["run"] == "runs/chain" and [one["from"] for one in found["variants"][1:]] == ["base", "one"]

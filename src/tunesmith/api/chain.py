@@ -105,7 +105,7 @@ def _plan(config: str | None, keys: dict[str, Any]) -> Plan:
     over = _nested(keys)
     if "stages" not in raw:
         raise ProjectError(
-            f"{config or 'The project'} has no stages:.",
+            f"{config if isinstance(config, str | Path) else 'The project'} has no stages:.",
             wanted="stages:\n  pretrain: {method: pretrain, data: raw.txt}\n  sft: {method: sft, data: faq.jsonl}",
             fix="For one training: tunesmith train",
         )
@@ -124,7 +124,8 @@ def _plan(config: str | None, keys: dict[str, Any]) -> Plan:
 
     stages = read_stages(stages_raw, kind_of=kind_of)
     model = str(over.pop("model", project.model))
-    out = Path(str(over.pop("out", None) or project.out or Path("runs") / (Path(config).stem if config else "chain")))
+    file = Path(config) if isinstance(config, str | Path) and Path(config).is_file() else Path("chain")
+    out = Path(str(over.pop("out", None) or project.out or Path("runs") / file.stem))
     return Plan(shared, over, own, stages, compare, model, root, out)
 
 
