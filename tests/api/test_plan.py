@@ -26,7 +26,9 @@ def test_a_plan_names_parts_operation_and_bar():
 
 
 def test_gpu_lists_what_fits_cheapest_first():
-    found = tunesmith.plan(model="pico", length=64, gpu="12GB", rows=400, **{"train.pass_tokens": 128, "train.batch_size": 2})
+    found = tunesmith.plan(
+        model="pico", length=64, gpu="12GB", rows=400, **{"train.pass_tokens": 128, "train.batch_size": 2}
+    )
     assert {
         row["setup"]["adapter"] if isinstance(row["setup"]["adapter"], str) else "lora" for row in found["fits"]
     } >= {"full", "lora"}
@@ -68,7 +70,7 @@ def test_sharding_divides_what_is_held():
 
 @pytest.mark.parametrize(
     ("keys", "error"),
-    [({"gpu": "H10"}, SettingError), ({"zero": 4}, SettingError), ({"model": "Qwen3-9B"}, ModelError), ({"gpu": "T4", "fit": "T4"}, SettingError)],
+    [({"gpu": "H10"}, SettingError), ({"zero": 4}, SettingError), ({"model": "Qwen3-9B"}, ModelError), ({"gpu": "T4", "fit": "T4"}, SettingError), ({"method": "features"}, SettingError)],
 )  # fmt: skip
 def test_mistakes_are_explained(keys, error):
     with pytest.raises(error):

@@ -149,14 +149,23 @@ class Planner:
         parts: Any = None,
     ) -> None:
         from tunesmith.api.build import base_to_train
+        from tunesmith.core.errors import SettingError
         from tunesmith.core.shelf import shelf
         from tunesmith.plan import calibrate, rates
+        from tunesmith.plan.forecast import RUNTIME
         from tunesmith.plan.network import architecture
         from tunesmith.train.defaults import pass_tokens
 
         self.project, self.device, self.devices, self.stage, self.parts = project, device, devices, stage, parts
         self.objective = shelf("objectives").make(project.method, "method") if parts is None else parts.objective
         self.method = filled["method"] if isinstance(filled["method"], str) else next(iter(filled["method"]))
+        if not hasattr(self.objective, "loss"):
+            raise SettingError(
+                f"the method {self.method} has no training loop, so there is no step to plan.",
+                fix="Plan a method that trains, such as sft.",
+            )
+        if parts is None and hasattr(self.objective, "learn_labels"):  # two labels: how many moves a few kilobytes
+            self.objective = self.objective.learn_labels([{"text": "a", "label": label} for label in ("a", "b")])
         name = str(project.model)
         if parts is not None:
             self.config = parts.model.net.config
@@ -167,7 +176,7 @@ class Planner:
         self.rates = rates.of_device(device) if device.cuda else calibrate.rates("cpu")
         self._units: dict[int, Any] = {}
         self._seen: dict[tuple[Any, ...], Any] = {}
-        self.runtime = held_now() - (bytes_of_weights(parts.model.net) if parts is not None else 0)
+        self.runtime = RUNTIME if parts is None else held_now() - bytes_of_weights(parts.model.net)
         train, config = project.train, self.config
         self.length = self._length(project.length)
         fitted = pass_tokens(
