@@ -7,7 +7,9 @@ litgpt's resource table (tutorials/resource-tables.md: A100 40 GB, bf16-true, Lo
 forward, a low-rank update beside the projections with dropout, logits of every token, their cross-entropy in fp32.
 """
 
+import json
 import statistics
+import time
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
+from benchmarks.common import RESULTS, machine
 from tunesmith.plan.allocate import replay
 from tunesmith.plan.network import architecture
 from tunesmith.plan.track import Tracker
@@ -104,15 +107,20 @@ def peak(name: str, rows: int, bits: float | None) -> float:
 
 def main() -> None:
     """Print the table."""
-    errors = []
+    errors, points = [], []
     print("model         rows  bits   published   planned   error")
     for (name, rows, bits), published in POINTS.items():
         said = peak(name, rows, bits)
         errors.append(abs(said / published - 1))
+        points.append(
+            {"model": name, "rows": rows, "bits": bits or 16, "published": published, "planned": round(said, 2)}
+        )
         print(
             f"{name:<12} {rows:>5} {bits or 16:>5} {published:>9.2f} {said:>9.2f}  {100 * (said / published - 1):+6.1f} %",
             flush=True,
         )
+    facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "points": points}
+    (RESULTS / "planner_public.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(f"median error {100 * statistics.median(errors):.1f} %, worst {100 * max(errors):.1f} %")
 
 
