@@ -88,9 +88,12 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
     listeners: list[Any] = [*([] if quiet else [Progress()]), *(loggers(project.log, folder) if folder.writes else [])]
+    score = scorer(parts)
+    # what samples and is not paid has prompts for dev rows, and nothing that judges an answer to them
+    dev = None if parts.feed is not None and score is None else parts.dev
     outcome = fit(
-        model, parts.objective, parts.feed or parts.units, parts.dev, folder=folder, resume=resume, listeners=listeners,
-        helpers=parts.helpers, score=scorer(parts),
+        model, parts.objective, parts.feed or parts.units, dev, folder=folder, resume=resume, listeners=listeners,
+        helpers=parts.helpers, score=score,
         on_eval=sampler(parts) if project.train.sample and len(parts.dev) else None,
         result_bytes=sum(p.numel() * 4 for p in model.net.parameters() if p.requires_grad), **parts.fit_settings(),
     )  # fmt: skip
