@@ -159,17 +159,14 @@ def test_a_whole_run_can_be_trained_upon(folder: Path):
     assert Path(config["base_model_name_or_path"]) == folder / "base" / "model"
 
 
-def test_an_adapter_is_merged_before_it_is_trained_upon(folder: Path):
-    from tunesmith.api.merge import merge
-
+def test_an_adapter_is_merged_into_what_is_trained_upon_it(folder: Path):
     write("rows.jsonl", ROWS)
     train(data="rows.jsonl", out="base", **small())
-    with pytest.raises(ModelError) as error:
-        train(data="rows.jsonl", out="upon", **small(model="base"))
-    assert "tunesmith merge base" in str(error.value)
-    assert not Path("upon").exists()
-    merge("base")
     assert train(data="rows.jsonl", out="upon", **small(model="base"))["status"] == "finished"
+    manifest = json.loads(Path("upon/manifest.json").read_text())
+    assert Path(manifest["parent"]).name == "base" and manifest["base"]["merged"] == "upon/base"
+    assert Path("upon/base/model.safetensors").exists() and not Path("base/merged").exists()
+    assert not json.loads(Path("base/manifest.json").read_text()).get("base")
 
 
 def test_a_folder_in_use_is_left_alone(folder: Path):

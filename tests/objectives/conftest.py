@@ -9,6 +9,7 @@ import torch
 
 from tunesmith.model.batch import pack
 from tunesmith.model.load import load
+from tunesmith.step.helpers import Helpers
 from tunesmith.step.helpers import frozen
 from tunesmith.step.step import term_weights
 from tunesmith.text.draw import Draw
@@ -72,7 +73,9 @@ def held():
         def reference(batch):
             return door.logprobs(batch)
 
-        return SimpleNamespace(reference=reference, **more)
+        made = Helpers(**more)
+        made.reference = reference  # type: ignore[method-assign]
+        return made
 
     return make
 

@@ -75,6 +75,14 @@ def _section(name: str, settings: list[str], project: dict[str, Any]) -> list[st
     from tunesmith.api.config import catalogue
 
     given = project.get(name, {})
+    if (
+        not given and catalogue()[name].value() is None
+    ):  # nothing unless it is asked for: its settings are told, not set
+        lines = [f"# {name}: null"]
+        for setting in settings:
+            field = catalogue()[f"{name}.{setting}"]
+            lines += _comment(f"{setting}: {_flow(field.value())}   {_doc(field, project)}", "  ")
+        return lines
     head = f"{name}:" if given else f"# {name}:"
     lines = [head]
     for setting in settings:
