@@ -141,10 +141,31 @@ def test_the_operations_are_counted():
     assert 0.95 < made.flops / (6 * matrices * 100) < 1.25
 
 
-def test_the_heaviest_pass_comes_twice_when_there_are_more():
+def test_the_heaviest_pass_alone_stands_for_a_step_of_several():
     units = units_of([10, 50, 20, 20])
-    assert [u.num_tokens for u in heaviest(units, None)] == [10, 20, 20, 50]
-    assert [u.num_tokens for u in heaviest(units, 50)] == [50, 50]
+    assert [u.num_tokens for u in heaviest(units, None)[0]] == [10, 20, 20, 50]
+    largest, more = heaviest(units, 50)
+    assert [u.num_tokens for u in largest] == [50] and more
+    objective, adapter, make = (
+        shelf("objectives").make("sft"),
+        shelf("adapters").make("full"),
+        optimizer_of("bf16", False),
+    )
+    given = {"make_optimizer": make, "pass_tokens": 50}
+    one = simulate(lambda: fake_policy(CONFIG, adapter), objective, largest, accumulated=more, **given)
+    all_of_them = simulate(lambda: fake_policy(CONFIG, adapter), objective, units, **given)
+    assert one.peak.bytes == pytest.approx(all_of_them.peak.bytes, rel=0.005)
+
+
+def test_weights_in_four_bits_are_counted_as_parameters():
+    seen = [
+        simulate(
+            lambda kind=kind: fake_policy(CONFIG, shelf("adapters").make(kind)), shelf("objectives").make("sft"),
+            units_of([20]), make_optimizer=optimizer_of("fp32", False),
+        )
+        for kind in ("lora", "qlora")
+    ]  # fmt: skip
+    assert seen[0].parameters == seen[1].parameters and seen[1].weights < seen[0].weights
 
 
 def test_a_value_read_from_a_tensor_is_a_number():

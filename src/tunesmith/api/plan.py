@@ -244,8 +244,9 @@ class Planner:
             unit = self.unit(setup.length)
             number = min(setup.batch_size, 2 * max(1, setup.pass_tokens // unit.num_tokens))
             units = [unit] * number
+        largest, more = heaviest(units, setup.pass_tokens)
         return simulate(
-            lambda: self._policy(setup, config), self.objective, heaviest(units, setup.pass_tokens),
+            lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
             make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=self._helpers,
             pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind,
         )  # fmt: skip

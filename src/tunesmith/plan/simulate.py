@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tunesmith.model.nf4 import Nf4Linear
 from tunesmith.plan.track import Log, Peak, Tracker
 from tunesmith.step.step import backward, cut
 from tunesmith.text.example import Unit
@@ -58,6 +59,7 @@ def simulate(
     make_helpers: Callable[[Any], Any] | None = None,
     clip: float | None = 1.0,
     device: str = "cpu",
+    accumulated: bool = False,
 ) -> Simulation:
     """Run one step over `units` on fake tensors.
 
@@ -65,11 +67,14 @@ def simulate(
     make_optimizer  net -> train.optim.Optimizer; it may cast the network first, as training does
     make_helpers    policy -> step.helpers.Helpers of the objective (a frozen start, a teacher), or None
     device          "cpu" or "cuda": whose kernels
+    accumulated     gradients of earlier passes of the step are held already; see `heaviest`
     """
     _forget()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            return _simulate(make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device)
+            return _simulate(
+                make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device, accumulated
+            )
     finally:
         _forget()
 
@@ -93,6 +98,7 @@ def _simulate(
     make_helpers: Callable[[Any], Any] | None,
     clip: float | None,
     device: str,
+    accumulated: bool,
 ) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
@@ -114,6 +120,9 @@ def _simulate(
         tracker.work.clear()
         tracker.num_ops = 0
         held = tracker.live
+        for master in optimizer.masters if accumulated else ():
+            master.grad = torch.zeros_like(master)
+        tracker.hold(_gradients(optimizer), "gradients")
         tracker.at("step")
         backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
         tracker.hold(_gradients(optimizer), "gradients")
@@ -128,7 +137,7 @@ def _simulate(
         weights=weights,
         held=held,
         trainable=sum(p.numel() for p in optimizer.parameters),
-        parameters=sum(p.numel() for p in parameters),
+        parameters=sum(p.numel() for p in parameters) + _packed(net),
         work=dict(tracker.work),
         num_passes=len(cut(units, pass_tokens, padded=policy.layout == "padded")),
         num_tokens=sum(unit.num_tokens for unit in units),
@@ -174,10 +183,14 @@ def _back(log: Log, number: int) -> bool:
     return log.storages[number].phase == "backward"
 
 
-def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[Unit]:
-    """The Units of the largest pass among those a step of `units` is cut into, twice when there are more: a pass with the
-    gradients of an earlier one already held."""
+def _packed(net: Any) -> int:
+    """Weights that lie in four bits: no parameters of torch's, but the model's."""
+    return sum(m.out_features * m.in_features for m in net.modules() if isinstance(m, Nf4Linear))
+
+
+def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> tuple[list[Unit], bool]:
+    """The Units of the largest pass among those a step of `units` is cut into, and whether there are more passes: then the
+    gradients of an earlier one are held meanwhile (`accumulated`)."""
     passes = cut(units, pass_tokens, padded=padded)
     chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
-    picked = [units[i] for i in chosen]
-    return picked if len(passes) == 1 else picked * 2
+    return [units[i] for i in chosen], len(passes) > 1
