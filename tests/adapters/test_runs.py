@@ -24,7 +24,18 @@ def tuned(name, make_units, folder, *parts, **settings):
         model = load("pico", seed=1)
         targets = attach(adapter, model, seed=2)
         run = RunFolder.open(folder) if part.get("resume") else RunFolder.create(folder, project={}, verb="train")
-        fit(model, Sft(), make_units([9, 14, 6, 11]), None, folder=run, steps=4, batch_size=2, lr=1e-2, **settings, **part)
+        fit(
+            model,
+            Sft(),
+            make_units([9, 14, 6, 11]),
+            None,
+            folder=run,
+            steps=4,
+            batch_size=2,
+            lr=1e-2,
+            **settings,
+            **part,
+        )
     return model, adapter, targets
 
 

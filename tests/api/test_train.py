@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunesmith.api.train import train
-from tunesmith.core.errors import DataError, ModelError, ProjectError
+from tunesmith.core.errors import DataError, ProjectError
 from tunesmith.core.runs import RunFolder
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]

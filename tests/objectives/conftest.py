@@ -9,8 +9,7 @@ import torch
 
 from tunesmith.model.batch import pack
 from tunesmith.model.load import load
-from tunesmith.step.helpers import Helpers
-from tunesmith.step.helpers import frozen
+from tunesmith.step.helpers import Helpers, frozen
 from tunesmith.step.step import term_weights
 from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text

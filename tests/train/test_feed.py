@@ -104,7 +104,10 @@ def test_units_survive_tensors_when_there_are_none():
 @pytest.mark.parametrize("method", ["grpo", "ppo", "rejection"])
 def test_stopped_in_the_middle_of_a_round_and_resumed_the_weights_are_the_same(tmp_path, monkeypatch, method):
     """Bit for bit: the round in use, PPO's numbers between steps and the optimiser come back."""
-    rows = [{"prompt": f"Say {word}", "completion": word} for word in "one two three four five six seven".split()]
+    rows = [
+        {"prompt": f"Say {word}", "completion": word}
+        for word in ["one", "two", "three", "four", "five", "six", "seven"]
+    ]
     settings = {"max_tokens": 5, "reward": {"format": {"regex": "[a-z]"}}, "reuse": 2, "collect_size": 4}
     project = {
         "data": rows, "model": "pico", "method": {method: settings}, "adapter": "full", "batch_size": 2, "steps": 7,

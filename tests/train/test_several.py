@@ -16,7 +16,22 @@ KEYS = ["model=pico", "adapter=full", "batch_size=4", "steps=8", "train.eval_eve
 
 @pytest.fixture
 def project(tmp_path):
-    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "apple", "pear", "plum", "fig"]
+    words = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "apple",
+        "pear",
+        "plum",
+        "fig",
+    ]
     rows = [{"prompt": f"Say {word}" * (1 + len(word) % 3), "completion": f"{word}!"} for word in words]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path

@@ -6,7 +6,7 @@ for step in parts.steps(): print(step.loss)
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -352,9 +352,7 @@ def tokenise(
     return made
 
 
-def encode(
-    rows: Iterable[Any], objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]
-) -> Iterator[Any]:
+def encode(rows: Any, objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
     """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
     from array import array
 
@@ -377,7 +375,7 @@ def encode(
         except (DataError, ModelError, SettingError) as error:
             raise type(error)(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
         kept = units if asks else [unit for unit in units if any(example.num_trained for example in unit.examples)]
-        told = tuple(dict.fromkeys(getattr(units, "dropped", ())))  # what the method itself left out of the row, and why
+        told = tuple(dict.fromkeys(getattr(units, "dropped", ())))  # what the method left out of the row, and why
         if told:
             drop({"origin": row["origin"], "reason": "; ".join(told), "detail": "", "by": "tokenise", "row": row})
         elif len(kept) < len(units) or not units:

@@ -44,13 +44,8 @@ def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int,
     path = Path(project.out)
     with together():
         if rank() == 0:
-            facts = {
-                "verb": "train",
-                "parent": run_of(project.model, root),
-                "root": str(root.resolve()),
-                "name": path.name,
-            }
-            RunFolder.create(path, project=filled, **facts)
+            parent, where = run_of(project.model, root), str(root.resolve())
+            RunFolder.create(path, project=filled, verb="train", parent=parent, root=where, name=path.name)
         barrier()
         return run(in_turn(project, filled, root, RunFolder.open(path)), quiet=quiet)
 
@@ -100,7 +95,7 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for number in before:  # they save and leave; we wait for that
-            signal.signal(number, lambda n, _: [p.send_signal(n) for p in own if p.poll() is None])
+            signal.signal(number, lambda n, _: _pass_on(own, n))
         codes = _wait(own)
     finally:
         for number, handler in before.items():
@@ -116,6 +111,12 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
         return Result(run=str(folder.path), status="stopped", text=text)
     text = f"Trained {outcome['steps']} steps in {nproc} processes: last loss {outcome['last_loss']:.4f}.\nResult: {outcome['result']}"
     return Result(outcome, text=text)
+
+
+def _pass_on(own: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in own:
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def _wait(own: list[subprocess.Popen[bytes]]) -> list[int]:

@@ -193,7 +193,7 @@ def _equal(one: Unit, other: Unit) -> bool:
 
 
 def _step(
-    objective: Any, policy: Policy, units: Sequence[Unit], helpers: Any, **settings: Any
+    objective: Any, policy: Any, units: Sequence[Unit], helpers: Any, **settings: Any
 ) -> tuple[float, torch.Tensor]:
     """(loss, all gradients as one vector) of a step."""
     torch.manual_seed(0)

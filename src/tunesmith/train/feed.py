@@ -124,6 +124,7 @@ class Rollouts:
         self.per_epoch = ceil(len(prompts) / self.collect_size) * self.per_round
         self.round = -1
         self.held: dict[int, Unit] = {}  # by place in the round, those of this rank
+        self.spare: Unit | None = None
 
     def step(self, number: int) -> Portion:
         """The Units of step `number`, from 0; the first step of a round samples it."""
@@ -136,11 +137,13 @@ class Rollouts:
             if len(made) != len(asked):
                 raise ValueError(f"collect gave {len(made)} Units for {len(asked)} prompts; it must give one for each")
             self.round, self.held = round_, dict(zip(places, made))
+            # what a rank without a Unit of its own runs with weight 0, so that all ranks do the same
+            self.spare = next(unit for unit in gathered(made[0] if made else None) if unit is not None)
         again, part = divmod(place, self.per_pass)
         order = np.random.default_rng([self.seed, round_, again, 0x0DE]).permutation(len(everyone))
         chosen = order[part * self.batch_size : (part + 1) * self.batch_size]
         mine = [int(i) for i in chosen if int(i) in self.held]
-        idle = None if mine else next(iter(self.held.values()), self.prompts[int(everyone[0])])
+        idle = None if mine else self.spare
         return Portion([self.held[i] for i in mine], everyone[mine] if mine else everyone[:0], idle)
 
     def sampler(self, round_: int) -> Callable[..., Any]:
@@ -180,6 +183,7 @@ class Rollouts:
             round_, *places = tensors[f"{PREFIX}places"].tolist()
             held = dict(zip(places, units_from_tensors(tensors)))
             self.round, self.held = round_, {p: u for p, u in held.items() if p % self.ranks == self.rank}
+            self.spare = next(iter(held.values()), None)
 
 
 def units_to_tensors(units: Sequence[Unit]) -> dict[str, torch.Tensor]:

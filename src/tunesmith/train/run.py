@@ -93,7 +93,7 @@ def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torc
 def fit(
     model: Model,
     objective: Any,
-    units: Sequence[Unit] | Rollouts,
+    source: Sequence[Unit] | Rollouts,
     dev: Sequence[Unit] | None,
     *,
     folder: RunFolder,
@@ -133,17 +133,17 @@ def fit(
     helpers: Helpers | None = None,
     score: Callable[[], dict[str, float]] | None = None,
 ) -> Outcome:
-    """Train `model` on `units` for `steps` updates in all; see TrainSettings for what each setting means.
+    """Train `model` on `source` for `steps` updates in all; see TrainSettings for what each setting means.
 
     resume      go on from the folder's last checkpoint, bit by bit as if nothing had happened (CPU, same threads)
     stop_after  leave after that step as if asked to (tests)
     on_eval     called with the step after each evaluation; what it returns is journalled (sampled answers)
-    units       Units that lie ready, or a feed that samples them (feed.py)
+    source      Units that lie ready, or a feed that samples them (feed.py)
     score       what an evaluation is for methods that sample: figures with a "loss" to be made small
     Raises TrainingError on NaN, divergence or nothing to train on; SpaceError when the disk is too small.
     """
-    feed = units if isinstance(units, Rollouts) else None
-    units = feed.prompts if feed is not None else units
+    feed = source if isinstance(source, Rollouts) else None
+    units: Sequence[Unit] = source.prompts if isinstance(source, Rollouts) else source
     helpers = Helpers() if helpers is None else helpers
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
@@ -277,8 +277,8 @@ def fit(
             first = step.number == 1
             if first:
                 used = feed.step(0).units if feed is not None else [units[int(i)] for i in step.indices]
-                held = activation_bytes(policy, objective, used, pass_tokens=pass_tokens, helpers=helpers)
-                folder.write_json("memory.json", {**memory_parts(net, optim), "activations": held, "measured": True})
+                kept = activation_bytes(policy, objective, used, pass_tokens=pass_tokens, helpers=helpers)
+                folder.write_json("memory.json", {**memory_parts(net, optim), "activations": kept, "measured": True})
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
