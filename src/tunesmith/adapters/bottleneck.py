@@ -42,7 +42,7 @@ class Bottleneck:
 
     그 뒤에 달 층: 이름, 이름의 끝, 또는 글롭. 비우면 어텐션과 피드포워드의 마지막 층."""
 
-    lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py
+    lr: ClassVar[float] = 6e-4  # of a model 4,096 wide; see train/defaults.py
     file: ClassVar[str] = "adapter"
     merges: ClassVar[bool] = False
 

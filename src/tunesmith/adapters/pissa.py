@@ -50,8 +50,7 @@ class Pissa:
 
     이름이 이렇게 끝나는 층의 다른 rank."""
 
-    lr: ClassVar[float] = 2e-5  # of a model 4,096 wide; see train/defaults.py
-    lr_power: ClassVar[float] = 1.4  # it turns the weights' own directions, as full fine-tuning does
+    lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py. LoRA's: 3e-3 is good on `mini`
     file: ClassVar[str] = "adapter"
     start: ClassVar[str] = "near"  # what is left and what was taken out add up to W but for rounding
     rslora: ClassVar[bool] = False

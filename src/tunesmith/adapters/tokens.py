@@ -27,7 +27,7 @@ class Tokens:
     add_tokens 말고도 행을 학습할 토큰의 번호."""
 
     lr: ClassVar[float] = 1e-3  # of a model 4,096 wide; see train/defaults.py
-    lr_power: ClassVar[float] = 0.5
+    lr_power: ClassVar[float] = 0.9  # as the head's
     file: ClassVar[str] = "adapter"
     holds_rows: ClassVar[bool] = True  # it writes and reads the trained rows itself
 
