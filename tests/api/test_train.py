@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunesmith.api.train import train
-from tunesmith.core.errors import DataError, ProjectError
+from tunesmith.core.errors import DataError, ProjectError, SettingError
 from tunesmith.core.runs import RunFolder
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
@@ -181,3 +181,15 @@ def test_a_folder_in_use_is_left_alone(folder: Path):
     with pytest.raises(DataError):  # nothing was trained: only what was made is taken away
         train(data="none.jsonl", out="notes", **small())
     assert [path.name for path in Path("notes").iterdir()] == ["a.txt"]
+
+
+def test_a_base_in_four_bits_is_frozen(folder: Path):
+    write("rows.jsonl", ROWS)
+    with pytest.raises(SettingError, match="base is nf4, but adapter is full"):
+        train(data="rows.jsonl", out="whole", base="nf4", **small(adapter="full"))
+    assert not Path("whole").exists()
+    train(data="rows.jsonl", out="beside", base="nf4", **small(adapter="lora"))
+    from tunesmith.adapters.store import open_run
+    from tunesmith.model.nf4 import weight_bytes
+
+    assert weight_bytes(open_run("beside").net)["nf4"] > 0

@@ -142,6 +142,12 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         )
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
+    if project.base and adapter.file == "model":
+        raise SettingError(
+            f"base is {project.base}, but adapter is {next(iter(filled['adapter']))}, which trains the base itself.",
+            wanted="A base in four bits is frozen: an adapter beside it learns.",
+            fix="adapter=lora, or leave base out.",
+        )
     if hasattr(objective, "learn_labels"):
         objective = objective.learn_labels(prepared.train)
     model = load(
@@ -150,6 +156,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
         seed=project.seed,
         **network(objective, prepared.train),
         **({"rope": as_dict(project.rope)} if project.rope else {}),
+        base=project.base or "",
     )
     if model.labels and hasattr(objective, "learn_labels"):
         objective = replace(objective, labels=model.labels)  # a classifier that knows these labels keeps its own order
@@ -158,7 +165,10 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     added = add_tokens(model, project.add_tokens)
     names = attach(adapter, model, seed=project.seed)
     train_rows(model.net, added)
-    length = min(project.length or model.context, model.context)
+    virtual = getattr(
+        adapter, "virtual", 0
+    )  # places a soft prompt takes; the model's context has them left out already
+    length = min((project.length or model.context + virtual) - virtual, model.context)
     raw = prepared.kind == "text"
     text = Text(
         model.tokenizer,

@@ -9,6 +9,9 @@ from typing import Any
 from tunesmith.core.result import Result
 
 
+WORTH_A_PLAN = 50_000_000  # parameters from which on a run is planned before its first step: smaller ones fit
+
+
 def train(
     config: str | None = None, *, resume: str | None = None, nproc: int = 1, quiet: bool = False, **keys: Any
 ) -> Result:
@@ -87,6 +90,12 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
+    if not resume and folder.writes and sum(p.numel() for p in model.net.parameters()) >= WORTH_A_PLAN:
+        from tunesmith.api.plan import planned
+
+        line = planned(parts)
+        if not quiet:
+            print(line, file=sys.stderr, flush=True)
     listeners: list[Any] = [*([] if quiet else [Progress()]), *(loggers(project.log, folder) if folder.writes else [])]
     score = scorer(parts)
     # what samples and is not paid has prompts for dev rows, and nothing that judges an answer to them
@@ -104,6 +113,10 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         return Result(run=str(folder.path), status="finished", text="")
     where = save_result(parts)
     describe_data(folder.path)
+    if (folder.path / "plan.json").exists():
+        from tunesmith.api.plan import compared
+
+        compared(parts)
     facts = {
         "run": str(folder.path), "status": "finished", "result": str(where), "result_hash": hash_result(where), "steps": outcome.steps,
         "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,

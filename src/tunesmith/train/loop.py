@@ -7,7 +7,7 @@ Which Units make step k is the feed's to say (see feed.py), so a run that starts
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -19,8 +19,9 @@ from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import rank, ranks
 from tunesmith.step.step import StepStats, backward, reduce_gradients
 from tunesmith.text.example import Unit
-from tunesmith.train.feed import Rollouts, Rows
+from tunesmith.train.feed import Portion, Rollouts, Rows
 from tunesmith.train.optim import Optimizer
+from tunesmith.train.out_of_memory import Fitting
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.schedule import learning_rate
 
@@ -63,12 +64,14 @@ def loop(
     helpers: Helpers | None = None,
     scaler: Scaler | None = None,
     keep_unit_losses: bool = True,
+    told: Callable[[int, int], object] | None = None,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, yielding each Step after its update.
 
     units  Units that lie ready, or a feed that makes them as it goes (methods that sample); see feed.py
     scaler  what keeps fp16 gradients from vanishing (scaling.py)
     batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
+    told  called with (before, now) when memory ran out and passes hold fewer tokens from then on (out_of_memory.py)
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
     helpers = Helpers() if helpers is None else helpers
@@ -78,22 +81,28 @@ def loop(
     else:
         order = objective.order(units) if hasattr(objective, "order") else None
         feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank(), ranks=ranks(), order=order)
+    # memory that runs out halves what a pass holds; with several ranks all would have to, and nobody can tell the others
+    fitting = Fitting(pass_tokens, 1, told) if pass_tokens and ranks() == 1 else None
     for number in range(start, steps):
         began = time.perf_counter()
         portion = feed.step(number)
         policy.net.train()
         while True:
             torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step); resuming is exact
-            stats = backward(
-                policy,
-                objective,
-                portion.units,
-                pass_tokens=pass_tokens,
-                helpers=helpers,
-                scale=1.0 if scaler is None else scaler.scale,
-                keep_unit_losses=keep_unit_losses,
-                idle=portion.idle,
-            )
+
+            def once(tokens: int | None, portion: Portion = portion) -> StepStats:
+                return backward(
+                    policy,
+                    objective,
+                    portion.units,
+                    pass_tokens=tokens,
+                    helpers=helpers,
+                    scale=1.0 if scaler is None else scaler.scale,
+                    keep_unit_losses=keep_unit_losses,
+                    idle=portion.idle,
+                )
+
+            stats = once(pass_tokens) if fitting is None else fitting.run(once, forget=optimizer.clear)
             reduce_gradients(optimizer.gradients())
             if scaler is None or scaler.accept(optimizer):
                 break  # else the same Units again with a smaller scale: an overflow costs time, never a step

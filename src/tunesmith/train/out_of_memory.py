@@ -60,7 +60,7 @@ class Fitting:
                 torch.cuda.empty_cache()
             if self.pass_tokens <= self.least:
                 raise SpaceError(
-                    f"one row of {self.least:,} tokens does not fit into memory: {cause}",
+                    f"one row alone does not fit into memory, with {self.least:,} tokens to a pass: {cause}",
                     fix="tunesmith plan --fit says what to change: train.checkpointing=true, precision=bf16, adapter=lora, a shorter length.",
                 )
             new = max(self.least, self.pass_tokens // 2)

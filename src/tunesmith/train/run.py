@@ -250,6 +250,7 @@ def fit(
             policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
             shuffle=shuffle, helpers=helpers, scaler=scaler,
+            told=lambda before, now: events.emit("out_of_memory", step=progress.step + 1, pass_tokens=now, before=before),
         )  # fmt: skip
         for step in walk:
             rows.note(step)
