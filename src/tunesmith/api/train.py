@@ -8,7 +8,6 @@ from typing import Any
 
 from tunesmith.core.result import Result
 
-
 WORTH_A_PLAN = 50_000_000  # parameters from which on a run is planned before its first step: smaller ones fit
 
 
