@@ -43,6 +43,7 @@ def run(model: str, *, seeds: int, steps: int, sft: dict[str, Any] | None = None
     sft, keys  other settings of the start and of both arms, by their dotted names
     """
     import tunesmith
+    from tunesmith.core.shelf import use
 
     began = time.perf_counter()
     arms: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
@@ -57,6 +58,7 @@ def run(model: str, *, seeds: int, steps: int, sft: dict[str, Any] | None = None
                     home / "tunesmith.yaml", out=out, seed=seed, **{"train.steps": steps, **keys, **settings}
                 )
                 arms[arm].append(read(out))
+        use([], home)  # the example's own metric leaves the shelves with its folder
     return {"model": model, "steps": steps, "seeds": seeds, "seconds": time.perf_counter() - began, "arms": arms}
 
 

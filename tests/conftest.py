@@ -1,10 +1,12 @@
 """What tests of several rooms share: Units of random tokens, transformers' loss of them, gradients by name."""
 
+import os
 import signal
 
 import numpy as np
 import pytest
 
+from tunesmith.core.shelf import USE
 from tunesmith.text.example import Example, Unit
 
 # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it back.
@@ -12,6 +14,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VOCAB = 288  # of pico
+
+
+@pytest.fixture(autouse=True)
+def users_files_leave_with_the_test(monkeypatch):
+    """What a test puts on the shelves by `use:` (an environment variable, for worker processes) is gone after it."""
+    monkeypatch.setenv(USE, os.environ.get(USE, "{}"))
 
 
 @pytest.fixture(scope="session")
