@@ -122,6 +122,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     from tunesmith.model.load import load
     from tunesmith.model.tokens import add_tokens
     from tunesmith.model.value_head import add_value_head
+    from tunesmith.objectives._contract import network
     from tunesmith.text.encode import Text
 
     if project.train.threads:
@@ -196,16 +197,6 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     add_helpers(parts)
     parts.chosen = choose(parts)
     return parts
-
-
-def network(objective: Any, rows: Any) -> dict[str, Any]:
-    """How `load` makes the network an objective wants: its kind, and for classifiers the labels."""
-    kind = getattr(objective, "kind", "causal")
-    if hasattr(objective, "network"):
-        return {"kind": kind, **objective.network(rows)}
-    if labels := getattr(objective, "labels", ()):
-        return {"kind": kind, "labels": labels, "problem": "regression" if len(labels) == 1 else "single"}
-    return {"kind": kind}
 
 
 def add_helpers(parts: Parts) -> None:
@@ -302,6 +293,12 @@ def base_to_train(name: str, root: Path, folder: RunFolder | None = None) -> str
             folder.update_manifest(base={"run": str(found), "merged": str(where), "difference": difference})
         return str(where)
     raise ModelError(f"{name} is a run without a finished model.", fix=f"Finish it: tunesmith train --resume {name}")
+
+
+def run_facts(project: Project, root: Path, path: Path, parent: str | None = None) -> dict[str, Any]:
+    """What the manifest of a training run in `path` says of where it comes from."""
+    parent = parent or run_of(project.model, root)
+    return {"verb": "train", "parent": parent, "root": str(root.resolve()), "name": path.name}
 
 
 def run_of(name: str, root: Path) -> str | None:

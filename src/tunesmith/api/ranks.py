@@ -25,7 +25,7 @@ def several() -> bool:
 
 def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int, *, quiet: bool) -> Result:
     """A new run in several processes: those of --nproc, or those that torchrun started."""
-    from tunesmith.api.build import new_run, run_of
+    from tunesmith.api.build import new_run, run_facts
     from tunesmith.api.train import run
     from tunesmith.core.errors import ProjectError, SettingError
     from tunesmith.core.files import free_path
@@ -36,16 +36,14 @@ def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int,
         raise SettingError("--nproc is given, but the rows were handed over in Python.", fix="Write them to a file.")
     if not several():
         path = Path(project.out or free_path("runs", "train"))
-        facts = {"verb": "train", "parent": run_of(project.model, root), "root": str(root.resolve()), "name": path.name}
-        with new_run(path, project=filled, **facts) as folder:
+        with new_run(path, project=filled, **run_facts(project, root, path)) as folder:
             return launched(folder, nproc, quiet=quiet)
     if project.out is None:
         raise ProjectError("several processes need one folder to meet in.", fix="Name it: out=runs/NAME")
     path = Path(project.out)
     with together():
         if rank() == 0:
-            parent, where = run_of(project.model, root), str(root.resolve())
-            RunFolder.create(path, project=filled, verb="train", parent=parent, root=where, name=path.name)
+            RunFolder.create(path, project=filled, **run_facts(project, root, path))
         barrier()
         return run(in_turn(project, filled, root, RunFolder.open(path)), quiet=quiet)
 

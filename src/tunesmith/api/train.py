@@ -60,15 +60,9 @@ def start(
     project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False
 ) -> Result:
     """A new run of a resolved project in the folder `path`."""
-    from tunesmith.api.build import assemble, new_run, run_of
+    from tunesmith.api.build import assemble, new_run, run_facts
 
-    facts = {
-        "verb": "train",
-        "parent": parent or run_of(project.model, root),
-        "root": str(root.resolve()),
-        "name": path.name,
-    }
-    with new_run(path, project=filled, **facts) as folder:
+    with new_run(path, project=filled, **run_facts(project, root, path, parent)) as folder:
         return run(assemble(project, filled, root, folder), quiet=quiet)
 
 

@@ -8,6 +8,7 @@ class MyMethod:                       # a frozen dataclass; its fields are its s
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -20,3 +21,16 @@ class Loss:
     stats: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     per_target: torch.Tensor | None = None
     """detached log p of each trained-on token, for the loss of every row"""
+
+
+def network(objective: Any, rows: Any) -> dict[str, Any]:
+    """How `load` makes the network an objective wants: its kind, and for classifiers the labels.
+
+    rows  the training rows, for objectives whose labels stand in them
+    """
+    kind = getattr(objective, "kind", "causal")
+    if hasattr(objective, "network"):
+        return {"kind": kind, **objective.network(rows)}
+    if labels := getattr(objective, "labels", ()):
+        return {"kind": kind, "labels": labels, "problem": "regression" if len(labels) == 1 else "single"}
+    return {"kind": kind}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tunesmith.core.errors import DataError, SettingError, TrainingError
-from tunesmith.text.example import Example, Unit
+from tunesmith.text.example import Example, Unit, spread
 from tunesmith.text.too_long import TooLong
 
 LOOK_TOKENS = 16384  # tokens of a pass without gradient: its memory is the hidden states of one layer
@@ -214,7 +214,10 @@ def with_columns(units: Sequence[Unit], columns: Mapping[str, Sequence[Any]]) ->
     for unit in units:
         examples = []
         for example in unit.examples:
-            given = {name: _spread(values[number], example) for name, values in columns.items()}
+            given = {
+                name: spread(values[number], example) if np.ndim(values[number]) else float(values[number])
+                for name, values in columns.items()
+            }
             examples.append(replace(example, columns={**example.columns, **given}))
             number += 1
         out.append(replace(unit, examples=tuple(examples)))
@@ -250,15 +253,6 @@ def _passes(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         size += num
     if held:
         yield held
-
-
-def _spread(value: Any, example: Example) -> Any:
-    """One value per token of the Example: those given at the trained-on tokens, 0 elsewhere; numbers as they are."""
-    if not np.ndim(value):
-        return float(value)
-    out = np.zeros(len(example), dtype=np.float32)
-    out[np.flatnonzero(example.weights)] = value
-    return out
 
 
 # -- figures and settings -------------------------------------------------------------------------------------------

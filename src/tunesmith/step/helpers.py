@@ -1,6 +1,6 @@
 """What a loss may look at besides the policy: the starting state, a teacher, a reward, numbers kept between steps.
 
-    helpers = Helpers(reference=frozen(policy))
+    helpers = Helpers(live=frozen(policy))
     helpers.reference(batch)        # (targets,) log p under the starting state
 
 A reference is asked for in one of two ways. Methods that learn from fixed rows have it as a column of their Units, made once
@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from tunesmith.text.example import Example, Unit
-
-LogProbs = Callable[..., torch.Tensor]
+from tunesmith.text.example import Unit, spread
 
 
 @dataclass(eq=False)
@@ -77,15 +74,10 @@ def with_reference(policy: Any, units: Sequence[Unit], *, pass_tokens: int = 819
                 for i in chosen:
                     examples = []
                     for example in some[i].examples:
-                        examples.append(_with_column(example, logp[at : at + example.num_trained]))
+                        values = spread(logp[at : at + example.num_trained], example)
+                        examples.append(replace(example, columns={**example.columns, "reference": values}))
                         at += example.num_trained
                     made[i] = replace(some[i], examples=tuple(examples))
             yield from (made[i] for i in range(len(some)))
     finally:
         policy.net.train(training)
-
-
-def _with_column(example: Example, values: np.ndarray) -> Example:
-    column = np.zeros(len(example), dtype=np.float32)
-    column[np.flatnonzero(example.weights)] = values
-    return replace(example, columns={**example.columns, "reference": column})

@@ -191,10 +191,10 @@ def measure(
     totals: dict[str, tuple[float, float]] = {}
     unit_losses = np.full(len(units), np.nan, dtype=np.float32)
     helpers = Helpers() if helpers is None else helpers
+    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
     if hasattr(objective, "shared"):
-        passes = cut(units, pass_tokens, padded=policy.layout == "padded")
         look_once(policy, objective, (policy.batch([units[i] for i in chosen]) for chosen in passes), helpers)
-    for number, chosen in enumerate(cut(units, pass_tokens, padded=policy.layout == "padded")):
+    for number, chosen in enumerate(passes):
         batch = policy.batch([units[i] for i in chosen])
         helpers.place = helpers.places[number] if helpers.places else None
         out = objective.loss(policy, batch, helpers)

@@ -14,6 +14,7 @@ from tunesmith.model.generate import generate
 from tunesmith.model.load import Model, load
 from tunesmith.model.policy import Policy
 from tunesmith.model.value_head import add_value_head
+from tunesmith.objectives._contract import network
 from tunesmith.step.helpers import Helpers, frozen
 from tunesmith.step.step import backward, measure
 from tunesmith.testing.items import check_item, holds
@@ -118,8 +119,8 @@ def step_of(
     given = ROWS[shape] if rows is None else rows
     if hasattr(objective, "learn_labels"):
         objective = objective.learn_labels(given)
-    network = _network(objective, given)
-    model = load(BASES.get(network["kind"], "pico"), dtype="fp64", seed=1, **network)
+    wanted = network(objective, given)
+    model = load(BASES.get(wanted["kind"], "pico"), dtype="fp64", seed=1, **wanted)
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
         model.net.value_head.double().weight.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(3))
@@ -150,14 +151,6 @@ def step_of(
     if samples:
         units = _collected(objective, model, units, helpers, name)
     return objective, model, units, helpers
-
-
-def _network(objective: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    kind = getattr(objective, "kind", "causal")
-    if hasattr(objective, "network"):
-        return {"kind": kind, **objective.network(rows)}
-    labels = getattr(objective, "labels", ())
-    return {"kind": kind, "labels": labels, "problem": "regression" if len(labels) == 1 else "single"}
 
 
 def _collected(objective: Any, model: Model, prompts: list[Unit], helpers: Any, name: str) -> list[Unit]:

@@ -78,3 +78,10 @@ def together(examples: Sequence[Example], origin: str = "", columns: Mapping[str
         differs = np.flatnonzero(first.ids[:shared] != other.ids[:shared])
         shared = int(differs[0]) if len(differs) else shared
     return Unit(tuple(examples), shared_prompt=max(0, shared), origin=origin, columns=columns or {})
+
+
+def spread(values: np.ndarray, example: Example) -> np.ndarray:
+    """A column of the Example: `values` at its trained-on tokens, in order, and 0 elsewhere; float32 (time,)."""
+    column = np.zeros(len(example), dtype=np.float32)
+    column[np.flatnonzero(example.weights)] = values
+    return column
