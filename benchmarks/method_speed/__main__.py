@@ -26,7 +26,7 @@ def worker(module: str, spec: dict[str, Any], given: argparse.Namespace) -> dict
         asked.write_text(json.dumps({**spec, "work": str(given.work), "threads": given.threads}))
         env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(given.threads), "TOKENIZERS_PARALLELISM": "false"}
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-        python = given.peer_python if module == "peer_trl" else sys.executable
+        python = given.peer_python if module.endswith("_trl") else sys.executable
         command = [python, "-m", f"benchmarks.method_speed.{module}", str(asked), str(out)]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -41,7 +41,12 @@ def spec_of(case: Case, given: argparse.Namespace, num: int) -> dict[str, Any]:
     rows.build(given.work)
     folder = models.build(given.work, "10M", 8192)
     head = np.random.default_rng(0).normal(0, 0.02, (1, 256)).tolist()
-    return {"case": case.as_dict(), "model": str(folder), "lr": LR, "num_pairs": num, "head": head}
+    return {"case": case.as_dict(), "model": str(folder), "lr": LR, "num_pairs": num, "num": num, "head": head}
+
+
+def workers(case: Case) -> tuple[str, str]:
+    """The modules of both sides."""
+    return ("grpo_ours", "grpo_trl") if case.method == "grpo" else ("ours", "peer_trl")
 
 
 def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -50,9 +55,10 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
     def keep() -> None:
         write_results(NAME, results)
 
+    mine, theirs = workers(case)
     record = results["cases"].setdefault(case.name, {"trials": [], "runs": []})
     if "num_pairs" not in record:
-        short = worker("ours", spec_of(case, given, 10 * STEP_PAIRS), given)
+        short = worker(mine, spec_of(case, given, 10 * STEP_PAIRS), given)
         wanted = int(short["units_per_second"] * TARGET_SECONDS) // STEP_PAIRS * STEP_PAIRS
         record["num_pairs"] = given.pairs or min(2400, max(10 * STEP_PAIRS, wanted))
         keep()
@@ -60,7 +66,7 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
         if option not in [trial["option"] for trial in record["trials"]]:
             few = max(6 * STEP_PAIRS, record["num_pairs"] // 8 // STEP_PAIRS * STEP_PAIRS)
             try:
-                found = worker("peer_trl", {**spec_of(case, given, few), "option": option}, given)
+                found = worker(theirs, {**spec_of(case, given, few), "option": option}, given)
                 trial = {"option": option, "units_per_second": found["units_per_second"]}
             except RuntimeError as error:  # an option that does not run on this machine is no peer, and is said
                 trial = {"option": option, "units_per_second": 0.0, "failed": str(error)[-300:]}
@@ -74,7 +80,7 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
             if sum(run["side"] == side for run in record["runs"]) > number:
                 continue
             more = {} if side == "ours" else {"option": best}
-            found = worker("ours" if side == "ours" else "peer_trl", {**spec, **more}, given)
+            found = worker(mine if side == "ours" else theirs, {**spec, **more}, given)
             record["runs"].append({key: value for key, value in found.items() if key != "losses"})
             print(f"{case.name} {side}: {found['units_per_second']:.1f} units/s", flush=True)
             keep()
@@ -104,9 +110,24 @@ def show(results: dict[str, Any]) -> str:
         ratio = speed["ours"] / speed["trl"]
         option = sides["trl"][0]["option"]
         word = "met" if ratio >= BAR else "missed"
+        rollouts = [
+            statistics.median(run["rollout_tokens_per_second"] for run in runs)
+            for runs in sides.values()
+            if "rollout_tokens_per_second" in runs[0]
+        ]
+        rolled = f"{rollouts[0]:.0f} / {rollouts[1]:.0f} ({rollouts[0] / rollouts[1]:.2f})" if rollouts else ""
         lines.append([name, f"{speed['ours']:.1f}", f"{speed['trl']:.1f} ({option})", f"{ratio:.2f} ({word}: {BAR:g})",
-                      f"{memory['ours']:.0f} / {memory['trl']:.0f}", str(len(sides["ours"]))])  # fmt: skip
-    return table(["case", "ours, pairs/s", "TRL, pairs/s", "ratio (bar)", "MB above the model", "runs a side"], lines)
+                      f"{memory['ours']:.0f} / {memory['trl']:.0f}", rolled, str(len(sides["ours"]))])  # fmt: skip
+    titles = [
+        "case",
+        "ours, units/s",
+        "TRL, units/s",
+        "ratio (bar)",
+        "MB above the model",
+        "rollout tokens/s",
+        "runs a side",
+    ]
+    return table(titles, lines)
 
 
 def main() -> None:
@@ -127,7 +148,9 @@ def main() -> None:
     given = ask.parse_args()
     given.work = given.work.resolve()
     chosen = [case for case in CASES if case.name in given.cases.split(",")]
-    if len(chosen) < len(given.cases.split(",")):
+    if given.parity:  # sampled answers differ from side to side: GRPO's parity is a test against TRL's recorded losses
+        chosen = [case for case in chosen if case.method != "grpo"]
+    if not given.parity and len(chosen) < len(given.cases.split(",")):
         raise SystemExit(f"cases: {', '.join(case.name for case in CASES)}")
     results = read_results(NAME) or {"cases": {}}
     results["threads"] = given.threads

@@ -38,16 +38,34 @@ OPTIONS: dict[str, dict[str, object]] = {
     "precomputed": {"precompute_ref_log_probs": True},
     "live_padding_free": {"padding_free": True},
     "precomputed_padding_free": {"precompute_ref_log_probs": True, "padding_free": True},
+    "generate": {},
+    "generate_32x4": {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 4},
     "padded": {},
     "padded_8x2": {"per_device_train_batch_size": STEP_PAIRS // 2, "gradient_accumulation_steps": 2},
 }
 _DPO = ("live", "precomputed", "live_padding_free", "precomputed_padding_free")
 _REWARD = ("padded", "padded_8x2")
+_GRPO = ("generate", "generate_32x4")
 CASES = tuple(
     Case(method, adapter, options)
-    for method, options in (("dpo", _DPO), ("reward", _REWARD))
+    for method, options in (("dpo", _DPO), ("reward", _REWARD), ("grpo", _GRPO))
     for adapter in ("lora", "full")
 )
+
+# Rollouts: prompts a step, answers to each, most tokens of a prompt and of an answer.
+STEP_PROMPTS, ANSWERS, PROMPT_TOKENS, ANSWER_TOKENS = 16, 8, 48, 48
+KL = 0.04  # weight of the KL term to the start: both sides run a reference
+
+
+def paid(text: str) -> float:
+    """The reward of both sides: the share of letters in an answer. Cheap, and different from answer to answer."""
+    return sum(sign.isalpha() for sign in text) / max(1, len(text))
+
+
+def prompts(work: Path, num: int) -> list[list[int]]:
+    """The beginnings of `num` rows."""
+    rows = [row for row in load(work, cut=CUT, num=2 * num + 64) if len(row) >= 8]
+    return [row[:PROMPT_TOKENS] for row in rows[:num]]
 
 
 def pairs(work: Path, num: int) -> list[tuple[list[int], list[int], list[int]]]:
