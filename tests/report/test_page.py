@@ -272,3 +272,19 @@ def test_text_can_be_read_on_its_ground_by_day_and_by_night():
             contrast(colors["good"], colors["good-wash"]) >= 4.5 and contrast(colors["bad"], colors["bad-wash"]) >= 4.5
         )
         assert all(contrast(colors[f"c{k}"], colors["page"]) >= 3 for k in range(7))  # lines and dots
+
+
+@pytest.mark.parametrize(
+    ("found", "words"), [(1_050_000_000, "within its error bar"), (2_000_000_000, "outside its error bar")]
+)
+def test_what_was_planned_stands_beside_what_was_measured(run_folder, found, words):
+    assert "Memory: planned and measured" not in check(run_folder).text
+    plan = {"forecast": {"device": 1_000_000_000, "error": 0.1}}
+    (run_folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    before = check(run_folder).text
+    assert "give or take 10%" in before and "error bar" not in before
+    plan["measured"] = {"device": found, "error": 1_000_000_000 / found - 1}
+    (run_folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    page = check(run_folder, "en").text
+    assert words in page and f"{100 * plan['measured']['error']:+.1f} %" in page
+    assert "예측과 실측" in check(run_folder, "ko").text

@@ -209,6 +209,23 @@ LABELS: dict[str, tuple[str, str]] = {
             "가중치에만, 활성값은 배치와 길이에 따라 늘어납니다."
         ),
     ),
+    "plan": ("Memory: planned and measured", "메모리: 예측과 실측"),
+    "plan_help": (
+        (
+            "Before the first step the real step was simulated without its numbers. Planned is what the whole process "
+            "was to hold at its highest moment, libraries included."
+        ),
+        (
+            "첫 단계 전에 실제 단계를 숫자 없이 흉내 내어 예측했습니다. 라이브러리까지 포함해 프로세스 전체가 가장 많이 "
+            "차지할 메모리입니다."
+        ),
+    ),
+    "plan_predicted": ("Planned", "예측"),
+    "plan_bar": ("give or take {share}", "오차 {share} 이내로 예상"),
+    "plan_measured": ("Measured", "실측"),
+    "plan_found": ("{found}; the plan was off by {off}", "{found}, 예측 오차 {off}"),
+    "plan_within": ("within its error bar", "예상한 오차 안"),
+    "plan_outside": ("outside its error bar", "예상한 오차를 벗어남"),
     "memory_planned_help": (
         (
             "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow "

@@ -45,6 +45,23 @@ def memory(found: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any] |
     return {"rows": rows, "measured": measured}
 
 
+def plan(run: Run, say: Say) -> list[dict[str, str]]:
+    """What plan.json said before the first step beside what the process held in the end; [] when nothing was planned."""
+    forecast, measured = as_dict(run.plan.get("forecast")), as_dict(run.plan.get("measured"))
+    if not finite(forecast.get("device")):
+        return []
+    bar = forecast.get("error")
+    give = say("plan_bar", share=formats.percent(bar, 0)) if finite(bar) else ""
+    facts = [{"name": say("plan_predicted"), "text": formats.size(forecast["device"]), "advice": give}]
+    if finite(measured.get("device")) and finite(measured.get("error")):
+        off = measured["error"]
+        within = finite(bar) and abs(off) <= bar
+        verdict = say("plan_within") if within else say("plan_outside")
+        text = say("plan_found", found=formats.size(measured["device"]), off=f"{100 * off:+.1f} %")
+        facts.append({"name": say("plan_measured"), "text": text, "advice": verdict if finite(bar) else ""})
+    return facts
+
+
 def memory_parts(raw: Mapping[str, Any]) -> dict[str, float]:
     """The parts of memory.json in the order they are drawn: {"weights": bytes, ...}; {} when it names none."""
     named = {"optimiser" if key == "optimizer" else str(key): value for key, value in raw.items()}

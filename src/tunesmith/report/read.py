@@ -4,7 +4,7 @@
     run.steps[-1]["loss"], run.missing        # what is not there or cannot be read is named
 
 Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl,
-data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json,
+data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json, plan.json,
 parameters.json, chosen.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample,
 stopped, error and end; others are skipped.
 """
@@ -58,6 +58,7 @@ class Run:
     dropped: Mapping[str, int]
     evaluations: list[Evaluation]
     memory: Mapping[str, Any]
+    plan: Mapping[str, Any]
     parameters: Any
     chosen: Mapping[str, Any]
     explanation: Any
@@ -120,6 +121,7 @@ def read_run(folder: str | Path) -> Run:
         dropped=dict(reasons.most_common()),
         evaluations=list(read_evaluations(folder / "evals", missing)),
         memory=as_dict(read_json(folder / "memory.json", missing)),
+        plan=as_dict(read_json(folder / "plan.json", [])),
         parameters=read_json(folder / "parameters.json", missing),
         chosen=as_dict(read_json(folder / "chosen.json", missing)),
         explanation=read_json(folder / "explanation.json", missing),

@@ -1,0 +1,105 @@
+"""Does it stay as fast and as small when there are more rows? From a thousand rows to a million, with the one-layer model.
+
+    python -m benchmarks.growth                        1k, 10k, 100k, 1M; sizes already measured are kept
+    python -m benchmarks.growth --sizes 1000,10000 --again
+
+Each size is a process of its own that trains by the public API for the same number of steps on short chat rows written for it. Asked: rows a second of the
+data path (read, recognise, split, encode), tokens a second of the steps after the first tenth, and the process's highest resident memory, whose growth over
+the smallest size is divided by the rows that are more. The bar: tokens a second within 10 % of each other, 16 bytes a row.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.common import read_results, table, write_results
+
+NAME = "growth"
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+STEPS, BATCH = 400, 64
+BYTES_A_ROW, FLAT = 16, 0.10
+
+
+def write_rows(path: Path, num: int) -> None:
+    """`num` different short questions with their answers, of like length at every size."""
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(num):
+            left, right = 1_000_000 + i, (i * 7919) % 1_000
+            file.write(json.dumps({"question": f"{left} + {right:03d}?", "answer": str(left + right)}) + "\n")
+
+
+def one(num: int, work: Path) -> dict[str, Any]:
+    """Train on `num` rows in this process and say what it took."""
+    import tunesmith
+    from tunesmith.core.runs import RunFolder
+
+    data = work / "rows.jsonl"
+    write_rows(data, num)
+    began = time.perf_counter()
+    done = tunesmith.train(
+        model="pico", data=str(data), out=str(work / "run"), quiet=True,
+        **{"train.steps": STEPS, "train.batch_size": BATCH, "train.sample": 0, "data.dev": 50, "data.test": 50, "train.eval_every": STEPS},
+    )  # fmt: skip
+    whole = time.perf_counter() - began
+    events = [json.loads(line) for line in RunFolder.open(done["run"]).file("events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["kind"] == "step"][STEPS // 10 :]
+    return {
+        "rows": num,
+        "data_seconds": whole - done["seconds"],
+        "data_rows_per_second": num / (whole - done["seconds"]),
+        "tokens_per_second": median(event["tokens"] / event["seconds"] for event in steps),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def show(sizes: list[dict[str, Any]]) -> str:
+    """A line a size, the growth beside it."""
+    first = sizes[0]
+    lines = []
+    for found in sizes:
+        more = found["rows"] - first["rows"]
+        each = (found["peak_bytes"] - first["peak_bytes"]) / more if more else 0.0
+        against = found["tokens_per_second"] / first["tokens_per_second"]
+        lines.append([f"{found['rows']:,}", f"{found['data_rows_per_second']:,.0f}", f"{found['tokens_per_second']:,.0f}", f"{against:.2f}",
+                      f"{found['peak_bytes'] / 1e6:.0f}", f"{each:.1f}" if more else ""])  # fmt: skip
+    speeds = [found["tokens_per_second"] for found in sizes]
+    flat = max(speeds) / min(speeds) - 1
+    titles = ["rows", "data rows/s", "tokens/s", "of the first", "peak MB", "bytes a row more"]
+    return f"{table(titles, lines)}\n\nTokens a second differ by {flat:.0%} (bar {FLAT:.0%}); bytes a row: bar {BYTES_A_ROW}."
+
+
+def main() -> None:
+    """Arguments, a process a size, table."""
+    ask = argparse.ArgumentParser(
+        prog="python -m benchmarks.growth", description="Speed and memory over the number of rows."
+    )
+    ask.add_argument("--sizes", default=",".join(map(str, SIZES)))
+    ask.add_argument("--again", action="store_true")
+    ask.add_argument("--one", type=int, help="one size, in this process")
+    ask.add_argument("--work", type=Path)
+    given = ask.parse_args()
+    if given.one:
+        (given.work / "out.json").write_text(json.dumps(one(given.one, given.work)))
+        return
+    kept = {found["rows"]: found for found in (read_results(NAME) or {}).get("sizes", [])}
+    for num in map(int, given.sizes.split(",")):
+        if num in kept and not given.again:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "benchmarks.growth", "--one", str(num), "--work", folder]
+            subprocess.run(command, check=True)
+            kept[num] = json.loads((Path(folder) / "out.json").read_text())
+        print(json.dumps(kept[num]), flush=True)
+        write_results(NAME, {"steps": STEPS, "batch_size": BATCH, "sizes": [kept[key] for key in sorted(kept)]})
+    print(show([kept[key] for key in sorted(kept)]))
+
+
+if __name__ == "__main__":
+    main()
