@@ -277,7 +277,8 @@ def test_text_can_be_read_on_its_ground_by_day_and_by_night():
 @pytest.mark.parametrize(
     ("found", "words"), [(1_050_000_000, "within its error bar"), (2_000_000_000, "outside its error bar")]
 )
-def test_what_was_planned_stands_beside_what_was_measured(run_folder, found, words):
+def test_what_was_planned_stands_beside_what_was_measured(tmp_path, found, words):
+    run_folder = made.make_run(tmp_path / "run", steps=30)
     assert "Memory: planned and measured" not in check(run_folder).text
     plan = {"forecast": {"device": 1_000_000_000, "error": 0.1}}
     (run_folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
