@@ -10,7 +10,7 @@ from tunesmith.adapters.lora import Lora
 from tunesmith.adapters.pissa import Pissa
 from tunesmith.adapters.store import attach, merge, open_adapter, save_adapter
 from tunesmith.core.errors import SettingError
-from tunesmith.model.nf4 import quantise_network
+from tunesmith.model.packed import quantise_network
 from tunesmith.testing import check_adapter
 
 CASES = {

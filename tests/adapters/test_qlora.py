@@ -10,7 +10,7 @@ from tunesmith.adapters.qlora import Qlora
 from tunesmith.adapters.store import attach, merge, open_adapter, save_adapter
 from tunesmith.core.errors import SettingError
 from tunesmith.model.load import load
-from tunesmith.model.nf4 import Nf4Linear, dequantise_network, is_quantised, quantise_network, weight_bytes
+from tunesmith.model.packed import PackedLinear, dequantise_network, is_quantised, quantise_network, weight_bytes
 from tunesmith.model.save import save
 from tunesmith.objectives.sft import Sft
 from tunesmith.step.step import backward
@@ -75,7 +75,7 @@ def test_its_file_is_loras_and_the_four_bits_are_remembered_beside_it(
     folder = save_adapter(model, adapter, names, tmp_path / "a", base=str(base))
     assert json.loads((folder / "tunesmith.json").read_text()) == {"base": "nf4"}
     opened = open_adapter(folder)
-    assert isinstance(opened.net.get_submodule(names[0]).quantised, Nf4Linear)
+    assert isinstance(opened.net.get_submodule(names[0]).quantised, PackedLinear)
     wanted = logits(model.net)
     assert near(logits(opened.net), wanted, 1e-6)
     merged = merge(opened)

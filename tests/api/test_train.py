@@ -190,6 +190,6 @@ def test_a_base_in_four_bits_is_frozen(folder: Path):
     assert not Path("whole").exists()
     train(data="rows.jsonl", out="beside", base="nf4", **small(adapter="lora"))
     from tunesmith.adapters.store import open_run
-    from tunesmith.model.nf4 import weight_bytes
+    from tunesmith.model.packed import weight_bytes
 
     assert weight_bytes(open_run("beside").net)["nf4"] > 0

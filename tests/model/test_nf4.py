@@ -11,7 +11,8 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.model.load import load
-from tunesmith.model.nf4 import CODEBOOK, Nf4Linear, Packed, dequantise_network, quantise_network, weight_bytes
+from tunesmith.model.nf4 import CODEBOOK, Packed
+from tunesmith.model.packed import PackedLinear, dequantise_network, quantise_network, weight_bytes
 
 RECORDED = json.loads(Path(__file__).with_name("nf4.json").read_text())["cases"]
 
@@ -63,7 +64,7 @@ def test_bytes_of_a_weight_are_a_half_and_a_sixty_fourth():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_forward_and_backward_are_those_of_the_dequantised_weight(dtype):
     torch.manual_seed(0)
-    layer = Nf4Linear(nn.Linear(70, 50).to(dtype))
+    layer = PackedLinear.of(nn.Linear(70, 50).to(dtype), "nf4")
     assert layer.dequantised().dtype == dtype
     x = torch.randn(2, 6, 70, dtype=dtype, requires_grad=True)
     wanted = torch.nn.functional.linear(x, layer.dequantised(), layer.bias)
@@ -74,7 +75,7 @@ def test_forward_and_backward_are_those_of_the_dequantised_weight(dtype):
 
 
 def test_the_backward_pass_keeps_no_whole_weight():
-    layer = Nf4Linear(nn.Linear(512, 512, bias=False))
+    layer = PackedLinear.of(nn.Linear(512, 512, bias=False), "nf4")
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         layer(torch.randn(3, 512, requires_grad=True)).sum().backward()
@@ -82,7 +83,7 @@ def test_the_backward_pass_keeps_no_whole_weight():
 
 
 def test_a_cast_changes_what_is_computed_in_and_never_the_scales():
-    layer = Nf4Linear(nn.Linear(64, 64))
+    layer = PackedLinear.of(nn.Linear(64, 64), "nf4")
     before = layer.dequantised()
     layer.to(torch.bfloat16)
     assert layer.dequantised().dtype == torch.bfloat16 and layer.groups.dtype == torch.float32
@@ -111,7 +112,7 @@ def test_the_body_is_quantised_head_embeddings_norms_and_routers_are_not():
 def test_measured_bytes_of_a_network():
     model = load("pico", base="nf4", seed=1)
     found = weight_bytes(model.net)
-    linear = [m for m in model.net.modules() if isinstance(m, Nf4Linear)]
+    linear = [m for m in model.net.modules() if isinstance(m, PackedLinear)]
     weights = sum(m.in_features * m.out_features for m in linear)
     blocks = sum(math.ceil(m.in_features * m.out_features / 64) for m in linear)
     assert len(linear) == 7

@@ -1,7 +1,7 @@
 """A linear layer with a low-rank update: y = x (W + s B A)^T + b, only A and B trained.
 
 In fp32 the forward pass multiplies once, by the merged weight, and keeps no activation but x, which its neighbours share.
-In bf16 the update is computed beside the frozen weight: added to it, it would be rounded away. A four-bit weight is
+In bf16 the update is computed beside the frozen weight: added to it, it would be rounded away. A packed weight is
 dequantised in each pass and kept by none.
 """
 
@@ -15,7 +15,7 @@ from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, ta
 
 
 class LoraLinear(nn.Module):
-    """Stands in for an nn.Linear (weight (out, in)), a GPT-2 Conv1D (weight (in, out)) or a four-bit Nf4Linear.
+    """Stands in for an nn.Linear (weight (out, in)), a GPT-2 Conv1D (weight (in, out)) or a PackedLinear.
 
     weight and bias are the base's own parameters under their own names, so the base's state dict keeps its names.
     lora_A (rank, in) and lora_B (out, rank) are fp32. scale is alpha / rank, or alpha / sqrt(rank) for rsLoRA.

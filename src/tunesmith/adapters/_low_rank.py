@@ -15,7 +15,7 @@ from tunesmith.adapters._peft import PREFIX, peft_config, take_tensors
 from tunesmith.adapters._stand_in import put_back, stand_ins
 from tunesmith.adapters._targets import by_pattern, experts, is_linear, targets
 from tunesmith.core.errors import ModelError, SettingError
-from tunesmith.model.nf4 import dequantise_network
+from tunesmith.model.packed import dequantise_network
 
 # Keys of PEFT's LoraConfig that change the forward pass in ways that are not read.
 NOT_READ = (

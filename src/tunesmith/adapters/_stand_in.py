@@ -1,7 +1,7 @@
 """What every layer that stands in for a linear one shares: it holds the base's own tensors under their own names, and can
 put the plain layer back.
 
-    take_over(self, base)        # in __init__: self.weight, self.bias, sizes; a four-bit base is held whole
+    take_over(self, base)        # in __init__: self.weight, self.bias, sizes; a packed base is held whole
     frozen(layer)                # its weight (out, in), dequantised where it has to be
     plain(layer, x)              # what the base alone makes of x
     give_back(layer, weight)     # the ordinary layer, with a changed weight (out, in)
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tunesmith.model.nf4 import Nf4Linear
+from tunesmith.model.packed import PackedLinear
 
 
 def take_over(layer: Any, base: nn.Module) -> None:
-    """Hold what `base` (nn.Linear, Conv1D or Nf4Linear) holds."""
+    """Hold what `base` (nn.Linear, Conv1D or PackedLinear) holds."""
     layer.base_type, layer.transposed, layer.enabled = type(base), type(base).__name__ == "Conv1D", True
-    layer.quantised = base if isinstance(base, Nf4Linear) else None
-    layer.weight = base.weight  # of a four-bit base: empty
+    layer.quantised = base if isinstance(base, PackedLinear) else None
+    layer.weight = base.weight  # of a packed base: empty
     if layer.quantised is None:
         rows, columns = base.weight.shape[::-1] if layer.transposed else base.weight.shape
     else:
@@ -38,13 +38,13 @@ def trained(value: torch.Tensor) -> nn.Parameter:
 
 def precision(base: Any) -> torch.dtype:
     """What an adapter beside `base` is kept in: float64 beside float64 (tests), else float32."""
-    dtype = base.dtype if isinstance(base, Nf4Linear) else base.weight.dtype
+    dtype = base.dtype if isinstance(base, PackedLinear) else base.weight.dtype
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def device_of(base: Any) -> torch.device:
     """Where the base lies."""
-    return (base.codes if isinstance(base, Nf4Linear) else base.weight).device
+    return (base.codes if isinstance(base, PackedLinear) else base.weight).device
 
 
 def frozen(layer: Any) -> torch.Tensor:
@@ -62,7 +62,7 @@ def plain(layer: Any, x: torch.Tensor) -> torch.Tensor:
 def give_back(layer: Any, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> nn.Module:
     """The plain layer that was replaced; `weight` (out, in) and `bias` are written into it.
 
-    A four-bit weight that changes becomes an ordinary one, in the precision that is computed in.
+    A packed weight that changes becomes an ordinary one, in the precision that is computed in.
     """
     if layer.quantised is not None:
         if weight is None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.names import nearest
-from tunesmith.model.nf4 import Nf4Linear
+from tunesmith.model.packed import PackedLinear
 
 ALL_LINEAR = "all-linear"
 
@@ -22,8 +22,8 @@ NEVER_CALLED = "dt_proj"
 
 
 def is_linear(module: nn.Module) -> bool:
-    """nn.Linear, the same in four bits, or transformers' Conv1D (its weight transposed, as in GPT-2)."""
-    return type(module) in (nn.Linear, Nf4Linear) or type(module).__name__ == "Conv1D"
+    """nn.Linear, the same in few bits, or transformers' Conv1D (its weight transposed, as in GPT-2)."""
+    return type(module) in (nn.Linear, PackedLinear) or type(module).__name__ == "Conv1D"
 
 
 def matches(name: str, pattern: str) -> bool:

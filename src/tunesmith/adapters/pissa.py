@@ -137,7 +137,7 @@ def take_out(layer: Any, rounds: int | None, seed: int) -> None:
 
     if layer.quantised is not None:
         raise SettingError(
-            "pissa takes directions out of the weights, which a four-bit base cannot give",
+            "pissa takes directions out of the weights, which a packed base cannot give",
             fix="Use adapter: qlora, or a whole base.",
         )
     weight = frozen(layer).to(layer.lora_A.dtype)

@@ -68,7 +68,7 @@ class Qlora:
         """Put the body into four bits, unless it is already, and updates beside it. Returns the names of the adapted layers."""
         from tunesmith.adapters._linear import LoraLinear
         from tunesmith.adapters._low_rank import attach
-        from tunesmith.model.nf4 import quantise_network
+        from tunesmith.model.packed import quantise_network
 
         quantise_network(net)
         return attach(net, self, LoraLinear, seed, with_experts=True)

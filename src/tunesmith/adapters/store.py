@@ -5,7 +5,7 @@ save_adapter(model, adapter, names, folder)     adapter_config.json, adapter_mod
 model = open_run("runs/train-1")                base + adapter, or the whole tuned model, or any model by name
 
 Each adapter says itself what it reads (`reads(config)`) and how (`read`); nothing here knows their names. What PEFT's files
-have no place for (the kind of network, names of labels, a four-bit base) stands beside them in tunesmith.json.
+have no place for (the kind of network, names of labels, a packed base) stands beside them in tunesmith.json.
 """
 
 import inspect
@@ -24,7 +24,8 @@ from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
 from tunesmith.model.load import Model, load
-from tunesmith.model.nf4 import dequantise_network, is_quantised
+from tunesmith.model.packed import dequantise_network
+from tunesmith.model.packed import kind_of as packing_of
 from tunesmith.model.save import replace_folder
 from tunesmith.model.tokens import take_tokenizer
 from tunesmith.text.tokenizer import Tokenizer
@@ -93,8 +94,8 @@ def _facts(model: Model) -> dict[str, Any]:
         from tunesmith.model.kinds import PROBLEMS
 
         facts["problem"] = next((ours for ours, theirs in PROBLEMS.items() if theirs == problem), "single")
-    if is_quantised(model.net):
-        facts["base"] = "nf4"
+    if packing := packing_of(model.net):
+        facts["base"] = packing
     if done := getattr(model.net.config, "stretched_context", None):  # see model/rope.py
         facts["rope"] = {"kind": done["kind"], "factor": done["factor"]}
     return facts

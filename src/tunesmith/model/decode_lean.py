@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tunesmith.model.nf4 import is_quantised
+from tunesmith.model.packed import is_quantised
 
 _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
 _WORTH_COPYING = 32  # steps after which that pays

@@ -22,7 +22,7 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import attention
+from tunesmith.model import attention, packed_files
 from tunesmith.model.rope import stretch
 from tunesmith.model.save import quietly
 from tunesmith.text.tokenizer import Tokenizer
@@ -189,15 +189,22 @@ def _from_pretrained(source: Path, kind: str, settings: dict[str, Any]) -> tuple
     import transformers
 
     auto = getattr(transformers, KINDS[kind][0])
+    packed = packed_files.kind_of_folder(source)
+
+    def load(**own: Any) -> tuple[nn.Module, dict[str, Any]]:
+        if packed:
+            return packed_files.read(auto, source, packed, {**settings, **own})
+        return auto.from_pretrained(source, **settings, **own)
+
     with silent():
         if kind == "seq2seq":
-            return auto.from_pretrained(source, **settings)
+            return load()
         try:
-            return auto.from_pretrained(source, attn_implementation=attention.NAME, **settings)
+            return load(attn_implementation=attention.NAME)
         except ValueError as error:
             if "attention" not in str(error).lower() and "attn" not in str(error).lower():
                 raise
-            return auto.from_pretrained(source, **settings)  # it keeps its own attention: run padded
+            return load()  # it keeps its own attention: run padded
 
 
 def make(

@@ -20,7 +20,7 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import embedded, formats, kinds, nf4
+from tunesmith.model import embedded, formats, kinds, packed
 from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
@@ -93,7 +93,7 @@ def load(
     dtype    fp32, bf16, fp16 or fp64
     seed     fixes the weights of models made on the spot (`pico`) and of new heads
     rope     {"kind", "factor"}: a longer context, see rope.py
-    base     nf4: the body's matrices in four bits, frozen; see nf4.py
+    base     nf4 or int8: the body's matrices in four or eight bits, frozen; see packed.py
 
     Raises ModelError when there is no such model, its weights are not safetensors or it cannot be of that kind.
     """
@@ -112,18 +112,25 @@ def load(
     tokenizer = read_tokenizer(source)
     net, heads = kinds.read(source, DTYPES[dtype], **wanted)
     check_vocabulary(net, tokenizer, str(name))
-    if lost := formats.loss_of_loading(source, DTYPES[dtype]):
+    if not packed.is_quantised(net) and (lost := formats.loss_of_loading(source, DTYPES[dtype])):
         warnings.warn(formats.warning(lost, str(name)), stacklevel=2)
     return _on(_model(net.to(device), tokenizer, str(name), source, kind, heads), base)
 
 
 def _on(model: Model, base: str) -> Model:
-    """The model with its base in another format: "" as it is, or nf4."""
-    if base not in ("", "nf4"):
-        raise ModelError(f"base: {base} is not known", wanted="nf4, or nothing for the weights as they are.")
+    """The model with its base in another format: "" as it is, nf4 or int8."""
+    if base not in ("", *packed.KINDS):
+        raise ModelError(
+            f"base: {base} is not known", wanted=f"{' or '.join(packed.KINDS)}, or nothing for the weights as they are."
+        )
+    found = packed.kind_of(model.net)
+    if base and found not in ("", base):
+        raise ModelError(
+            f"{model.name} is quantised as {found} already: it cannot become {base}", fix="Leave base out."
+        )
     if base:
         model.net.new_heads = tuple(model.facts["heads"])  # type: ignore[assignment]
-        nf4.quantise_network(model.net)
+        packed.quantise_network(model.net, base)
     return model
 
 

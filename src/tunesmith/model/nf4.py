@@ -1,23 +1,24 @@
 """A frozen base in four bits a weight: NormalFloat with double quantisation (Dettmers et al. 2023, arXiv 2305.14314).
 
-    quantise_network(net)                 # every linear layer of the body becomes an Nf4Linear, in place
     packed = Packed.of(weight)            # 64 weights share a scale, 256 scales share another: 0.5 + 0.0157 bytes a weight
     packed.dequantised(torch.float32)     # (out, in) again, each weight one of 16 values times its block's scale
 
-Bytes and their order are bitsandbytes' own, so its kernels can read what lies here; they do where it is installed and the
-weights are on a GPU. Everywhere else the few lines below do the same in plain torch. What is quantised is never trained:
-an adapter beside it is, and the backward pass dequantises once more instead of keeping the whole weight.
+Bytes and their order are bitsandbytes' own, in memory and in files, so its kernels can read what lies here; they do where it is
+installed and the weights are on a GPU. Everywhere else the few lines below do the same in plain torch. Whole networks: packed.py.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+
+from tunesmith.core.errors import ModelError
 
 BLOCK, GROUP = 64, 256  # weights that share a scale; scales that share one of their own
 
@@ -79,6 +80,13 @@ class Packed:
     groups   float32 (groups of 256 scales,);  offset  float32 (): mean of all scales
     """
 
+    bits: ClassVar[int] = 4
+    parts: ClassVar[tuple[str, ...]] = ("codes", "scales", "groups", "offset")
+    names: ClassVar[tuple[str, ...]] = (
+        "weight", "weight.absmax", "weight.quant_map", "weight.nested_absmax", "weight.nested_quant_map",
+        "weight.quant_state.bitsandbytes__nf4",
+    )  # fmt: skip
+
     codes: torch.Tensor
     scales: torch.Tensor
     groups: torch.Tensor
@@ -117,6 +125,51 @@ class Packed:
         values = _blocks(_table(self.codes.device)[index], BLOCK) * scale[:, None]
         return values.reshape(-1)[:number].view(self.shape).to(dtype)
 
+    @staticmethod
+    def size(out: int, columns: int) -> int:
+        """Bytes of all parts of a weight (out, columns)."""
+        blocks = math.ceil(out * columns / BLOCK)
+        return math.ceil(out * columns / 2) + blocks + 4 * math.ceil(blocks / GROUP) + 4
+
+    def file_tensors(self, dtype: str) -> dict[str, torch.Tensor]:
+        """What a file holds of it, under `names` behind the layer's: bitsandbytes' own, its two tables included."""
+        told = {
+            "quant_type": "nf4", "blocksize": BLOCK, "dtype": dtype, "shape": list(self.shape), "nested_blocksize": GROUP,
+            "nested_dtype": "float32", "nested_offset": self.offset.item(),
+        }  # fmt: skip
+        state = torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
+        device = self.codes.device
+        found = (self.codes[:, None], self.scales, _table(device), self.groups, _scale_table(device), state)
+        return dict(zip(self.names, found))
+
+    @staticmethod
+    def of_file(tensors: Mapping[str, torch.Tensor], where: str) -> "Packed":
+        """A weight from a file's tensors. Raises ModelError for what bitsandbytes can write and this does not read."""
+        wanted = {"quant_type": "nf4", "blocksize": BLOCK, "nested_blocksize": GROUP}
+        try:
+            told = json.loads(bytes(tensors[Packed.names[-1]].tolist()))
+            rows, columns = (int(n) for n in told["shape"])
+            found = {key: told.get(key) for key in wanted}
+            offset = torch.tensor(float(told["nested_offset"])) if found == wanted else None
+            parts = (
+                [tensors[ending] for ending in ("weight", "weight.absmax", "weight.nested_absmax")]
+                if found == wanted
+                else []
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{where} is no weight in NF4 as bitsandbytes writes it: {error!r}") from error
+        if offset is None or not _same_table(tensors.get("weight.quant_map")):
+            raise ModelError(
+                f"{where} is packed in another way: {found}", wanted="NF4 in blocks of 64 with double quantisation."
+            )
+        codes, scales, groups = parts
+        blocks = math.ceil(rows * columns / BLOCK)
+        if (codes.numel(), scales.numel()) != (math.ceil(rows * columns / 2), blocks):
+            raise ModelError(
+                f"{where} has {codes.numel()} bytes of codes and {scales.numel()} scales for {rows} x {columns} weights."
+            )
+        return Packed(codes.reshape(-1), scales.reshape(-1), groups.reshape(-1).float(), offset, (rows, columns))
+
 
 @lru_cache(maxsize=1)
 def _bitsandbytes() -> Any:
@@ -130,6 +183,10 @@ def _bitsandbytes() -> Any:
     return functional
 
 
+def _same_table(table: torch.Tensor | None) -> bool:
+    return table is not None and torch.equal(table.float().cpu(), _table(torch.device("cpu")))
+
+
 def by_bitsandbytes(packed: Packed, dtype: torch.dtype, functional: Any) -> torch.Tensor:
     """`Packed.dequantised` by bitsandbytes' kernels, from the same bytes."""
     device = packed.codes.device
@@ -138,117 +195,3 @@ def by_bitsandbytes(packed: Packed, dtype: torch.dtype, functional: Any) -> torc
         packed.scales, torch.Size(packed.shape), _table(device), BLOCK, "nf4", dtype, packed.offset, inner
     )
     return functional.dequantize_4bit(packed.codes[:, None], state)
-
-
-class Nf4Linear(nn.Module):
-    """Stands in for a frozen nn.Linear or a GPT-2 Conv1D: y = x W^T + b with W dequantised for each call."""
-
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        matrix = base.weight.T if type(base).__name__ == "Conv1D" else base.weight
-        packed = Packed.of(matrix)
-        for name in ("codes", "scales", "groups", "offset"):
-            self.register_buffer(name, getattr(packed, name))
-        self.bias = base.bias
-        self.out_features, self.in_features = packed.shape
-        self.base_type, self.dtype = type(base), base.weight.dtype
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """No numbers, only the precision that is computed in: T5 asks its layers for it before it calls them."""
-        return torch.empty(0, dtype=self.dtype, device=self.codes.device)
-
-    @property
-    def packed(self) -> Packed:
-        """The parts, where they are now."""
-        return Packed(self.codes, self.scales, self.groups, self.offset, (self.out_features, self.in_features))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "Nf4Linear":
-        """Moving to a device moves all parts; a cast to bf16 changes what is computed in, never the scales."""
-        exact = {name: getattr(self, name) for name in ("groups", "offset")}
-        super()._apply(fn, recurse)
-        probe = fn(torch.empty(0, dtype=self.dtype))
-        self.dtype = probe.dtype if probe.dtype.is_floating_point else self.dtype
-        for name, kept in exact.items():
-            setattr(self, name, kept.to(self.codes.device))
-        return self
-
-    def dequantised(self) -> torch.Tensor:
-        """The weight (out, in) in the precision that is computed in."""
-        return self.packed.dequantised(self.dtype)
-
-    def plain(self, weight: torch.Tensor | None = None) -> nn.Module:
-        """An ordinary layer with the dequantised weight, or with `weight` (out, in)."""
-        weight = self.dequantised() if weight is None else weight
-        if self.base_type.__name__ == "Conv1D":
-            made: Any = self.base_type(self.out_features, self.in_features).to("meta")
-            weight = weight.T.contiguous()
-        else:
-            made = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        made.weight, made.bias = nn.Parameter(weight, requires_grad=False), self.bias
-        return made.train(self.training)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _Linear.apply(x, self.bias, self.packed)
-
-    def extra_repr(self) -> str:
-        return f"in={self.in_features}, out={self.out_features}, nf4"
-
-
-class _Linear(torch.autograd.Function):
-    """x (..., in) -> (..., out); keeps the packed weight and dequantises it again in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x, bias, packed):
-        ctx.packed = packed
-        return F.linear(x, packed.dequantised(x.dtype), bias)
-
-    @staticmethod
-    def backward(ctx: Any, dy):
-        dx = dy @ ctx.packed.dequantised(dy.dtype) if ctx.needs_input_grad[0] else None
-        dbias = dy.reshape(-1, dy.shape[-1]).sum(0) if ctx.needs_input_grad[1] else None
-        return dx, dbias, None
-
-
-def quantise_network(net: nn.Module) -> list[str]:
-    """Put every linear layer of the body into four bits, in place; returns their names. Head, embeddings, norms and
-    routers stay as they are. A network that is quantised already is left alone."""
-    if is_quantised(net):
-        return []
-    head = net.get_output_embeddings() if hasattr(net, "get_output_embeddings") else None
-    body = getattr(net, "base_model", net)
-    prefix = next((f"{name}." for name, module in net.named_modules() if module is body and name), "")
-    names = [
-        name
-        for name, module in net.named_modules()
-        if (type(module) is nn.Linear or type(module).__name__ == "Conv1D")
-        and module is not head
-        and name.startswith(prefix)
-        and name not in getattr(net, "new_heads", ())
-        and not name.endswith((".router", ".gate", ".dt_proj"))
-    ]
-    for name in names:
-        old = net.get_submodule(name)
-        net.set_submodule(name, Nf4Linear(old).train(old.training))
-    return names
-
-
-@torch.no_grad()
-def dequantise_network(net: nn.Module) -> None:
-    """Put ordinary layers, with the weights that the codes stand for, in the places of all four-bit ones."""
-    for name, layer in [(n, m) for n, m in net.named_modules() if isinstance(m, Nf4Linear)]:
-        net.set_submodule(name, layer.plain())
-
-
-def is_quantised(net: nn.Module) -> bool:
-    """Whether `quantise_network` was here."""
-    return any(isinstance(module, Nf4Linear) for module in net.modules())
-
-
-def weight_bytes(net: nn.Module) -> dict[str, int]:
-    """Bytes of the four-bit matrices and of everything else, measured: {"nf4": ..., "other": ...}."""
-    packed = [module for module in net.modules() if isinstance(module, Nf4Linear)]
-    held = {id(tensor) for module in packed for tensor in module.buffers(recurse=False)}
-    tensors = {id(t): t for t in (*net.parameters(), *net.buffers())}
-    other = sum(t.numel() * t.element_size() for key, t in tensors.items() if key not in held)
-    return {"nf4": sum(module.packed.num_bytes for module in packed), "other": other}

@@ -1,4 +1,5 @@
-"""Write a model folder that plain transformers loads: config, bf16 or fp32 safetensors, tokenizer, template.
+"""Write a model folder that plain transformers loads: config, bf16 or fp32 safetensors, tokenizer, template. Packed matrices
+are written as they are.
 
     save(net, tokenizer, folder, dtype="bf16")
 
@@ -13,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tunesmith.model import packed_files
+from tunesmith.model.packed import packed_layers
 from tunesmith.text.tokenizer import Tokenizer
 
 
@@ -24,8 +27,11 @@ def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | Non
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
+    packed = packed_layers(net)
     state, held = {}, set()
     for name, value in net.state_dict().items():
+        if packed_files.is_part(name, packed):
+            continue
         place = (value.data_ptr(), tuple(value.shape), value.stride())
         if value.numel() == 0 or place not in held:  # tied weights lie at one place and are written once
             state[name] = value.detach()
@@ -35,12 +41,20 @@ def save(net: nn.Module, tokenizer: Tokenizer, folder: Path, *, dtype: str | Non
     written = next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)
     kept = net.config.dtype
     quietly()
-    net.save_pretrained(part, state_dict=state)  # empties `state`, and sets the config's dtype to the network's own
+    state |= packed_files.tensors(packed, written)
+    net.save_pretrained(
+        part, state_dict=state, save_original_format=not packed
+    )  # empties `state`, and sets the config's dtype to the network's own
     net.config.dtype = kept
     config = json.loads((part / "config.json").read_text())
     (part / "config.json").write_text(
-        json.dumps({**config, "dtype": str(written).removeprefix("torch.")}, indent=2) + "\n"
+        json.dumps(
+            {**config, "dtype": str(written).removeprefix("torch."), **packed_files.told(net, written)}, indent=2
+        )
+        + "\n"
     )
+    if packed:
+        packed_files.sign(part, net)
     tokenizer.save(part)
     replace_folder(part, folder)
     return folder

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tunesmith.model.nf4 import Nf4Linear
+from tunesmith.model.packed import PackedLinear
 from tunesmith.plan.track import Log, Peak, Tracker
 from tunesmith.step.step import backward, cut
 from tunesmith.text.example import Unit
@@ -184,8 +184,8 @@ def _back(log: Log, number: int) -> bool:
 
 
 def _packed(net: Any) -> int:
-    """Weights that lie in four bits: no parameters of torch's, but the model's."""
-    return sum(m.out_features * m.in_features for m in net.modules() if isinstance(m, Nf4Linear))
+    """Weights that lie in few bits: no parameters of torch's, but the model's."""
+    return sum(m.out_features * m.in_features for m in net.modules() if isinstance(m, PackedLinear))
 
 
 def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> tuple[list[Unit], bool]:
