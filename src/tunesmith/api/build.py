@@ -68,7 +68,7 @@ class Parts:
             "pass_tokens": self.chosen["pass_tokens"], "optimizer": train.optimizer, "momentum": momentum,
             "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
-            "precision": train.precision, "masters": train.masters, "checkpointing": train.checkpointing,
+            "precision": train.precision, "masters": train.masters, "shard": train.shard, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
             "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
             "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,

@@ -75,6 +75,15 @@ def agree(*said: bool) -> list[bool]:
     return [bool(flag) for flag in flags.tolist()]
 
 
+def most(number: int) -> int:
+    """The largest of what each process says."""
+    if ranks() == 1:
+        return number
+    held = torch.tensor(number, device=_device())
+    dist.all_reduce(held, op=dist.ReduceOp.MAX)
+    return int(held)
+
+
 def added(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes."""
     if ranks() == 1:

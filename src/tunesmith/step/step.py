@@ -6,7 +6,7 @@ The weight of every term is known from the Units before any forward pass, summed
 So accumulation, packing, micro-batches and ranks cannot change a gradient, whatever the method.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.ranks import added, gathered, rank, ranks
+from tunesmith.step.ranks import added, gathered, most, rank, ranks
 from tunesmith.text.example import Unit
 
 
@@ -87,10 +87,12 @@ def backward(
     scale: float = 1.0,
     keep_unit_losses: bool = False,
     idle: Unit | None = None,
+    passed: Callable[[], object] | None = None,
 ) -> StepStats:
     """Add the gradient of the whole step to the parameters' .grad and return what was seen.
 
     idle  a Unit for a rank that got none of this step's: it goes through with weight 0, so that all ranks do the same
+    passed  called after each pass, when ranks meet in each: one with fewer passes repeats its last with weight 0
     Raises TrainingError when no token of the step is trained on.
     """
     weights = term_weights(objective, units)
@@ -108,21 +110,28 @@ def backward(
     units_of_pass = units
     if not units and idle is not None:
         units_of_pass, passes = [_weightless(idle)], [[0]]
+    extra = 0 if passed is None else most(len(passes)) - len(passes)
     if hasattr(objective, "shared"):
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
-        look_once(policy, objective, batches, helpers)
+        look_once(policy, objective, batches, helpers, again=extra)
     for number, chosen in enumerate(passes):
         batch = policy.batch([units_of_pass[i] for i in chosen])
         helpers.place = helpers.places[number] if helpers.places else None
         out = objective.loss(policy, batch, helpers)
         total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
         (total * scale if scale != 1.0 else total).backward()
+        if passed is not None:
+            passed()
         losses.append(total.detach())
         for name, (value, count) in out.stats.items():
             pair = torch.stack([value.detach().double(), torch.as_tensor(count).detach().double()])
             sums.setdefault(name, []).append(pair)
         if keep_unit_losses and out.per_target is not None and units:
             unit_losses[chosen] = _by_unit(batch, out.per_target)
+    for _ in range(extra):
+        out = objective.loss(policy, policy.batch([units_of_pass[i] for i in passes[-1]]), helpers)
+        (torch.stack(list(out.terms.values())).sum() * 0.0).backward()
+        passed()  # type: ignore[misc]
     figures = {}
     for name, pairs in sums.items():
         value, count = added(torch.stack(pairs).sum(0))
@@ -140,10 +149,11 @@ def backward(
     )
 
 
-def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any) -> None:
+def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any, *, again: int = 0) -> None:
     """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means.
 
     What it gives as one tensor instead of (sum, count) is put together, row under row, over all passes and ranks.
+    again  how often the last batch is looked at once more and forgotten: ranks with more passes are still at it
     """
     if helpers.still:
         return
@@ -158,6 +168,8 @@ def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any)
                 value, count = found
                 pair = torch.stack([value.double(), torch.as_tensor(count, device=value.device).double()])
                 sums[name] = sums[name] + pair if name in sums else pair
+        for _ in range(again):
+            objective.shared(policy, batch, helpers)
     pairs = {name: added(pair) for name, pair in sums.items()}
     helpers.shared = {name: (pair[0] / pair[1].clamp_min(1e-12)).float() for name, pair in pairs.items()}
     for name, parts in rows.items():

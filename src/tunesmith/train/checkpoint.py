@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tunesmith.core.errors import SpaceError, TrainingError
 from tunesmith.core.files import explain_os_error, write_json
 from tunesmith.report.formats import size
+from tunesmith.train.spread import Spread, write
 
 FORMAT = 1
 
@@ -34,7 +35,7 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def save(
-    folder: Path, *, step: int, tensors: dict[str, torch.Tensor], progress: dict[str, Any], keep: int, best: int | None
+    folder: Path, *, step: int, tensors: dict[str, Any], progress: dict[str, Any], keep: int, best: int | None
 ) -> Path:
     """Write the checkpoint of `step`, then remove old ones: the last `keep` stay, and the `best` one."""
     target = folder_of(folder, step)
@@ -43,9 +44,11 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        save_file(
-            {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / "state.safetensors"
-        )
+        if any(isinstance(value, Spread) for value in tensors.values()):
+            write(part / "state.safetensors", tensors)
+        else:
+            whole = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+            save_file(whole, part / "state.safetensors")
         write_json(part / "progress.json", {"format": FORMAT, "step": step, **progress})
         if target.exists():  # saved a moment ago, now with a newer progress: at no time is there none of this step
             old = _aside(target)

@@ -17,13 +17,14 @@ import torch
 
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import rank, ranks
-from tunesmith.step.step import StepStats, backward, reduce_gradients
+from tunesmith.step.step import StepStats, backward
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Portion, Rollouts, Rows
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.out_of_memory import Fitting
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.schedule import learning_rate
+from tunesmith.train.shard import Sharded
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def loop(
     policy: Any,
     objective: Any,
     units: Sequence[Unit] | Rollouts,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sharded,
     *,
     steps: int,
     batch_size: int = 16,
@@ -100,10 +101,11 @@ def loop(
                     scale=1.0 if scaler is None else scaler.scale,
                     keep_unit_losses=keep_unit_losses,
                     idle=portion.idle,
+                    passed=optimizer.passed,
                 )
 
             stats = once(pass_tokens) if fitting is None else fitting.run(once, forget=optimizer.clear)
-            reduce_gradients(optimizer.gradients())
+            optimizer.reduce()
             if scaler is None or scaler.accept(optimizer):
                 break  # else the same Units again with a smaller scale: an overflow costs time, never a step
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)

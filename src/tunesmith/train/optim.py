@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import SettingError
+from tunesmith.step.step import reduce_gradients
 from tunesmith.train.rounding import KEEPS, Low
 
 KINDS = ("adamw", "adam", "sgd", "muon")
@@ -31,6 +32,8 @@ class Optimizer:
     l2            coupled: l2 * w is added to the gradient
     l1            proximal: after the update weights move lr * l1 towards 0 and stop there, so L1 gives exact zeros
     """
+
+    passed = None  # ranks meet once a step, in `reduce`, not after each pass (see shard.py)
 
     def __init__(
         self,
@@ -114,6 +117,10 @@ class Optimizer:
         self.clear()
         return value
 
+    def reduce(self) -> None:
+        """Add the step's gradients over all ranks."""
+        reduce_gradients(self.masters)
+
     def _update(self, masters: list[Any], inners: list[Any], lr: float) -> None:
         """One update of fp32 weights from their gradients."""
         for master in masters:
@@ -165,6 +172,14 @@ class Optimizer:
         tensors = (v for inner in self.inner for s in inner.state.values() for v in s.values() if torch.is_tensor(v))
         return sum(t.numel() * t.element_size() for t in tensors if t.ndim)
 
+    def num_gradient_bytes(self) -> int:
+        """Bytes of the step's summed gradient."""
+        return sum(m.numel() * m.element_size() for m in self.masters)
+
+    def num_checkpoint_bytes(self) -> int:
+        """Bytes of weights and states, as a checkpoint holds them."""
+        return self.num_gradient_bytes() + self.predicted_state_bytes()
+
     def predicted_state_bytes(self) -> int:
         """What `num_state_bytes` will be after a step, from the kind of optimiser alone."""
         total = 0
@@ -197,9 +212,14 @@ class Optimizer:
             out["state.updates"] = torch.tensor(self.updates)
         return out
 
+    def put(self, name: str, value: torch.Tensor) -> None:
+        """Set a weight."""
+        self.parameters[self.names.index(name)].data.copy_(value)
+
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over what `state` gave."""
         number_of = {name: number for number, name in enumerate(self.names)}
+        inner_of = {id(m): inner for inner in self.inner for group in inner.param_groups for m in group["params"]}
         for key, value in tensors.items():
             if key == "state.updates":
                 self.updates = int(value)
@@ -210,8 +230,9 @@ class Optimizer:
                 else:
                     self.masters[number].data.copy_(value)
             else:
-                _, place, field, name = key.split(".", 3)
-                self.inner[int(place)].state[self.masters[number_of[name]]][field] = value.clone()
+                _, _, field, name = key.split(".", 3)
+                master = self.masters[number_of[name]]
+                inner_of[id(master)].state[master][field] = value.clone()
         for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
             if master is not parameter and number not in self.low:
                 parameter.data.copy_(master)

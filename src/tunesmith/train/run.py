@@ -12,7 +12,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +28,9 @@ from tunesmith.core.files import to_json, writing
 from tunesmith.core.heap import steady_heap
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
+from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.ranks import agree, barrier, gathered, rank
+from tunesmith.step.ranks import agree, barrier, gathered, rank, ranks
 from tunesmith.step.step import backward, cut, measure
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
@@ -36,6 +39,8 @@ from tunesmith.train.guards import Asked, DivergenceGuard
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.scaling import Scaler
+from tunesmith.train.shard import Sharded
+from tunesmith.train.spread import Spread, send
 from tunesmith.train.watch import Watch
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precisions whose passes are made in 16 bits
@@ -133,6 +138,7 @@ def fit(
     result_bytes: int = 0,
     helpers: Helpers | None = None,
     score: Callable[[], dict[str, float]] | None = None,
+    shard: str = "none",
 ) -> Outcome:
     """Train `model` on `source` for `steps` updates in all; see TrainSettings for what each setting means.
 
@@ -140,6 +146,7 @@ def fit(
     stop_after  leave after that step as if asked to (tests)
     on_eval     called with the step after each evaluation; what it returns is journalled (sampled answers)
     source      Units that lie ready, or a feed that samples them (feed.py)
+    shard       what is cut over the ranks (shard.py); one rank alone holds all
     score       what an evaluation is for methods that sample: figures with a "loss" to be made small
     Raises TrainingError on NaN, divergence or nothing to train on; SpaceError when the disk is too small.
     """
@@ -149,18 +156,24 @@ def fit(
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
-    held = lower(net, LOW[precision]) if precision in LOW else None
+    shard = shard if ranks() > 1 else "none"
+    held = lower(net, LOW[precision]) if precision in LOW and shard != "all" else None
     scaler = Scaler() if precision == "fp16" else None
     checkpoint_activations(net, checkpointing)
+    policy = model.policy
+    if shard == "all":
+        cut_weights(policy, low=LOW.get(precision), samples=feed is not None)
     named = list(net.named_parameters())
     if not any(p.requires_grad for _, p in named):
         raise TrainingError("no parameter trains: the adapter marked none")
-    optim = Optimizer(
+    made: Callable[..., Optimizer | Sharded] = (
+        Optimizer if shard == "none" else partial(Sharded, stage=shard, low=precision in LOW)
+    )
+    optim = made(
         named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
         embeddings=embedding_names(net), masters=held, keep=masters, seed=seed,
     )  # fmt: skip
     del held  # bf16 alone needs no fp32 copy any more
-    policy = model.policy
     rows = _Rows(len(units))
     progress = _Progress(patience_left=early_stopping, state=dict(helpers.state))
     place = folder.path / "checkpoints"
@@ -195,6 +208,7 @@ def fit(
         tensors = {**_parameters(optim), **optim.state(), "rows.loss": loss, "rows.seen": seen}
         tensors |= feed.state() if feed is not None else {}
         if not folder.writes:
+            send(tensors)
             return
         facts = {"progress": vars(progress), "journal": journal.size()}
         checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
@@ -222,12 +236,12 @@ def fit(
             )
         elif progress.patience_left is not None:
             progress.patience_left -= 1
-        more = on_eval(progress.step) if on_eval else {}
+        with whole(net) if shard == "all" else nullcontext():
+            more = on_eval(progress.step) if on_eval else {}
         events.emit("eval", step=progress.step, dev_loss=figures["loss"], figures=figures, improved=improved, **more)
 
     if progress.step == 0:
-        weights = sum(m.numel() * m.element_size() for m in optim.masters)
-        size = weights + optim.predicted_state_bytes() + rows.num_bytes
+        size = optim.num_checkpoint_bytes() + rows.num_bytes
         keeps = {"checkpoint_bytes": size, "result_bytes": result_bytes, "keep": keep}
         space = checkpoint.forecast(place, **keeps) if folder.writes else {}
         events.emit(
@@ -373,10 +387,10 @@ def seconds_per_step(
     return float(np.median(took[1:]))
 
 
-def memory_parts(net: nn.Module, optim: Optimizer) -> dict[str, int]:
-    """Bytes by part after a step: weights, fp32 masters, gradients (fp32 sums), optimiser state, and the peak of the process."""
-    weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    gradients = sum(m.numel() * m.element_size() for m in optim.masters)
+def memory_parts(net: nn.Module, optim: Optimizer | Sharded) -> dict[str, int]:
+    """Bytes by part on this rank after a step: weights, fp32 masters, gradients (fp32 sums), optimiser state, and the peak of the process."""
+    weights = sum(local(p).numel() * p.element_size() for p in net.parameters())
+    gradients = optim.num_gradient_bytes()
     return {
         "weights": weights, "masters": optim.num_master_bytes(), "gradients": gradients, "optimizer": optim.num_state_bytes(),
         "process_peak": peak_bytes(),
@@ -389,12 +403,13 @@ def activation_bytes(
     """Bytes that the largest pass of a step keeps for its backward pass: every storage autograd holds, weights left out."""
     passes = cut(units, pass_tokens, padded=policy.layout == "padded")
     chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
-    weights = {p.untyped_storage().data_ptr() for p in policy.net.parameters()}
+    weights = {local(p).untyped_storage().data_ptr() for p in policy.net.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        # under FSDP a block's weights have a storage only while it computes
+        if storage.data_ptr() not in weights and not isinstance(tensor._base, nn.Parameter):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -479,7 +494,7 @@ def _facts(step: Step, speed: float, tokens: int, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parameters(optim: Optimizer) -> dict[str, torch.Tensor]:
+def _parameters(optim: Optimizer | Sharded) -> dict[str, torch.Tensor]:
     """Trainable weights by name; those with a master are saved as the master."""
     return {
         f"param.{name}": master.detach()
@@ -488,28 +503,27 @@ def _parameters(optim: Optimizer) -> dict[str, torch.Tensor]:
     }
 
 
-def _restore(optim: Optimizer, rows: _Rows | None, tensors: dict[str, torch.Tensor]) -> None:
-    where = dict(zip(optim.names, optim.parameters))
-    with torch.no_grad():
-        for key, value in tensors.items():
-            if key.startswith("param."):
-                where[key.removeprefix("param.")].copy_(value)
+def _restore(optim: Optimizer | Sharded, rows: _Rows | None, tensors: dict[str, torch.Tensor]) -> None:
+    for key, value in tensors.items():
+        if key.startswith("param."):
+            optim.put(key.removeprefix("param."), value)
     optim.load_state({k: v for k, v in tensors.items() if k.startswith(("state.", "master."))})
     if rows is not None:
         rows.load(tensors["rows.loss"], tensors["rows.seen"])
 
 
-def _prove_checkpoint(place: Path, optim: Optimizer) -> None:
+def _prove_checkpoint(place: Path, optim: Optimizer | Sharded) -> None:
     """Load the first checkpoint back: a save that cannot be read should fail now, not after hours."""
     _, tensors, _ = checkpoint.load_latest(place)  # type: ignore[misc]
     for key, value in {**_parameters(optim), **optim.state()}.items():
-        if not torch.equal(tensors[key], value.detach().cpu()):
+        same = value.same(tensors[key]) if isinstance(value, Spread) else tensors[key].equal(value.detach().cpu())
+        if not same:
             raise TrainingError(
                 f"the first checkpoint in {place} does not read back: {key} differs", fix="Check the disk."
             )
 
 
-def _take_best(optim: Optimizer, place: Path, progress: _Progress) -> None:
+def _take_best(optim: Optimizer | Sharded, place: Path, progress: _Progress) -> None:
     """Put the best evaluation's weights into the model."""
     if progress.best_step is not None and progress.best_step != progress.step:
         tensors, _ = checkpoint.load(place, progress.best_step)

@@ -118,6 +118,12 @@ class TrainSettings:
 
     학습되는 16비트 가중치 뒤에 두는 것: fp32 사본, 또는 bf16에서 잘린 자리(kahan)나 확률적 반올림(stochastic)."""
 
+    shard: Literal["none", "optimizer", "gradients", "all"] = "none"
+    """What several processes (--nproc, torchrun) cut among them instead of each holding all of it: the optimiser's states and
+    masters, the gradients too, or the weights as well. ZeRO 1, 2, 3: Rajbhandari et al. 2020, arXiv 1910.02054.
+
+    여러 프로세스(--nproc, torchrun)가 나누어 갖는 것: 옵티마이저 상태와 마스터, 기울기까지, 가중치까지. ZeRO 1, 2, 3단계입니다."""
+
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
     al. 2016, arXiv 1604.06174).
@@ -210,6 +216,13 @@ class TrainSettings:
                 f"train.masters is {self.masters}, but train.precision is {self.precision}.",
                 fix="Set train.precision=bf16, or leave train.masters out.",
             )
+        unread = {"optimizer": ("muon",), "precision": ("fp16",), "masters": ("kahan", "stochastic")}
+        for name, values in unread.items() if self.shard == "all" else ():
+            if getattr(self, name) in values:
+                raise SettingError(
+                    f"train.shard is all, but train.{name} is {getattr(self, name)}, which needs whole matrices or 16-bit weights.",
+                    fix="Set train.shard=gradients: states and gradients are cut, the weights are whole on every rank.",
+                )
         if self.early_stopping is not None and self.eval_every is None:
             raise SettingError(
                 f"train.early_stopping is {self.early_stopping}, but train.eval_every is null.",

@@ -1,0 +1,79 @@
+"""A tensor that lies in spans on several ranks, and a safetensors file written from such tensors one at a time.
+
+    part = Spread(shape, dtype, own, bounds)     # this rank holds the flat span bounds[rank] .. bounds[rank + 1]
+    part.whole()                                 # the first rank gets the tensor, the others send their span and get None
+    write(path, {"a": tensor, "b": part})        # on the first rank, while the others `send` the same tensors
+
+So a checkpoint is one file, whole, the same for any number of ranks, and its writer never holds more than one gathered tensor.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from tunesmith.step.ranks import rank, ranks
+
+WORDS = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """own (n,) is this rank's span of the flattened tensor; bounds (ranks + 1) say where each rank's begins and ends."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    own: torch.Tensor
+    bounds: tuple[int, ...]
+
+    def whole(self) -> torch.Tensor | None:
+        """The tensor on the first rank, None on the others. All ranks have to ask, in the same order."""
+        if rank():
+            if self.own.numel():
+                dist.send(self.own, dst=0)
+            return None
+        flat = torch.empty(self.shape.numel(), dtype=self.dtype, device=self.own.device)
+        for other in range(ranks()):
+            span = flat[self.bounds[other] : self.bounds[other + 1]]
+            if not span.numel():
+                continue
+            if other:
+                dist.recv(span, src=other)
+            else:
+                span.copy_(self.own)
+        return flat.view(self.shape)
+
+    def same(self, whole: torch.Tensor) -> bool:
+        """Is this rank's span of a whole tensor what it holds, to the last bit?"""
+        return torch.equal(whole.reshape(-1)[self.bounds[rank()] : self.bounds[rank() + 1]], self.own.cpu())
+
+
+def send(tensors: Mapping[str, Any]) -> None:
+    """What the ranks that do not write do while the first one writes the same tensors."""
+    for value in tensors.values():
+        if isinstance(value, Spread):
+            value.whole()
+
+
+def write(path: Path, tensors: Mapping[str, Any]) -> None:
+    """A safetensors file (github.com/huggingface/safetensors, README, Format): length, header, bytes; one tensor in memory at a time."""
+    header: dict[str, Any] = {}
+    place = 0
+    for name, value in tensors.items():
+        end = place + value.shape.numel() * value.dtype.itemsize
+        header[name] = {"dtype": WORDS[value.dtype], "shape": list(value.shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for value in tensors.values():
+            whole = value.whole() if isinstance(value, Spread) else value.detach()
+            file.write(whole.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
