@@ -51,6 +51,7 @@ class Parts:
         shared = ("lr", "momentum", "betas", "eps", "weight_decay", "l1", "l2")
         optimizer = Optimizer(
             list(self.model.net.named_parameters()), kind=settings["optimizer"], embeddings=embedding_names(self.model.net),
+            states=settings["states"], in_backward=settings["update_in_backward"],
             **{name: settings[name] for name in shared},
         )  # fmt: skip
         names = ("steps", "batch_size", "lr", "seed", "pass_tokens", "schedule", "warmup", "min_lr", "clip", "shuffle")
@@ -68,7 +69,8 @@ class Parts:
             "pass_tokens": self.chosen["pass_tokens"], "optimizer": train.optimizer, "momentum": momentum,
             "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
-            "precision": train.precision, "masters": train.masters, "shard": train.shard, "checkpointing": train.checkpointing,
+            "precision": train.precision, "masters": train.masters, "states": train.states,
+            "update_in_backward": train.update_in_backward, "offload": train.offload, "shard": train.shard, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
             "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
             "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,
@@ -419,7 +421,10 @@ def choose(parts: Parts) -> dict[str, Any]:
         why["lr"] = f"{base:g} for a model {defaults.REFERENCE_WIDTH} wide, carried over to {width}"
     else:
         chosen["lr"], why["lr"] = train.lr, "train.lr"
-    if train.pass_tokens is None:
+    if train.pass_tokens is None and train.update_in_backward:
+        chosen["pass_tokens"] = one_pass(parts.units, train.batch_size)
+        why["pass_tokens"] = "a step in one pass: train.update_in_backward"
+    elif train.pass_tokens is None:
         memory = hardware()["memory"] or 8 << 30
         chosen["pass_tokens"] = defaults.pass_tokens(width, layers, config.vocab_size, memory)
         why["pass_tokens"] = "a quarter of the memory; it never changes the result"
@@ -443,3 +448,8 @@ def choose(parts: Parts) -> dict[str, Any]:
     )
     chosen["epochs"] = round(chosen["steps"] / per_epoch, 4)
     return chosen
+
+
+def one_pass(units: Any, batch_size: int) -> int:
+    """Tokens that no step exceeds, with room for padding and for answers still to be sampled."""
+    return max(1 << 16, batch_size * 8 * int(units.lengths.max()))

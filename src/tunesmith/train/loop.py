@@ -8,6 +8,7 @@ Which Units make step k is the feed's to say (see feed.py), so a run that starts
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunesmith.core.errors import SettingError
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import rank, ranks
-from tunesmith.step.step import StepStats, backward
+from tunesmith.step.step import StepStats, backward, cut
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Portion, Rollouts, Rows
+from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.out_of_memory import Fitting
 from tunesmith.train.scaling import Scaler
@@ -66,6 +69,7 @@ def loop(
     scaler: Scaler | None = None,
     keep_unit_losses: bool = True,
     told: Callable[[int, int], object] | None = None,
+    offload: Offload | None = None,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, yielding each Step after its update.
 
@@ -73,6 +77,7 @@ def loop(
     scaler  what keeps fp16 gradients from vanishing (scaling.py)
     batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
     told  called with (before, now) when memory ran out and passes hold fewer tokens from then on (out_of_memory.py)
+    offload  where activations wait for the backward pass (offload.py)
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
     helpers = Helpers() if helpers is None else helpers
@@ -83,32 +88,39 @@ def loop(
         order = objective.order(units) if hasattr(objective, "order") else None
         feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank(), ranks=ranks(), order=order)
     # memory that runs out halves what a pass holds; with several ranks all would have to, and nobody can tell the others
-    fitting = Fitting(pass_tokens, 1, told) if pass_tokens and ranks() == 1 else None
+    # nor can a step be done again whose updates were made as its gradients came
+    in_backward = isinstance(optimizer, Optimizer) and optimizer.in_backward
+    again = pass_tokens and ranks() == 1 and not in_backward
+    fitting = Fitting(pass_tokens, 1, told) if again else None
     for number in range(start, steps):
         began = time.perf_counter()
         portion = feed.step(number)
         policy.net.train()
+        rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
+        if in_backward:
+            _in_one_pass(portion.units, pass_tokens, policy)
+            optimizer.begin(rate)
         while True:
             torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step); resuming is exact
 
             def once(tokens: int | None, portion: Portion = portion) -> StepStats:
-                return backward(
-                    policy,
-                    objective,
-                    portion.units,
-                    pass_tokens=tokens,
-                    helpers=helpers,
-                    scale=1.0 if scaler is None else scaler.scale,
-                    keep_unit_losses=keep_unit_losses,
-                    idle=portion.idle,
-                    passed=optimizer.passed,
-                )
+                with offload.here() if offload is not None else nullcontext():
+                    return backward(
+                        policy,
+                        objective,
+                        portion.units,
+                        pass_tokens=tokens,
+                        helpers=helpers,
+                        scale=1.0 if scaler is None else scaler.scale,
+                        keep_unit_losses=keep_unit_losses,
+                        idle=portion.idle,
+                        passed=optimizer.passed,
+                    )
 
             stats = once(pass_tokens) if fitting is None else fitting.run(once, forget=optimizer.clear)
             optimizer.reduce()
             if scaler is None or scaler.accept(optimizer):
                 break  # else the same Units again with a smaller scale: an overflow costs time, never a step
-        rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
         norm = optimizer.step(lr=rate, clip=clip)
         if hasattr(objective, "after"):
             helpers.state = objective.after(helpers.state, stats.figures)
@@ -120,4 +132,15 @@ def loop(
             seconds=time.perf_counter() - began,
             stats=stats,
             indices=portion.indices,
+        )
+
+
+def _in_one_pass(units: Sequence[Unit], pass_tokens: int | None, policy: Any) -> None:
+    """Refuse a step of several passes whose updates are made as gradients come: those of the first pass would be updates already."""
+    passes = len(cut(units, pass_tokens, padded=policy.layout == "padded"))
+    if passes > 1:
+        raise SettingError(
+            f"train.update_in_backward is true, but a step takes {passes} passes of train.pass_tokens={pass_tokens} tokens.",
+            wanted="One pass a step: each gradient is used up as it comes.",
+            fix="Leave train.pass_tokens out and choose train.batch_size for the memory.",
         )

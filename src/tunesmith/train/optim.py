@@ -16,9 +16,11 @@ from torch import nn
 
 from tunesmith.core.errors import SettingError
 from tunesmith.step.step import reduce_gradients
+from tunesmith.train import states8
 from tunesmith.train.rounding import KEEPS, Low
 
 KINDS = ("adamw", "adam", "sgd", "muon")
+STATES = ("fp32", "8bit")
 
 
 class Optimizer:
@@ -29,6 +31,8 @@ class Optimizer:
     masters       fp32 weights by name, from before the network was cast to bf16; they become the optimiser's own
     keep          what stands behind bf16 weights: an fp32 master, or bf16 alone with kahan or stochastic rounding
     seed          start of the chances of stochastic rounding
+    states        8bit: large states lie in eight bits between two updates (states8.py)
+    in_backward   each parameter is updated as soon as its gradient is there, and the gradient is freed: after `begin`
     l2            coupled: l2 * w is added to the gradient
     l1            proximal: after the update weights move lr * l1 towards 0 and stop there, so L1 gives exact zeros
     """
@@ -52,11 +56,15 @@ class Optimizer:
         masters: Mapping[str, torch.Tensor] | None = None,
         keep: str = "fp32",
         seed: int = 0,
+        states: str = "fp32",
+        in_backward: bool = False,
     ) -> None:
         if kind not in KINDS:
             raise SettingError(f"optimizer {kind!r} is not known", wanted=f"One of {', '.join(KINDS)}.")
         if keep not in KEEPS:
             raise SettingError(f"masters {keep!r} is not known", wanted=f"One of {', '.join(KEEPS)}.")
+        if states not in STATES:
+            raise SettingError(f"states {states!r} is not known", wanted=f"One of {', '.join(STATES)}.")
         unique: dict[int, tuple[str, nn.Parameter]] = {}
         for name, parameter in named:  # tied weights come twice under two names and are held once
             if parameter.requires_grad:
@@ -90,13 +98,26 @@ class Optimizer:
         self.weight_decay = weight_decay
         items = list(zip(self.names, self.masters, decays))
         settings = (embeddings, lr, momentum, betas, eps, weight_decay)
-        whole = [item for number, item in enumerate(items) if number not in self.low]
+        alone = range(len(items)) if states == "8bit" or in_backward else self.low
+        whole = [item for number, item in enumerate(items) if number not in alone]
         self.whole = _build(kind, whole, *settings) if whole else []
-        self.own = {number: _build(kind, [items[number]], *settings) for number in self.low}  # updated one at a time
+        self.own = {number: _build(kind, [items[number]], *settings) for number in alone}  # updated one at a time
         self.inner = [*self.whole, *(inner for one in self.own.values() for inner in one)]
+        self.packed = {
+            number
+            for number, (name, master, _) in enumerate(items)
+            if states == "8bit" and name not in embeddings and states8.fits(master)
+        }
+        self.in_backward = in_backward
+        self._lr: float | None = None
+        self._norms: dict[int, torch.Tensor] = {}  # of the gradients that were used and freed in this backward pass
+        for number, parameter in enumerate(self.parameters) if in_backward else ():
+            self._gather.append(parameter.register_post_accumulate_grad_hook(self._ready(number)))
 
     def step(self, *, lr: float, clip: float | None = None) -> float:
         """Clip, update, clear. Returns the gradient norm before clipping, over the whole step."""
+        if self._lr is not None:
+            return self._finish()
         for master in self.masters:
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
@@ -106,16 +127,59 @@ class Optimizer:
             torch._foreach_mul_([m.grad for m in self.masters], clip / (value + 1e-6))
         self.updates += 1
         with torch.no_grad():
-            held = [master for number, master in enumerate(self.masters) if number not in self.low]
+            held = [master for number, master in enumerate(self.masters) if number not in self.own]
             self._update(held, self.whole, lr)
             for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
-                if master is not parameter and number not in self.low:
+                if master is not parameter and number not in self.own:
                     parameter.copy_(master)
-            for number, low in self.low.items():
-                self._update([low.open()], self.own[number], lr)
-                low.close((self.seed + 1) * 1_000_003 + self.updates)
+            for number in self.own:
+                self._update_one(number, lr)
         self.clear()
         return value
+
+    def begin(self, lr: float) -> None:
+        """Before the one backward pass of a step whose updates are made within it; `step` then makes what is left."""
+        if self.in_backward:
+            self._lr = lr
+            self.updates += 1
+
+    def _ready(self, number: int) -> Any:
+        """A hook that uses up a gradient."""
+
+        def hook(parameter: torch.Tensor) -> None:
+            if self._lr is None:
+                return
+            master = self.masters[number]
+            self._norms[number] = torch._foreach_norm([master.grad])[0]
+            with torch.no_grad():
+                self._update_one(number, self._lr)
+            parameter.grad = master.grad = None
+
+        return hook
+
+    def _finish(self) -> float:
+        """The parameters that had no gradient in this step, and the norm of them all."""
+        assert self._lr is not None
+        for number, master in enumerate(self.masters):
+            if number not in self._norms:
+                master.grad = torch.zeros_like(master)
+                self._ready(number)(self.parameters[number])
+        norms = [self._norms[number] for number in range(len(self.masters))]
+        self._lr, self._norms = None, {}
+        return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+    def _update_one(self, number: int, lr: float) -> None:
+        """One update of one parameter, from the gradient of its master."""
+        low, parameter, master = self.low.get(number), self.parameters[number], self.masters[number]
+        for inner in self.own[number] if number in self.packed else ():
+            states8.unpack(inner)
+        self._update([master if low is None else low.open()], self.own[number], lr)
+        for inner in self.own[number] if number in self.packed else ():
+            states8.pack(inner)
+        if low is not None:
+            low.close((self.seed + 1) * 1_000_003 + self.updates)
+        elif master is not parameter:
+            parameter.copy_(master)
 
     def reduce(self) -> None:
         """Add the step's gradients over all ranks."""
@@ -183,13 +247,16 @@ class Optimizer:
     def predicted_state_bytes(self) -> int:
         """What `num_state_bytes` will be after a step, from the kind of optimiser alone."""
         total = 0
+        packed = {id(self.masters[number]) for number in self.packed}
         for inner in self.inner:
             if isinstance(inner, torch.optim.SGD):
                 numbers = 1 if inner.defaults["momentum"] else 0
             else:
                 numbers = 1 if isinstance(inner, torch.optim.Muon) else 2
             total += sum(
-                numbers * p.numel() * p.element_size() for group in inner.param_groups for p in group["params"]
+                numbers * (states8.packed_bytes(p.numel()) if id(p) in packed else p.numel() * p.element_size())
+                for group in inner.param_groups
+                for p in group["params"]
             )
         return total
 

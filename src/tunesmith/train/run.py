@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.core.errors import TrainingError
+from tunesmith.core.errors import SettingError, TrainingError
 from tunesmith.core.events import Events
 from tunesmith.core.files import to_json, writing
 from tunesmith.core.heap import steady_heap
@@ -37,6 +37,7 @@ from tunesmith.train import checkpoint
 from tunesmith.train.feed import Rollouts
 from tunesmith.train.guards import Asked, DivergenceGuard
 from tunesmith.train.loop import Step, loop, steps_per_epoch
+from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.shard import Sharded
@@ -121,6 +122,9 @@ def fit(
     clip: float | None = 1.0,
     precision: str = "fp32",
     masters: str = "fp32",
+    states: str = "fp32",
+    update_in_backward: bool = False,
+    offload: str = "none",
     checkpointing: bool = False,
     eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
@@ -156,6 +160,16 @@ def fit(
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
+    if update_in_backward and ranks() > 1:
+        raise SettingError(
+            f"train.update_in_backward is true, but {ranks()} ranks train together and add their gradients after each step.",
+            fix="Leave it out, or train in one process.",
+        )
+    if offload == "pinned" and next(net.parameters()).device.type != "cuda":
+        raise SettingError(
+            "train.offload is pinned, which moves activations from a GPU, but this run computes on the CPU.",
+            fix="Set train.offload=disk, or leave it out.",
+        )
     shard = shard if ranks() > 1 else "none"
     held = lower(net, LOW[precision]) if precision in LOW and shard != "all" else None
     scaler = Scaler() if precision == "fp16" else None
@@ -171,7 +185,7 @@ def fit(
     )
     optim = made(
         named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
-        embeddings=embedding_names(net), masters=held, keep=masters, seed=seed,
+        embeddings=embedding_names(net), masters=held, keep=masters, seed=seed, states=states, in_backward=update_in_backward,
     )  # fmt: skip
     del held  # bf16 alone needs no fp32 copy any more
     rows = _Rows(len(units))
@@ -265,6 +279,7 @@ def fit(
             policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
             shuffle=shuffle, helpers=helpers, scaler=scaler,
+            offload=Offload(offload, folder.file("activations.scratch"), (*net.parameters(), *net.buffers())),
             told=lambda before, now: events.emit("out_of_memory", step=progress.step + 1, pass_tokens=now, before=before),
         )  # fmt: skip
         for step in walk:

@@ -124,6 +124,24 @@ class TrainSettings:
 
     여러 프로세스(--nproc, torchrun)가 나누어 갖는 것: 옵티마이저 상태와 마스터, 기울기까지, 가중치까지. ZeRO 1, 2, 3단계입니다."""
 
+    states: Literal["fp32", "8bit"] = "fp32"
+    """How the optimiser's averages are kept between updates: 8bit = 256 values and a scale for every 256 of them, a quarter of the
+    memory; embeddings and small tensors stay fp32. Dettmers et al. 2022, arXiv 2110.02861.
+
+    옵티마이저 상태를 담는 방법. 8bit면 256개마다 배율 하나를 두고 8비트로 담아 메모리가 4분의 1입니다. 임베딩과 작은 텐서는 fp32로 둡니다."""
+
+    update_in_backward: bool = False
+    """Update each parameter as soon as its gradient is there and free the gradient: never all gradients at once. Equal weights. Wants
+    clip: null and a step in one pass (Lv et al. 2023, LOMO, arXiv 2306.09782).
+
+    기울기가 나오는 대로 그 파라미터를 갱신하고 기울기를 비웁니다. 결과는 같습니다. clip: null이어야 하고, 한 스텝을 한 번에 계산합니다."""
+
+    offload: Literal["none", "disk", "pinned"] = "none"
+    """Where activations wait for the backward pass: in memory, in a scratch file of the run folder, or, from a GPU, in pinned host
+    memory. Equal results, slower (Rhu et al. 2016, arXiv 1602.08124).
+
+    역전파를 기다리는 활성값을 두는 곳: 메모리, 실행 폴더의 임시 파일(disk), GPU라면 호스트의 고정 메모리(pinned). 결과는 같고 느려집니다."""
+
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
     al. 2016, arXiv 1604.06174).
@@ -223,6 +241,20 @@ class TrainSettings:
                     f"train.shard is all, but train.{name} is {getattr(self, name)}, which needs whole matrices or 16-bit weights.",
                     fix="Set train.shard=gradients: states and gradients are cut, the weights are whole on every rank.",
                 )
+        if self.states == "8bit" and self.optimizer == "sgd" and not self.momentum:
+            raise SettingError(
+                "train.states is 8bit, but sgd without momentum keeps no states.", fix="Leave train.states out."
+            )
+        if self.update_in_backward and self.clip is not None:
+            raise SettingError(
+                f"train.update_in_backward is true and train.clip is {self.clip:g}, which needs all gradients at once.",
+                fix="Set train.clip=null, or leave train.update_in_backward out.",
+            )
+        if self.update_in_backward and self.precision == "fp16":
+            raise SettingError(
+                "train.update_in_backward is true and train.precision is fp16, which looks at all gradients before it takes any.",
+                fix="Set train.precision=bf16, or leave train.update_in_backward out.",
+            )
         if self.early_stopping is not None and self.eval_every is None:
             raise SettingError(
                 f"train.early_stopping is {self.early_stopping}, but train.eval_every is null.",
