@@ -1,4 +1,4 @@
-"""How many units a second do dpo, reward and grpo make beside TRL's trainers, for the same work?
+"""How many units a second do dpo, reward, grpo and gkd make beside TRL's trainers, for the same work?
 
     benchmarks/training_speed/setup.sh                                            once: the peer's environment
     python -m benchmarks.method_speed                                             every case, three runs a side; goes on where it stopped
@@ -6,7 +6,8 @@
     python -m benchmarks.method_speed --parity                                    losses of equal batches, step by step
     python -m benchmarks.method_speed --table
 
-A unit is a pair; for grpo a prompt with its eight answers, sampled, scored and learnt from (its rollouts are timed apart). The clock runs from the loaded model to the last step, so what a side does before the first step - log p of the
+A unit is a pair; for grpo and gkd a prompt with its eight
+answers, sampled, scored and learnt from (rollouts are timed apart too). The clock runs from the loaded model to the last step, so what a side does before the first step - log p of the
 reference, a second model - counts. Pairs are made of the fixed rows of benchmarks/training_speed: a prompt, and two ends of
 different length. Sides take turns, each run a fresh process with the same threads and allocator variables; before the first
 timed run every option of TRL is tried, and the fastest is the peer.

@@ -46,7 +46,7 @@ def spec_of(case: Case, given: argparse.Namespace, num: int) -> dict[str, Any]:
 
 def workers(case: Case) -> tuple[str, str]:
     """The modules of both sides."""
-    return ("grpo_ours", "grpo_trl") if case.method == "grpo" else ("ours", "peer_trl")
+    return ("rollouts_ours", "rollouts_trl") if case.method in ("grpo", "gkd") else ("ours", "peer_trl")
 
 
 def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -148,8 +148,8 @@ def main() -> None:
     given = ask.parse_args()
     given.work = given.work.resolve()
     chosen = [case for case in CASES if case.name in given.cases.split(",")]
-    if given.parity:  # sampled answers differ from side to side: GRPO's parity is a test against TRL's recorded losses
-        chosen = [case for case in chosen if case.method != "grpo"]
+    if given.parity:  # sampled answers differ from side to side; parity there is a test against TRL's recorded losses
+        chosen = [case for case in chosen if case.method not in ("grpo", "gkd")]
     if not given.parity and len(chosen) < len(given.cases.split(",")):
         raise SystemExit(f"cases: {', '.join(case.name for case in CASES)}")
     results = read_results(NAME) or {"cases": {}}

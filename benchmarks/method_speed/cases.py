@@ -45,10 +45,10 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 _DPO = ("live", "precomputed", "live_padding_free", "precomputed_padding_free")
 _REWARD = ("padded", "padded_8x2")
-_GRPO = ("generate", "generate_32x4")
+_ROLLOUTS = ("generate", "generate_32x4")
 CASES = tuple(
     Case(method, adapter, options)
-    for method, options in (("dpo", _DPO), ("reward", _REWARD), ("grpo", _GRPO))
+    for method, options in (("dpo", _DPO), ("reward", _REWARD), ("grpo", _ROLLOUTS), ("gkd", _ROLLOUTS))
     for adapter in ("lora", "full")
 )
 

@@ -3,7 +3,7 @@
     segments = Segments((0, 12, 24, 40))
     attend(query, key, value, segments, scale)      # (40, heads, head_dim)
 
-Short documents of like length form a group and go through batched matrix products together, each filled up to the group's
+Where a C compiler is there, a kernel of ours computes it all (model/compiled.py). Else torch does: short documents of like length form a group and go through batched matrix products together, each filled up to the group's
 longest: a call costs more than the few scores too many, and torch's fused CPU kernel is 2 times slower forward and backward
 at 35 tokens in fp32, 20 times in bf16. Long ones go through the fused kernel one by one, which keeps no score matrix.
 One gather lays queries (or keys, or values) of all groups as the products want them, one brings the results back.
@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from tunesmith.model import compiled
 
 # Tokens of a document up to which score matrices cost less than the fused kernel, measured forward and backward.
 SHORT = {torch.float32: 144, torch.bfloat16: 640}
@@ -153,12 +155,16 @@ def attend(
     scale: float,
 ) -> torch.Tensor:
     """Causal attention within each document, (tokens, heads, head_dim). On a CPU; heads are a multiple of kv_heads."""
-    layout = segments.layout(SHORT.get(query.dtype, 144), query.shape[1], key.shape[1], query.device)
-    if segments.place is not None and segments.source is not None:
+    shared = segments.place is not None and segments.source is not None
+    if shared:
         # everything but attention saw a shared prompt once; here it is read by each of its continuations
         query, key, value = (x.index_select(0, segments.place) for x in (query, key, value))
-        return _Attend.apply(query, key, value, layout, scale).index_select(0, segments.source)
-    return _Attend.apply(query, key, value, layout, scale)
+    if compiled.attends(query):
+        mixed = compiled.Attend.apply(query, key, value, list(segments), scale)
+    else:
+        layout = segments.layout(SHORT.get(query.dtype, 144), query.shape[1], key.shape[1], query.device)
+        mixed = _Attend.apply(query, key, value, layout, scale)
+    return mixed.index_select(0, segments.source) if shared else mixed
 
 
 class _Attend(torch.autograd.Function):

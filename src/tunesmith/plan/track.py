@@ -286,9 +286,12 @@ def alive_at(log: Log, when: int) -> set[int]:
     return alive
 
 
+_WRITES = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm}
+
+
 def flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     """Floating-point operations of one call, 0 for what is no matrix product."""
-    packet = func.overloadpacket
+    packet = _WRITES.get(func.overloadpacket, func.overloadpacket)
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out))
     rule = _ATTENTION.get(packet.__name__)

@@ -1,6 +1,6 @@
-"""Our side of GRPO: sampled, scored and learnt from in one loop, as `tunesmith train` wires it.
+"""Our side of grpo and gkd: sampled, scored by a reward or a teacher and learnt from in one loop, as `tunesmith train` wires it.
 
-python -m benchmarks.method_speed.grpo_ours SPEC.json OUT.json
+python -m benchmarks.method_speed.rollouts_ours SPEC.json OUT.json
 """
 
 import json
@@ -24,6 +24,7 @@ def main(spec_file: str, out_file: str) -> None:
     from tunesmith.api.rewards import sampler
     from tunesmith.core.shelf import shelf
     from tunesmith.model.load import load
+    from tunesmith.model.teacher import Teacher
     from tunesmith.step.helpers import Helpers, frozen
     from tunesmith.text.encode import Text
     from tunesmith.text.example import Example, Unit
@@ -42,8 +43,10 @@ def main(spec_file: str, out_file: str) -> None:
     shelf("adapters").make({"lora": {"rank": 16, "alpha": 32}} if case["adapter"] == "lora" else "full").attach(
         model.net
     )
-    settings = {"n": ANSWERS, "max_tokens": ANSWER_TOKENS, "kl": KL, "temperature": 1.0}
-    objective = shelf("objectives").make({"grpo": settings})
+    taught = case["method"] == "gkd"
+    settings = {"n": ANSWERS, "max_tokens": ANSWER_TOKENS, "temperature": 1.0}
+    settings |= {"teacher": spec["model"], "divergence": "jsd", "beta": 0.5} if taught else {"kl": KL}
+    objective = shelf("objectives").make({case["method"]: settings})
     units = [
         Unit((Example.of(ids, [0.0] * len(ids)),), columns={"row": {"messages": []}}, origin=str(i))
         for i, ids in enumerate(given)
@@ -60,7 +63,10 @@ def main(spec_file: str, out_file: str) -> None:
         return made
 
     helpers = Helpers()
-    helpers.live = frozen(model.policy)
+    if taught:
+        helpers.teacher = Teacher.of(load(spec["model"]), model.tokenizer)
+    else:
+        helpers.live = frozen(model.policy)
     feed = Rollouts(
         units,
         collect=lambda asked, sample: objective.collect(model.policy, asked, sample, reward, helpers),

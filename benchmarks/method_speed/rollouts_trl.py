@@ -1,6 +1,6 @@
-"""The peer's side of GRPO: TRL's GRPOTrainer on the same prompts, with Hugging Face's generate.
+"""The peer's side of grpo and gkd: TRL's GRPOTrainer or DistillationTrainer on the same prompts, with Hugging Face's generate.
 
-python -m benchmarks.method_speed.grpo_trl SPEC.json OUT.json
+python -m benchmarks.method_speed.rollouts_trl SPEC.json OUT.json
 """
 
 import json
@@ -32,15 +32,19 @@ def main(spec_file: str, out_file: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
     model.config.pad_token_id = tokenizer.pad_token_id
     given = prompts(work, spec["num"])
-    dataset = datasets.Dataset.from_dict({"prompt": [tokenizer.decode(ids) for ids in given]})
+    taught = case["method"] == "gkd"
+    texts = [tokenizer.decode(ids) for ids in given]
+    # GRPOTrainer answers each prompt eight times by itself; the other trainer once, so a prompt comes eight times
+    dataset = datasets.Dataset.from_dict(
+        {"prompt": [text for text in texts for _ in range(ANSWERS)] if taught else texts}
+    )
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     lora = peft.LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
     settings = {
         "per_device_train_batch_size": STEP_PROMPTS * ANSWERS,
-        "num_generations": ANSWERS,
+        **({"beta": 0.5} if taught else {"beta": KL, "num_generations": ANSWERS}),
         "max_completion_length": ANSWER_TOKENS,
         "temperature": 1.0,
-        "beta": KL,
         "num_train_epochs": 1,
         "learning_rate": spec["lr"],
         "lr_scheduler_type": "constant",
@@ -80,13 +84,14 @@ def main(spec_file: str, out_file: str) -> None:
             meter.step(STEP_PROMPTS)
 
     with tempfile.TemporaryDirectory() as folder:
-        config = trl.GRPOConfig(output_dir=folder, **settings)
+        config = (trl.DistillationConfig if taught else trl.GRPOConfig)(output_dir=folder, **settings)
+        judge = {"teacher_model": spec["model"]} if taught else {"reward_funcs": reward}
         quiet = gemm_gflops()
         meter = Meter()
         started = time.perf_counter()
-        trainer = trl.GRPOTrainer(
+        trainer = (trl.DistillationTrainer if taught else trl.GRPOTrainer)(
             model=model,
-            reward_funcs=reward,
+            **judge,
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,

@@ -1,0 +1,292 @@
+/* Causal attention over the documents of a packed row, forward and backward, for CPUs. Built by model/compiled.py; the numbers
+ * are model/segments.py's: softmax(q k' * scale) v within each document, keys later than the query unseen.
+ *
+ * Layout: q, o, dq (tokens, heads, dim); k, v, dk, dv (tokens, groups, dim); lse (heads, tokens): log-sum-exp of each query's
+ * scores. bounds (documents + 1). dim is a multiple of 16, heads one of groups. Elements are float, or bfloat16 (bf16 != 0);
+ * sums are float. A document's scores are made four queries at a time and never kept: backward makes them again.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
+#define LANES 16
+#define ROWS 4
+
+static inline vec load(const float *p) { return *(const vec *)p; }
+static inline void store(float *p, vec x) { *(vec *)p = x; }
+
+/* e^x for x <= 0, relative error below 2e-7 (Cephes' polynomial); what is below -87 counts as -87. */
+static inline vec expv(vec x) {
+  const vec low = {-87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87};
+  ivec under = x < low;
+  x = (vec)(((ivec)low & under) | ((ivec)x & ~under));
+  vec n = x * 1.44269504f + 12582912.0f; /* adds and takes off 1.5 * 2^23: rounds to the nearest integer */
+  n = n - 12582912.0f;
+  vec r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  vec y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
+  return y * (vec)power;
+}
+
+static inline float total(vec x) {
+  float sum = 0;
+  for (int i = 0; i < LANES; i++) sum += x[i];
+  return sum;
+}
+
+static inline void widen(float *to, const void *from, int64_t at, int n, int bf16) {
+  if (!bf16) {
+    memcpy(to, (const float *)from + at, n * sizeof(float));
+    return;
+  }
+  const uint16_t *low = (const uint16_t *)from + at;
+  for (int i = 0; i < n; i++) {
+    uint32_t bits = (uint32_t)low[i] << 16;
+    memcpy(to + i, &bits, 4);
+  }
+}
+
+static inline void narrow(void *to, int64_t at, const float *from, int n, int bf16) {
+  if (!bf16) {
+    memcpy((float *)to + at, from, n * sizeof(float));
+    return;
+  }
+  uint16_t *low = (uint16_t *)to + at;
+  for (int i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, from + i, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) low[i] = 0x7fc0;
+    else low[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* to nearest, ties to even */
+  }
+}
+
+/* s[r][j] = sum over d of q[r][d] * t[d][j], j < 16 * blocks; t (dim, width) is the transposed keys or values. */
+static inline void against(const float *q, const float *t, int dim, int width, int blocks, float *s) {
+  int b = 0;
+  for (; b + 4 <= blocks; b += 4) {
+    vec acc[ROWS][4] = {{{0}}};
+    for (int d = 0; d < dim; d++) {
+      const float *row = t + (int64_t)d * width + b * LANES;
+      vec t0 = load(row), t1 = load(row + LANES), t2 = load(row + 2 * LANES), t3 = load(row + 3 * LANES);
+      for (int r = 0; r < ROWS; r++) {
+        float x = q[r * dim + d];
+        acc[r][0] += x * t0;
+        acc[r][1] += x * t1;
+        acc[r][2] += x * t2;
+        acc[r][3] += x * t3;
+      }
+    }
+    for (int r = 0; r < ROWS; r++)
+      for (int c = 0; c < 4; c++) store(s + (int64_t)r * width + (b + c) * LANES, acc[r][c]);
+  }
+  for (; b < blocks; b++) {
+    vec acc[ROWS] = {{0}};
+    for (int d = 0; d < dim; d++) {
+      vec t0 = load(t + (int64_t)d * width + b * LANES);
+      for (int r = 0; r < ROWS; r++) acc[r] += q[r * dim + d] * t0;
+    }
+    for (int r = 0; r < ROWS; r++) store(s + (int64_t)r * width + b * LANES, acc[r]);
+  }
+}
+
+/* out[r][:] = sum over j < n of p[r][j] * x[j][:]; x (n, dim). */
+static inline void weighted(const float *p, const float *x, int n, int dim, int width, float *out) {
+  int c = 0;
+  for (; c + 2 * LANES <= dim; c += 2 * LANES) {
+    vec acc[ROWS][2] = {{{0}}};
+    for (int j = 0; j < n; j++) {
+      vec x0 = load(x + (int64_t)j * dim + c), x1 = load(x + (int64_t)j * dim + c + LANES);
+      for (int r = 0; r < ROWS; r++) {
+        float w = p[(int64_t)r * width + j];
+        acc[r][0] += w * x0;
+        acc[r][1] += w * x1;
+      }
+    }
+    for (int r = 0; r < ROWS; r++) {
+      store(out + r * dim + c, acc[r][0]);
+      store(out + r * dim + c + LANES, acc[r][1]);
+    }
+  }
+  for (; c < dim; c += LANES) {
+    vec acc[ROWS] = {{0}};
+    for (int j = 0; j < n; j++) {
+      vec x0 = load(x + (int64_t)j * dim + c);
+      for (int r = 0; r < ROWS; r++) acc[r] += p[(int64_t)r * width + j] * x0;
+    }
+    for (int r = 0; r < ROWS; r++) store(out + r * dim + c, acc[r]);
+  }
+}
+
+/* x[j][:] += sum over the four rows of p[r][j] * y[r][:]. */
+static inline void spread(const float *p, const float *y, int n, int dim, int width, float *x) {
+  for (int c = 0; c < dim; c += LANES) {
+    vec y0 = load(y + c), y1 = load(y + dim + c), y2 = load(y + 2 * dim + c), y3 = load(y + 3 * dim + c);
+    for (int j = 0; j < n; j++) {
+      float *at = x + (int64_t)j * dim + c;
+      vec sum = load(at) + p[j] * y0;
+      sum += p[width + j] * y1;
+      sum += p[2 * (int64_t)width + j] * y2;
+      sum += p[3 * (int64_t)width + j] * y3;
+      store(at, sum);
+    }
+  }
+}
+
+typedef struct {
+  int tokens, heads, groups, dim, bf16;
+  float scale;
+} facts;
+
+/* Copies one head of a document's keys (or values): x (n, dim) as it lies and t (dim, width) transposed, filled up with 0. */
+static void take(const void *from, int64_t start, int n, int group, facts f, int width, float *x, float *t) {
+  memset(t, 0, sizeof(float) * (size_t)f.dim * width);
+  for (int j = 0; j < n; j++) {
+    widen(x + (int64_t)j * f.dim, from, ((start + j) * f.groups + group) * f.dim, f.dim, f.bf16);
+    for (int d = 0; d < f.dim; d++) t[(int64_t)d * width + j] = x[(int64_t)j * f.dim + d];
+  }
+}
+
+static int rows_of(const void *from, int64_t start, int i, int n, int head, facts f, float *to) {
+  int rows = n - i < ROWS ? n - i : ROWS;
+  for (int r = 0; r < ROWS; r++) {
+    if (r < rows) widen(to + r * f.dim, from, ((start + i + r) * f.heads + head) * f.dim, f.dim, f.bf16);
+    else memset(to + r * f.dim, 0, sizeof(float) * f.dim);
+  }
+  return rows;
+}
+
+/* Keys after query i are given the weight 0. */
+static inline void unseen(float *p, int i, int blocks) {
+  for (int j = i + 1; j < blocks * LANES; j++) p[j] = 0;
+}
+
+static void forward_one(const void *q, const void *k, const void *v, void *o, float *lse, int64_t start, int n, int group, facts f,
+                        float *room, int width) {
+  float *kx = room, *kt = kx + (int64_t)width * f.dim, *vx = kt + (int64_t)width * f.dim, *p = vx + (int64_t)width * f.dim;
+  float *rows_q = p + (int64_t)ROWS * width, *rows_o = rows_q + ROWS * f.dim;
+  int each = f.heads / f.groups;
+  take(k, start, n, group, f, width, kx, kt);
+  for (int j = 0; j < n; j++) widen(vx + (int64_t)j * f.dim, v, ((start + j) * f.groups + group) * f.dim, f.dim, f.bf16);
+  for (int e = 0; e < each; e++) {
+    int head = group * each + e;
+    for (int i = 0; i < n; i += ROWS) {
+      int rows = rows_of(q, start, i, n, head, f, rows_q);
+      int last = i + rows, blocks = (last + LANES - 1) / LANES;
+      for (int d = 0; d < ROWS * f.dim; d++) rows_q[d] *= f.scale;
+      against(rows_q, kt, f.dim, width, blocks, p);
+      float part[ROWS];
+      for (int r = 0; r < ROWS; r++) {
+        int at = r < rows ? i + r : i;
+        float *s = p + (int64_t)r * width, most = s[0];
+        for (int j = 1; j <= at; j++) most = s[j] > most ? s[j] : most;
+        for (int b = 0; b < blocks; b++) store(s + b * LANES, expv(load(s + b * LANES) - most));
+        unseen(s, at, blocks);
+        vec sum = {0};
+        for (int b = 0; b < blocks; b++) sum += load(s + b * LANES);
+        part[r] = total(sum);
+        if (r < rows) lse[(int64_t)head * f.tokens + start + at] = most + logf(part[r]);
+      }
+      weighted(p, vx, last, f.dim, width, rows_o);
+      for (int r = 0; r < rows; r++) {
+        float share = 1.0f / part[r];
+        for (int d = 0; d < f.dim; d++) rows_o[r * f.dim + d] *= share;
+        narrow(o, ((start + i + r) * f.heads + head) * f.dim, rows_o + r * f.dim, f.dim, f.bf16);
+      }
+    }
+  }
+}
+
+static void backward_one(const void *q, const void *k, const void *v, const void *o, const float *lse, const void *g, void *dq,
+                         void *dk, void *dv, int64_t start, int n, int group, facts f, float *room, int width) {
+  int64_t all = (int64_t)width * f.dim;
+  float *kx = room, *kt = kx + all, *vx = kt + all, *vt = vx + all, *dkx = vt + all, *dvx = dkx + all;
+  float *p = dvx + all, *s = p + (int64_t)ROWS * width;
+  float *rows_q = s + (int64_t)ROWS * width, *rows_g = rows_q + ROWS * f.dim, *rows_o = rows_g + ROWS * f.dim;
+  int each = f.heads / f.groups;
+  take(k, start, n, group, f, width, kx, kt);
+  take(v, start, n, group, f, width, vx, vt);
+  memset(dkx, 0, sizeof(float) * all);
+  memset(dvx, 0, sizeof(float) * all);
+  for (int e = 0; e < each; e++) {
+    int head = group * each + e;
+    for (int i = 0; i < n; i += ROWS) {
+      int rows = rows_of(q, start, i, n, head, f, rows_q);
+      rows_of(g, start, i, n, head, f, rows_g);
+      rows_of(o, start, i, n, head, f, rows_o);
+      int last = i + rows, blocks = (last + LANES - 1) / LANES;
+      float inner[ROWS];
+      for (int r = 0; r < ROWS; r++) {
+        inner[r] = 0;
+        for (int d = 0; d < f.dim; d++) inner[r] += rows_g[r * f.dim + d] * rows_o[r * f.dim + d];
+      }
+      for (int d = 0; d < ROWS * f.dim; d++) rows_q[d] *= f.scale;
+      against(rows_q, kt, f.dim, width, blocks, p);
+      against(rows_g, vt, f.dim, width, blocks, s);
+      for (int r = 0; r < ROWS; r++) {
+        float *chances = p + (int64_t)r * width, *scores = s + (int64_t)r * width;
+        if (r >= rows) {
+          memset(chances, 0, sizeof(float) * blocks * LANES);
+          memset(scores, 0, sizeof(float) * blocks * LANES);
+          continue;
+        }
+        float mine = lse[(int64_t)head * f.tokens + start + i + r];
+        for (int b = 0; b < blocks; b++) store(chances + b * LANES, expv(load(chances + b * LANES) - mine));
+        unseen(chances, i + r, blocks);
+        for (int b = 0; b < blocks; b++)
+          store(scores + b * LANES, load(chances + b * LANES) * (load(scores + b * LANES) - inner[r]));
+      }
+      spread(p, rows_g, last, f.dim, width, dvx);
+      spread(s, rows_q, last, f.dim, width, dkx); /* rows_q holds the scale */
+      weighted(s, kx, last, f.dim, width, rows_o);
+      for (int r = 0; r < rows; r++) {
+        for (int d = 0; d < f.dim; d++) rows_o[r * f.dim + d] *= f.scale;
+        narrow(dq, ((start + i + r) * f.heads + head) * f.dim, rows_o + r * f.dim, f.dim, f.bf16);
+      }
+    }
+  }
+  for (int j = 0; j < n; j++) {
+    narrow(dk, ((start + j) * f.groups + group) * f.dim, dkx + (int64_t)j * f.dim, f.dim, f.bf16);
+    narrow(dv, ((start + j) * f.groups + group) * f.dim, dvx + (int64_t)j * f.dim, f.dim, f.bf16);
+  }
+}
+
+/* Everything of all documents; o and lse are written (backward == 0), or dq, dk, dv. Returns 0, or 1 when memory is short. */
+int attention(int backward, const void *q, const void *k, const void *v, void *o, float *lse, const void *g, void *dq, void *dk,
+              void *dv, const int64_t *bounds, int documents, int tokens, int heads, int groups, int dim, float scale, int bf16) {
+  facts f = {tokens, heads, groups, dim, bf16, scale};
+  int longest = 0, failed = 0;
+  for (int m = 0; m < documents; m++) {
+    int n = (int)(bounds[m + 1] - bounds[m]);
+    longest = n > longest ? n : longest;
+  }
+  size_t widest = (size_t)(longest + LANES - 1) / LANES * LANES;
+  size_t bytes = sizeof(float) * ((backward ? 6 : 3) * widest * dim + 2 * ROWS * widest + 3 * ROWS * (size_t)dim);
+#pragma omp parallel
+  {
+    float *room = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!room) {
+#pragma omp atomic write
+      failed = 1;
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int item = 0; item < documents * groups; item++) {
+      int m = item / groups, group = item % groups;
+      int n = (int)(bounds[m + 1] - bounds[m]);
+      int width = (n + LANES - 1) / LANES * LANES;
+      if (!room || !n) continue;
+      if (backward) backward_one(q, k, v, o, lse, g, dq, dk, dv, bounds[m], n, group, f, room, width);
+      else forward_one(q, k, v, o, lse, bounds[m], n, group, f, room, width);
+    }
+    free(room);
+  }
+  return failed;
+}
