@@ -12,12 +12,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
+from tunesmith.core.errors import SettingError
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import load
 from tunesmith.objectives.sft import Sft
+from tunesmith.step.fsdp import refuse
 from tunesmith.step.step import backward
 from tunesmith.testing.objectives import random_units
 from tunesmith.train.run import fit
+from tunesmith.train.settings import TrainSettings
 from tunesmith.train.shard import Sharded, spans
 from tunesmith.train.spread import Spread, write
 
@@ -70,9 +73,7 @@ def of_a_rank(rank, world, port, jobs):
 
 def together(world, *jobs):
     port = 22_000 + os.getpid() % 20_000 + world
-    mp.get_context("forkserver").set_forkserver_preload(
-        ["tests_preload", "tunesmith.train.run", "tunesmith.objectives.sft"]
-    )
+    mp.get_context("forkserver").set_forkserver_preload(["tunesmith.train.run", "tunesmith.objectives.sft"])
     mp.start_processes(of_a_rank, args=(world, port, list(jobs)), nprocs=world, start_method="forkserver")
 
 
@@ -187,3 +188,111 @@ def run_stage(path, stage, stop):
 
 def go_on(path, stage):
     run(path, shard=stage, resume=True)
+
+
+def held(stage, precision, path):
+    """What this rank holds after a step, beside what one process does."""
+    from functools import partial
+
+    from tunesmith.step.fsdp import cut_weights
+    from tunesmith.train.optim import Optimizer
+    from tunesmith.train.run import LOW, lower, memory_parts
+
+    def parts(stage):
+        model = load("pico", seed=1)
+        masters = lower(model.net) if precision == "bf16" and stage != "all" else None
+        policy = model.policy
+        if stage == "all":
+            cut_weights(policy, low=LOW.get(precision))
+        make = Optimizer if stage == "none" else partial(Sharded, stage=stage)
+        optimizer = make(model.net.named_parameters(), masters=masters)
+        policy.net.train()
+        backward(policy, Sft(), random_units(LENGTHS), passed=optimizer.passed)
+        optimizer.reduce()
+        found = memory_parts(model.net, optimizer)
+        gradients = sum(m.grad.numel() * m.grad.element_size() for m in optimizer.gradients() if m.grad is not None)
+        optimizer.step(lr=1e-3)
+        found |= {"summed": gradients, "optimizer": optimizer.num_state_bytes()}
+        plain = optimizer.inner if isinstance(optimizer, Sharded) else optimizer
+        states = [v for i in plain.inner for s in i.state.values() for v in s.values()]
+        assert found["optimizer"] == sum(
+            v.numel() * v.element_size() for v in states if v.ndim
+        )  # as they lie in memory
+        return found
+
+    torch.save((parts(stage), parts("none")), f"{path}.{dist.get_rank()}")
+
+
+@pytest.mark.slow
+def test_each_rank_holds_its_part_and_no_more(tmp_path):
+    """Of 2 and 4 ranks: bytes of states and masters, of the summed gradient, of the weights."""
+    cases = [(stage, precision) for stage in STAGES for precision in ("fp32", "bf16")]
+    for world in (2, 4):
+        together(world, *(("held", *case, str(tmp_path / f"{world}-{n}")) for n, case in enumerate(cases)))
+        for number, (stage, precision) in enumerate(cases):
+            found = [torch.load(f"{tmp_path}/{world}-{number}.{rank}") for rank in range(world)]
+            whole = found[0][1]
+            spare = 2 * 256 * 4 * 2  # two spans' ends at a multiple of 256 numbers, two states of 4 bytes
+            assert sum(own["optimizer"] for own, _ in found) == whole["optimizer"] > 0
+            for own, _ in found:
+                assert own["optimizer"] <= whole["optimizer"] / world + spare
+                assert own["summed"] <= whole["summed"] / world + spare
+                if stage == "all":
+                    assert own["weights"] <= (2 if precision == "bf16" else 1) * whole["weights"] / world + spare
+                else:
+                    assert own["masters"] <= whole["masters"] / world + spare
+                assert own["gradients"] <= whole["gradients"] / (1 if stage == "optimizer" else world) + spare
+
+
+OTHERS = {
+    "muon": {"optimizer": "muon", "momentum": 0.9, "lr": 3e-3}, "kahan": {"precision": "bf16", "masters": "kahan", "clip": 0.1},
+    "fp16": {"precision": "fp16"}, "bf16": {"precision": "bf16"}, "sgd": {"optimizer": "sgd", "momentum": 0.9, "l1": 1e-3, "weight_decay": 0.1},
+    "again": {"precision": "bf16", "checkpointing": True},
+}  # fmt: skip
+
+
+def run_as(path, name, stage):
+    run(path, shard=stage, **OTHERS[name])
+
+
+@pytest.mark.slow
+def test_other_optimisers_and_precisions(tmp_path):
+    """What one process does, within what its 16-bit sums leave open."""
+    whole = [name for name in OTHERS if name not in ("muon", "kahan", "fp16")]
+    cases = [(name, stage) for name in OTHERS for stage in STAGES if stage != "all" or name in whole]
+    together(2, *(("run_as", str(tmp_path / f"{name}-{stage}"), name, stage) for name, stage in cases))
+    for name, settings in OTHERS.items():
+        run(tmp_path / name, **settings)
+        low = settings.get("precision", "fp32") != "fp32"
+        for stage in STAGES:
+            if (name, stage) not in cases:
+                continue
+            found, wanted = trajectory(tmp_path / f"{name}-{stage}"), trajectory(tmp_path / name)
+            for x, y in zip(found, wanted, strict=True):
+                assert x[1] == pytest.approx(y[1], rel=5e-3 if low else 1e-5), (name, stage, x[0])
+                assert x[2] == pytest.approx(y[2], rel=5e-2 if low else 1e-4), (name, stage, x[0])
+
+
+@pytest.mark.parametrize(
+    "other", [{"optimizer": "muon"}, {"precision": "fp16"}, {"precision": "bf16", "masters": "kahan"}]
+)
+def test_what_cannot_be_cut_is_said(other):
+    with pytest.raises(SettingError, match="shard is all") as told:
+        TrainSettings(shard="all", **other)
+    assert "gradients" in str(told.value)
+
+
+def test_weights_that_cannot_be_cut_are_said():
+    causal, encoder = load("pico").policy, load("pico-encoder", kind="masked").policy
+    with pytest.raises(SettingError, match="draws answers"):
+        refuse(causal, samples=True)
+    with pytest.raises(SettingError, match="Encoder"):
+        refuse(encoder)
+    with pytest.raises(SettingError, match="packed"):
+        refuse(load("pico", base="nf4").policy)
+    for parameter in causal.net.base_model.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(SettingError, match="below the head"):
+        refuse(causal)
+    with pytest.raises(SettingError, match="states are cut in fp32 only"):
+        Sharded([], stage="optimizer", states="8bit")
