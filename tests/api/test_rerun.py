@@ -33,3 +33,22 @@ def test_other_rows_are_told(folder: Path):
     again = rerun("run", quiet=True)
     assert not again["equal"] and not again["same"]["data"]
     assert "DIFFERENT  data" in again.text
+
+
+def test_another_kernel_is_told(folder: Path, monkeypatch):
+    from tunesmith.model import compiled
+
+    train(data=ROWS, out="run", **SMALL)
+    used = json.loads(Path("run", "manifest.json").read_text())["kernels"]
+    monkeypatch.setenv("TUNESMITH_KERNELS", "off")
+    compiled.library.cache_clear()
+    try:
+        again = rerun("run", quiet=True)
+    finally:
+        monkeypatch.undo()
+        compiled.library.cache_clear()
+        compiled._reasons.clear()
+    if used.startswith("torch"):
+        assert "kernels" not in again["versions_changed"] or used != "torch: TUNESMITH_KERNELS=off"
+    else:
+        assert list(again["versions_changed"]["kernels"]) == ["attention in C", "torch: TUNESMITH_KERNELS=off"]

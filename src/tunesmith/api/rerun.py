@@ -43,6 +43,8 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
         "best_dev_loss": before["best_dev_loss"] == after["best_dev_loss"],
     }
     changed = {k: (v, versions()[k]) for k, v in manifest["versions"].items() if versions().get(k) != v}
+    kernels = [kept.get("kernels", "") for kept in (manifest, again)]
+    changed |= {"kernels": tuple(kernels)} if kernels[0] != kernels[1] else {}
     own = sorted(name for name, _ in manifest["use"].items() ^ again["use"].items())
     code = ["Tunesmith's own code"] if manifest["code_hash"] != again["code_hash"] else []
     files = [*code, *dict.fromkeys(own)]

@@ -154,10 +154,16 @@ def fix_choices(parts: Any) -> str:
     train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)
     parts.folder.write_text("project.yaml", to_yaml(parts.filled))
     parts.folder.write_json("chosen.json", chosen)
-    parts.folder.update_manifest(
-        hyperparameters={**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]}
-    )
+    hyperparameters = {**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]}
+    parts.folder.update_manifest(hyperparameters=hyperparameters, kernels=kernels())
     return "\n".join(lines)
+
+
+def kernels() -> str:
+    """Whose attention ran on the CPU: another one's sums differ in their last bits."""
+    from tunesmith.model.compiled import why_not
+
+    return f"torch: {why_not()}" if why_not() else "attention in C"
 
 
 def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
