@@ -148,7 +148,7 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     if project.base and adapter.file == "model":
         raise SettingError(
             f"base is {project.base}, but adapter is {next(iter(filled['adapter']))}, which trains the base itself.",
-            wanted="A base in four bits is frozen: an adapter beside it learns.",
+            wanted="A base that is packed or streamed is frozen: an adapter beside it learns.",
             fix="adapter=lora, or leave base out.",
         )
     if hasattr(objective, "learn_labels"):
@@ -441,7 +441,7 @@ def choose(parts: Parts) -> dict[str, Any]:
 
         seconds = seconds_per_step(
             parts.model.policy, parts.objective, parts.units, batch_size=train.batch_size,
-            pass_tokens=chosen["pass_tokens"], seed=parts.project.seed, helpers=parts.helpers,
+            pass_tokens=chosen["pass_tokens"], seed=parts.project.seed, helpers=parts.helpers, precision=train.precision,
         )  # fmt: skip
     chosen["steps"], why["steps"] = defaults.steps(
         per_epoch=per_epoch, epochs=train.epochs, steps=train.steps, minutes=train.minutes, seconds_each=seconds

@@ -212,7 +212,7 @@ class Demo:
         budget = self.minutes * share
         if not (place / "manifest.json").exists():
             self.say(f"{kind}: tuning for about {budget:.1f} minutes")
-            train(str(project), adapter=ADAPTERS[kind], out=str(place), train={"minutes": budget})
+            train(str(project), adapter=ADAPTERS[kind], out=str(place), train={"minutes": budget, "precision": "auto"})
         elif "outcome" not in RunFolder.open(place).manifest():
             self.say(f"{kind}: going on where it was stopped")
             train(resume=str(place))

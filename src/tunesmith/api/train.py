@@ -149,6 +149,7 @@ def fix_choices(parts: Any) -> str:
     for name in ("lr", "steps", "epochs", "pass_tokens"):
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
     lines.append(effective_batch(train["batch_size"], parts.units, chosen["pass_tokens"]))
+    train.update(precision=parts.project.train.precision)  # what auto meant
     rest = ("optimizer", "schedule", "warmup", "weight_decay", "clip", "precision", "eval_every", "early_stopping")
     lines.append("            " + "  ".join(f"{name}={train[name]}" for name in rest))
     train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)

@@ -30,6 +30,23 @@ def pass_tokens(width: int, layers: int, vocab: int, memory_bytes: int) -> int:
     return int(min(16384, max(512, 2 ** int(math.log2(max(1.0, fits))))))
 
 
+def precision() -> str:
+    """What `train.precision: auto` is here: bf16 where it is multiplied in hardware, else fp32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if "amx_bf16" in _cpu_flags() else "fp32"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return set(next((line for line in file if line.startswith("flags")), "").split())
+    except FileNotFoundError:  # not Linux
+        return set()
+
+
 def steps(
     *, per_epoch: int, epochs: float | None, steps: int | None, minutes: float | None, seconds_each: float | None
 ) -> tuple[int, str]:

@@ -387,18 +387,23 @@ def seconds_per_step(
     seed: int,
     tries: int = 3,
     helpers: Helpers | None = None,
+    precision: str = "fp32",
 ) -> float:
     """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget."""
     draw = np.random.default_rng([seed, 0xB0D])
     took = []
     policy.net.train()
+    kept = [(parameter, parameter.data) for parameter in policy.net.parameters()]
+    if precision in LOW:
+        lower(policy.net, LOW[precision])
     for _ in range(tries + 1):
         chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
         began = time.perf_counter()
         backward(policy, objective, chosen, pass_tokens=pass_tokens, helpers=helpers)
         took.append(time.perf_counter() - began)
-    for parameter in policy.net.parameters():
+    for parameter, data in kept:
         parameter.grad = None
+        parameter.data = data
     return float(np.median(took[1:]))
 
 

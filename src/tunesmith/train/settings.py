@@ -10,6 +10,7 @@ from typing import Literal
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.limits import above, at_least, between
+from tunesmith.train import defaults
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ class TrainSettings:
 
     한 스텝 기울기의 최대 노름. 더 길면 그 길이로 줄입니다. null이면 줄이지 않습니다."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Number format of the forward and backward pass. bf16 and fp16 are mixed: see masters. fp16 scales the loss.
-    Micikevicius et al. 2018, arXiv 1710.03740.
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Number format of the forward and backward pass. bf16 and fp16 are mixed: see masters. fp16 scales the loss. auto is bf16
+    where this machine multiplies it in hardware (a GPU from Ampere on, a CPU with AMX), else fp32; the run's project.yaml says
+    which. Micikevicius et al. 2018, arXiv 1710.03740.
 
-    순전파와 역전파의 수 형식. bf16과 fp16은 혼합 정밀도이고(masters 참고), fp16은 손실을 키워 작은 기울기를 지킵니다."""
+    순전파와 역전파의 수 형식. bf16과 fp16은 혼합 정밀도이고(masters 참고), fp16은 손실을 키워 작은 기울기를 지킵니다. auto는
+    이 기계가 bf16을 하드웨어로 곱하면 bf16, 아니면 fp32이며, 무엇을 썼는지 project.yaml에 남습니다."""
 
     masters: Literal["fp32", "kahan", "stochastic"] = "fp32"
     """What stands behind 16-bit weights that train: fp32 copies; or, with bf16, the cut-off digits (kahan) or chance (stochastic).
@@ -229,6 +232,8 @@ class TrainSettings:
                     f"train.{name} is set, but the optimizer {self.optimizer} does not read it.",
                     fix=f"Leave it out, or choose train.optimizer: {readers[0]}",
                 )
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", defaults.precision())
         if self.masters != "fp32" and self.precision != "bf16":
             raise SettingError(
                 f"train.masters is {self.masters}, but train.precision is {self.precision}.",
