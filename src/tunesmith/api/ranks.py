@@ -32,6 +32,10 @@ def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int,
     from tunesmith.core.runs import RunFolder
     from tunesmith.step.ranks import barrier, rank, together
 
+    if several() and nproc not in (1, int(os.environ["WORLD_SIZE"])):
+        raise SettingError(
+            f"nproc is {nproc}, but torchrun started {os.environ['WORLD_SIZE']} processes.", fix="Leave --nproc out."
+        )
     if project.data.path == "(in memory)" and nproc > 1:
         raise SettingError("--nproc is given, but the rows were handed over in Python.", fix="Write them to a file.")
     if not several():
