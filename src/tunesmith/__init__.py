@@ -80,6 +80,7 @@ if TYPE_CHECKING:  # what type checkers and editors see: a line for each file of
     from tunesmith.api.merge import merge as merge
     from tunesmith.api.new import new as new
     from tunesmith.api.plan import plan as plan
+    from tunesmith.api.quantize import quantize as quantize
     from tunesmith.api.report import report as report
     from tunesmith.api.rerun import rerun as rerun
     from tunesmith.api.runs import runs as runs

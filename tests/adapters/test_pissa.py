@@ -83,7 +83,7 @@ def test_saved_it_is_plain_lora_over_the_original_base(
 def test_a_base_in_four_bits_is_told(new_model):
     model = new_model("llama")
     quantise_network(model.net)
-    with pytest.raises(SettingError, match="four-bit"):
+    with pytest.raises(SettingError, match="packed"):
         attach(Pissa(), model)
 
 

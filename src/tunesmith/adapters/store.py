@@ -19,7 +19,7 @@ from typing import Any
 from tunesmith.adapters._peft import PREFIX, TASKS
 from tunesmith.adapters._rows import merge_rows, read_rows, row_config, row_tensors
 from tunesmith.adapters._whole import new_heads, read_whole, whole_tensors
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, SettingError
 from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
@@ -37,6 +37,11 @@ def attach(adapter: Any, model: Model, *, seed: int = 0) -> list[str]:
     """Put an adapter on a model and let its new heads train beside it. Returns the names of what was adapted."""
     heads = tuple(model.facts.get("heads", ()))
     model.net.new_heads = heads  # type: ignore[assignment]
+    if (packing := packing_of(model.net)) and getattr(adapter, "file", "adapter") == "model":
+        raise SettingError(
+            f"{model.name} is quantised as {packing}: its weights are frozen, and this adapter trains them.",
+            fix="adapter=lora, or the model it was made from.",
+        )
     wants = inspect.signature(adapter.attach).parameters
     given: dict[str, Any] = {"tokenizer": model.tokenizer} if "tokenizer" in wants else {}
     names: list[str] = adapter.attach(model.net, seed=seed, **given)

@@ -38,6 +38,13 @@ def eval(
         return _evaluate(folder, project, root, **asked)
 
 
+def score_as(run: str, model: Any, *, evals: Path, name: str, rows: int | None = None, quiet: bool = False) -> Result:
+    """Score `model` on the test rows of a run by that run's metrics, as if it were the run's own; files go to evals/name.*."""
+    keys: dict[str, Any] = {"eval.name": name, "eval.split": "test", "eval.panel": False}
+    folder, project, _, root = _open(run, keys | ({"eval.rows": rows} if rows else {}))
+    return _evaluate(folder, project, root, likelihood=False, fresh=False, quiet=quiet, model=model, evals=evals)
+
+
 def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], Path]:
     """(run folder or None, project, filled, root): of an existing run its own project under the keys, else the project's."""
     from tunesmith.api.config import resolve
@@ -66,7 +73,17 @@ def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str,
     return folder, project, filled, root
 
 
-def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh: bool, quiet: bool) -> Result:
+def _evaluate(
+    folder: Any,
+    project: Any,
+    root: Path,
+    *,
+    likelihood: bool,
+    fresh: bool,
+    quiet: bool,
+    model: Any = None,
+    evals: Path | None = None,
+) -> Result:
     from tunesmith.adapters.store import merged, open_run
     from tunesmith.api.build import resolve_model
     from tunesmith.evals.panel import compare_panels, run_panel
@@ -79,13 +96,13 @@ def _evaluate(folder: Any, project: Any, root: Path, *, likelihood: bool, fresh:
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
     fitted = _fitted(folder)
-    model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else None
+    model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else model
     model = model or (merged(open_run(str(folder.path))) if tuned else open_run(base))
     rows, reads = _rows(folder, prepared, project, kind)
     pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
     own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
     name = project.eval.name or project.eval.split + own + ("-pairs" if pairs else "-likelihood" if likelihood else "")
-    evals, shown = folder.path / "evals", None if quiet else _Shown()
+    evals, shown = evals or folder.path / "evals", None if quiet else _Shown()
     facts = {
         "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
         "use": list(project.use), "root": str(root.resolve()),

@@ -31,6 +31,7 @@ class Packed:
     shape: tuple[int, int]
 
     bits: ClassVar[int] = 8
+    more_in_file: ClassVar[int] = 1  # bytes: weight_format
     parts: ClassVar[tuple[str, ...]] = ("codes", "largest")
     names: ClassVar[tuple[str, ...]] = ("weight", "SCB", "weight_format")
 

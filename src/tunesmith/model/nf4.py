@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from tunesmith.core.errors import ModelError
 
 BLOCK, GROUP = 64, 256  # weights that share a scale; scales that share one of their own
+STATE = 256  # bytes in a file for what bitsandbytes writes as JSON, filled up with spaces: every weight's is as long
 
 # Quantiles of the normal distribution, scaled to [-1, 1], with an exact 0 (the paper's appendix E).
 CODEBOOK = (
@@ -81,6 +82,9 @@ class Packed:
     """
 
     bits: ClassVar[int] = 4
+    more_in_file: ClassVar[int] = (
+        16 * 4 + 256 * 4 + STATE - 4
+    )  # bytes: two tables and what stands in the state, the offset too
     parts: ClassVar[tuple[str, ...]] = ("codes", "scales", "groups", "offset")
     names: ClassVar[tuple[str, ...]] = (
         "weight", "weight.absmax", "weight.quant_map", "weight.nested_absmax", "weight.nested_quant_map",
@@ -137,7 +141,7 @@ class Packed:
             "quant_type": "nf4", "blocksize": BLOCK, "dtype": dtype, "shape": list(self.shape), "nested_blocksize": GROUP,
             "nested_dtype": "float32", "nested_offset": self.offset.item(),
         }  # fmt: skip
-        state = torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
+        state = torch.tensor(list(json.dumps(told).ljust(STATE).encode()), dtype=torch.uint8)
         device = self.codes.device
         found = (self.codes[:, None], self.scales, _table(device), self.groups, _scale_table(device), state)
         return dict(zip(self.names, found))
