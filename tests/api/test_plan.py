@@ -66,6 +66,8 @@ def test_sharding_divides_what_is_held():
     one, two = tunesmith.plan(**keys)["forecast"], tunesmith.plan(devices=2, zero=1, **keys)["forecast"]
     assert two["kinds"]["optimizer"] == pytest.approx(one["kinds"]["optimizer"] / 2, rel=0.01)
     assert two["live"] < one["live"]
+    said = tunesmith.plan(devices=2, **keys, **{"train.shard": "optimizer"})["forecast"]
+    assert said["kinds"] == two["kinds"] and said["live"] == two["live"]
 
 
 @pytest.mark.parametrize(

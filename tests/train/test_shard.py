@@ -170,7 +170,7 @@ def test_runs_are_those_of_one_process_and_go_on_with_any_number(tmp_path):
     """Save on 2 ranks, go on with 1 and with 4, and the other way round."""
     run(tmp_path / "one")
     run(tmp_path / "four", stop_after=3)
-    together(2, *(("run_stage", str(tmp_path / f"{stage}{n}"), stage, n) for stage in STAGES for n in (6, 3)))
+    together(2, *(("run_stage", str(tmp_path / f"{stage}{n}"), stage, n) for stage in STAGES for n in (6, 3, 2)))
     together(
         4,
         *(("go_on", str(tmp_path / f"{stage}3"), stage) for stage in STAGES),
@@ -179,6 +179,8 @@ def test_runs_are_those_of_one_process_and_go_on_with_any_number(tmp_path):
     for stage in STAGES:
         same_run(tmp_path / f"{stage}6", tmp_path / "one")
         same_run(tmp_path / f"{stage}3", tmp_path / "one")
+        run(tmp_path / f"{stage}2", resume=True)
+        same_run(tmp_path / f"{stage}2", tmp_path / "one")
     same_run(tmp_path / "four", tmp_path / "one")
 
 
@@ -296,3 +298,20 @@ def test_weights_that_cannot_be_cut_are_said():
         refuse(causal)
     with pytest.raises(SettingError, match="states are cut in fp32 only"):
         Sharded([], stage="optimizer", states="8bit")
+
+
+def bits(path, stage):
+    run(path, shard=stage, clip=None)
+
+
+@pytest.mark.slow
+def test_cut_states_alone_change_no_bit(tmp_path):
+    together(2, *(("bits", str(tmp_path / stage), stage) for stage in ("none", "optimizer")))
+    assert trajectory(tmp_path / "none")[0][1] == trajectory(tmp_path / "optimizer")[0][1]
+    for number in (1, 6):
+        found, wanted = (
+            load_file(tmp_path / stage / "checkpoints" / f"step-{number:06d}" / "state.safetensors")
+            for stage in ("optimizer", "none")
+        )
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted if name != "rows.loss")

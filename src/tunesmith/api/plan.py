@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tunesmith.core.result import Result
 
 ADAPTERS = ("full", "lora", "qlora", "head")  # what --gpu tries
+SHARDS = ("none", "optimizer", "gradients", "all")  # the words of train.shard for the ZeRO stages 0 to 3
 
 
 def plan(
@@ -16,7 +17,7 @@ def plan(
     gpu: str | None = None,
     fit: str | None = None,
     devices: int = 1,
-    zero: int = 0,
+    zero: int | None = None,
     tokens: float | None = None,
     price: float | None = None,
     budget: float | None = None,
@@ -30,7 +31,7 @@ def plan(
     config   a project file, or keys alone: model=Llama-3.1-8B method=sft adapter=lora length=2048
     gpu      12GB, T4, H100: every method that fits there, cheapest first
     fit      24GB, or a card: the cheapest change that makes this run fit
-    devices  data-parallel processes, with zero = the stage that divides states (1), gradients (2), weights (3)
+    devices  data-parallel processes; what they cut among them is train.shard, or zero = 0, 1, 2, 3 for none to all
     tokens   how many are trained on in all, for time; price an hour, for cost
     budget   floating-point operations: the best split into parameters and tokens when training from scratch
     rows     with gpu: how many there are, and the distance of the task from what the base knows: which method to take
@@ -43,7 +44,7 @@ def plan(
     from tunesmith.plan import devices as known
     from tunesmith.plan.strategy import recommend
 
-    if devices < 1 or zero not in (0, 1, 2, 3):
+    if devices < 1 or zero not in (None, 0, 1, 2, 3):
         raise SettingError(f"devices is {devices}, zero is {zero}.", wanted="devices 1 or more; zero 0, 1, 2 or 3.")
     if gpu is not None and fit is not None:
         raise SettingError("gpu and fit are both given.", fix="Ask one after the other.")
@@ -109,9 +110,11 @@ def planned(parts: Any) -> str:
     from tunesmith.core.runs import hardware
     from tunesmith.plan.devices import host
     from tunesmith.report.formats import size
+    from tunesmith.step.ranks import ranks
 
     machine = host(hardware()["memory"] or 8 << 30)
-    planner = Planner(parts.project, parts.filled, parts.root, machine, devices=1, stage=0, parts=parts)
+    stage = SHARDS.index(parts.project.train.shard)
+    planner = Planner(parts.project, parts.filled, parts.root, machine, devices=ranks(), stage=stage, parts=parts)
     seen = planner.whole(planner.setup)
     parts.folder.write_json("plan.json", {"forecast": seen.as_dict(), "rows": "the run's own"})
     verdict = "" if seen.fits else "   it may not fit: tunesmith plan --fit says what to change"
@@ -186,13 +189,17 @@ class Planner:
         self.setup = self._setup(filled["adapter"], max(asked, self.unit_tokens(self.length)))
 
     @staticmethod
-    def of(config: Any, device: Any, *, devices: int = 1, stage: int = 0, keys: Mapping[str, Any]) -> "Planner":
+    def of(
+        config: Any, device: Any, *, devices: int = 1, stage: int | None = None, keys: Mapping[str, Any]
+    ) -> "Planner":
         """Of a project file or keys; device None = this machine."""
         from tunesmith.api.config import resolve
         from tunesmith.core.runs import hardware
         from tunesmith.plan.devices import host
 
         project, filled, root = resolve(config, **keys)
+        if stage is None:
+            stage = SHARDS.index(project.train.shard)
         return Planner(
             project, filled, root, device or host(hardware()["memory"] or 8 << 30), devices=devices, stage=stage
         )
