@@ -44,7 +44,7 @@ def precision(base: Any) -> torch.dtype:
 
 def device_of(base: Any) -> torch.device:
     """Where the base lies."""
-    return (base.codes if isinstance(base, PackedLinear) else base.weight).device
+    return base.weight.device
 
 
 def frozen(layer: Any) -> torch.Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from tunesmith.adapters._peft import PREFIX
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.model.packed import name_of, packed_layers
 
 NOTHING = "dummy-target-modules"  # PEFT's word for a LoRA that goes into no layer
 NOT_EXPORTED = "value_head"  # only training reads it
@@ -37,6 +38,16 @@ def untie(net: Any, names: Iterable[str]) -> None:
     if head is not None and head.weight is embedding.weight and (id(head) in chosen) != (id(embedding) in chosen):
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
         net.config.tie_word_embeddings = False
+
+
+def refuse_packed(net: Any, names: Iterable[str]) -> None:
+    """Modules that train must hold their weights: what lies in few bits or in its file stays as it is."""
+    for name, layer in packed_layers(net).items():
+        if any(name == chosen or name.startswith(f"{chosen}.") for chosen in names):
+            raise SettingError(
+                f"the adapter trains {name} itself, and base is {name_of(layer.layout)}, which is frozen.",
+                fix="adapter=lora, or leave base out.",
+            )
 
 
 def whole_tensors(net: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:

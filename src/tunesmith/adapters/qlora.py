@@ -68,8 +68,15 @@ class Qlora:
         """Put the body into four bits, unless it is already, and updates beside it. Returns the names of the adapted layers."""
         from tunesmith.adapters._linear import LoraLinear
         from tunesmith.adapters._low_rank import attach
+        from tunesmith.core.errors import SettingError
         from tunesmith.model.packed import quantise_network
+        from tunesmith.model.stream import is_streamed
 
+        if is_streamed(net):
+            raise SettingError(
+                "adapter is qlora, a base in four bits, and base is streamed, which leaves it as it lies in its file.",
+                fix="adapter=lora with base=streamed, or adapter=qlora alone.",
+            )
         quantise_network(net)
         return attach(net, self, LoraLinear, seed, with_experts=True)
 

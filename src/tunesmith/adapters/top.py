@@ -43,9 +43,10 @@ class Top:
 
     def attach(self, net: Any, *, seed: int = 0) -> list[str]:
         """Freeze all but the chosen modules. Returns their names."""
-        from tunesmith.adapters._whole import untie
+        from tunesmith.adapters._whole import refuse_packed, untie
 
         names = self._chosen(net)
+        refuse_packed(net, names)
         net.requires_grad_(False)
         untie(net, names)
         for name in names:

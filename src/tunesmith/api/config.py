@@ -79,10 +79,12 @@ class Project:
 
     학습 예제의 최대 토큰 수. null이면 모델의 문맥 길이."""
 
-    base: Literal["nf4"] | None = None
-    """How the frozen base is held: nf4 = its matrices in four bits (QLoRA, Dettmers et al. 2023). Null = in full.
+    base: Literal["nf4", "int8", "streamed"] | None = None
+    """How the frozen base is held: nf4 = its matrices in four bits (QLoRA, Dettmers et al. 2023), int8 = in eight, streamed = in its
+    file, read layer by layer, for a base larger than the memory. Null = in full.
 
-    얼려 둔 바탕 모델을 담는 방법. nf4면 행렬을 4비트로 담습니다(QLoRA). null이면 그대로."""
+    얼려 둔 바탕 모델을 담는 방법. nf4면 행렬을 4비트로(QLoRA), int8이면 8비트로 담습니다. streamed면 파일에 두고 층마다 읽어, 메모리보다 큰
+    모델도 됩니다. null이면 그대로."""
 
     rope: RopeSettings | None = None
     """A longer context than the base was made for, as  {kind: yarn, factor: 4}. Null = as it is.

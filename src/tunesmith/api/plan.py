@@ -255,7 +255,7 @@ class Planner:
         return simulate(
             lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
             make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=self._helpers,
-            pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind,
+            pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind, around=self._around,
         )  # fmt: skip
 
     def _own_units(self) -> Any:
@@ -316,7 +316,14 @@ class Planner:
             config, shelf("adapters").make(setup.adapter, "adapter"), kind=getattr(objective, "kind", "causal"),
             labels=getattr(objective, "labels", ()), heads=getattr(objective, "heads", ()),
             lean=not self.device.cuda if proof is None else proof.lean, layout=proof.layout if proof is not None else None,
+            base=self.project.base or "",
         )  # fmt: skip
+
+    def _around(self, net: Any) -> Any:
+        """What the passes run within: activations that wait elsewhere."""
+        from tunesmith.train.offload import Offload
+
+        return Offload(self.project.train.offload, Path("unwritten"), (*net.parameters(), *net.buffers())).here()
 
     def _helpers(self, policy: Any) -> Any:
         from tunesmith.model.teacher import Teacher
@@ -339,7 +346,7 @@ class Planner:
         return Optimizer(
             list(net.named_parameters()), kind=setup.optimizer, momentum=momentum, betas=train.betas, eps=train.eps,
             weight_decay=train.weight_decay, l1=train.l1, l2=train.l2, embeddings=embedding_names(net), masters=held,
-            keep=train.masters,
+            keep=train.masters, states=train.states, in_backward=train.update_in_backward,
         )  # fmt: skip
 
 

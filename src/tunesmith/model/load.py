@@ -20,7 +20,7 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
-from tunesmith.model import embedded, formats, kinds, packed
+from tunesmith.model import embedded, formats, kinds, mapped, packed, stream
 from tunesmith.model.encoder import Encoder
 from tunesmith.model.policy import Policy
 from tunesmith.model.prove import Proof, prove
@@ -93,7 +93,7 @@ def load(
     dtype    fp32, bf16, fp16 or fp64
     seed     fixes the weights of models made on the spot (`pico`) and of new heads
     rope     {"kind", "factor"}: a longer context, see rope.py
-    base     nf4 or int8: the body's matrices in four or eight bits, frozen; see packed.py
+    base     nf4 or int8: the body's matrices in four or eight bits, frozen; see packed.py. streamed: in their file; see stream.py
 
     Raises ModelError when there is no such model, its weights are not safetensors or it cannot be of that kind.
     """
@@ -110,7 +110,11 @@ def load(
         return _on(fresh(config_of, tokenizer, name=str(name), dtype=dtype, device=device, **wanted), base)
     source = find(name)
     tokenizer = read_tokenizer(source)
-    net, heads = kinds.read(source, DTYPES[dtype], **wanted)
+    streamed = base == "streamed"
+    net, heads = kinds.read(source, mapped.stored_dtype(source) if streamed else DTYPES[dtype], **wanted)
+    if streamed and not packed.is_quantised(net):
+        net.new_heads = tuple(heads)  # type: ignore[assignment]
+        stream.stream_network(net, DTYPES[dtype])
     check_vocabulary(net, tokenizer, str(name))
     if not packed.is_quantised(net) and (lost := formats.loss_of_loading(source, DTYPES[dtype])):
         warnings.warn(formats.warning(lost, str(name)), stacklevel=2)
@@ -118,17 +122,21 @@ def load(
 
 
 def _on(model: Model, base: str) -> Model:
-    """The model with its base in another format: "" as it is, nf4 or int8."""
-    if base not in ("", *packed.KINDS):
-        raise ModelError(
-            f"base: {base} is not known", wanted=f"{' or '.join(packed.KINDS)}, or nothing for the weights as they are."
-        )
+    """The model with its base in another format: "" as it is, nf4 or int8. What is streamed, `load` has left in its file."""
+    if base not in ("", "streamed", *packed.KINDS):
+        known = ", ".join((*packed.KINDS, "streamed"))
+        raise ModelError(f"base: {base} is not known", wanted=f"{known}, or nothing for the weights as they are.")
     found = packed.kind_of(model.net)
     if base and found not in ("", base):
         raise ModelError(
             f"{model.name} is quantised as {found} already: it cannot become {base}", fix="Leave base out."
         )
-    if base:
+    if base == "streamed" and not found:
+        raise ModelError(
+            f"{model.name} is made on the spot: there is no file to read its base from",
+            fix="Leave base out: it is small.",
+        )
+    if base and not found:
         model.net.new_heads = tuple(model.facts["heads"])  # type: ignore[assignment]
         packed.quantise_network(model.net, base)
     return model

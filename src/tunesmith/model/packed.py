@@ -1,4 +1,4 @@
-"""A frozen network whose matrices lie in few bits: int8 (int8.py) or nf4 (nf4.py).
+"""A frozen network whose matrices lie in few bits, int8 (int8.py) or nf4 (nf4.py), or in their file (stream.py).
 
     quantise_network(net, "nf4")    # every linear layer of the body becomes a PackedLinear, in place
     dequantise_network(net)         # ordinary layers again, with the weights that the codes stand for
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tunesmith.model import int8, nf4
+from tunesmith.model.mapped import Mapped
 
 KINDS: Mapping[str, Any] = {"int8": int8.Packed, "nf4": nf4.Packed}
 
@@ -27,6 +28,7 @@ class PackedLinear(nn.Module):
         self.layout, self.shape = type(packed), packed.shape
         for name in self.layout.parts:
             self.register_buffer(name, getattr(packed, name))
+        self.outside = None if self.layout.parts else packed  # its numbers are not the network's to hold
         self.bias = base.bias
         self.out_features, self.in_features = packed.shape
         self.base_type, self.dtype = type(base), base.weight.dtype
@@ -39,11 +41,18 @@ class PackedLinear(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """No numbers, only the precision that is computed in: T5 asks its layers for it before it calls them."""
-        return torch.empty(0, dtype=self.dtype, device=self.codes.device)
+        return torch.empty(0, dtype=self.dtype, device=self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weight is computed with."""
+        return self.codes.device if self.outside is None else torch.device(self.outside.device)
 
     @property
     def packed(self) -> Any:
         """The parts, where they are now."""
+        if self.outside is not None:
+            return self.outside
         return self.layout(*(getattr(self, name) for name in self.layout.parts), self.shape)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PackedLinear":
@@ -51,11 +60,18 @@ class PackedLinear(nn.Module):
         parts = {name: getattr(self, name) for name in self.layout.parts}
         exact = {name: part for name, part in parts.items() if part.is_floating_point()}
         super()._apply(fn, recurse)
-        probe = fn(torch.empty(0, dtype=self.dtype))
+        probe = fn(self.weight)
+        self.outside = None if self.outside is None else self.outside.on(probe.device)
         self.dtype = probe.dtype if probe.dtype.is_floating_point else self.dtype
         for name, kept in exact.items():
             setattr(self, name, kept.to(self.codes.device))
         return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """A weight in a file stands in the state under the plain layer's name."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        if self.outside is not None:
+            destination[f"{prefix}weight"] = self.outside.view
 
     def dequantised(self) -> torch.Tensor:
         """The weight (out, in) in the precision that is computed in."""
@@ -100,8 +116,8 @@ def matrix(layer: nn.Module) -> torch.Tensor:
 
 
 def name_of(layout: Any) -> str:
-    """int8 or nf4, of a class that holds packed weights."""
-    return next(name for name, known in KINDS.items() if known is layout)
+    """int8, nf4 or streamed, of a class that holds weights."""
+    return next(name for name, known in {**KINDS, "streamed": Mapped}.items() if known is layout)
 
 
 def matrices(net: nn.Module) -> list[str]:
@@ -144,7 +160,7 @@ def packed_layers(net: nn.Module) -> dict[str, PackedLinear]:
 
 
 def kind_of(net: nn.Module) -> str:
-    """int8 or nf4; "" of a network that is not packed."""
+    """int8, nf4 or streamed; "" of a network that holds its weights itself."""
     return next((name_of(layer.layout) for layer in packed_layers(net).values()), "")
 
 

@@ -19,8 +19,10 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
 from tunesmith.model import attention, embedded, kinds
 from tunesmith.model.encoder import Encoder
+from tunesmith.model.packed import quantise_network
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2Seq
+from tunesmith.model.stream import stream_network
 
 
 @cache
@@ -127,9 +129,11 @@ def fake_policy(
     heads: Sequence[str] = (),
     lean: bool = True,
     layout: str | None = None,
+    base: str = "",
 ) -> Any:
     """The door to a network with its adapter, as `model.load` would make it. lean: our own forward, where there is one.
 
+    base    nf4, int8 or streamed: how the frozen base is held
     layout  packed or padded; None = packed where the architecture takes our attention
     """
     net = fake_network(config, kind, labels)
@@ -139,6 +143,11 @@ def fake_policy(
         for parameter in net.value_head.parameters():
             parameter.adapter = True
         new.append("value_head")
+    net.new_heads = tuple(new)  # type: ignore[assignment]
+    if base == "streamed":
+        stream_network(net, torch.float32)
+    elif base:
+        quantise_network(net, base)
     adapter.attach(net, seed=0)
     for name in new:
         net.get_submodule(name).requires_grad_(True)

@@ -9,6 +9,7 @@ Nothing is approximated here: the code that trains is the code that runs. What a
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ def simulate(
     clip: float | None = 1.0,
     device: str = "cpu",
     accumulated: bool = False,
+    around: Callable[[Any], AbstractContextManager[None]] = nullcontext,
 ) -> Simulation:
     """Run one step over `units` on fake tensors.
 
@@ -67,13 +69,23 @@ def simulate(
     make_optimizer  net -> train.optim.Optimizer; it may cast the network first, as training does
     make_helpers    policy -> step.helpers.Helpers of the objective (a frozen start, a teacher), or None
     device          "cpu" or "cuda": whose kernels
+    around          net -> what the passes run within: activations that wait elsewhere (train/offload.py)
     accumulated     gradients of earlier passes of the step are held already; see `heaviest`
     """
     _forget()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             return _simulate(
-                make_policy, objective, units, make_optimizer, pass_tokens, make_helpers, clip, device, accumulated
+                make_policy,
+                objective,
+                units,
+                make_optimizer,
+                pass_tokens,
+                make_helpers,
+                clip,
+                device,
+                accumulated,
+                around,
             )
     finally:
         _forget()
@@ -99,6 +111,7 @@ def _simulate(
     clip: float | None,
     device: str,
     accumulated: bool,
+    around: Callable[[Any], AbstractContextManager[None]],
 ) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
@@ -124,7 +137,9 @@ def _simulate(
             master.grad = torch.zeros_like(master)
         tracker.hold(_gradients(optimizer), "gradients")
         tracker.at("step")
-        backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
+        optimizer.begin(1e-3)
+        with around(net):
+            backward(policy, objective, units, pass_tokens=pass_tokens, helpers=helpers)
         tracker.hold(_gradients(optimizer), "gradients")
         tracker.at("update")
         tracker.updating = True

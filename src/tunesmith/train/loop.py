@@ -97,7 +97,7 @@ def loop(
         portion = feed.step(number)
         policy.net.train()
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
-        if in_backward:
+        if isinstance(optimizer, Optimizer) and in_backward:
             _in_one_pass(portion.units, pass_tokens, policy)
             optimizer.begin(rate)
         while True:

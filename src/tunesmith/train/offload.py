@@ -116,13 +116,12 @@ class _Scratch:
     """Places in a file, given out and taken back by size; the next step finds those of the last."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self.number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        except OSError as error:
-            raise explain_os_error(error, path) or error from error
-        os.unlink(path)
-        self.path, self.end = path, 0
+        self.path, self.end, self.number = path, 0, -1
         self.places: defaultdict[int, list[int]] = defaultdict(list)
+
+    def _open(self) -> None:
+        self.number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.unlink(self.path)
         weakref.finalize(self, os.close, self.number)
 
     def write(self, data: memoryview) -> int:
@@ -132,6 +131,8 @@ class _Scratch:
         self.end = max(self.end, place + len(data))
         done = 0
         try:
+            if self.number < 0:
+                self._open()
             while done < len(data):
                 done += os.pwrite(self.number, data[done:], place + done)
         except OSError as error:
