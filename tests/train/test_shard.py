@@ -90,7 +90,7 @@ def weights_after_sgd(stage, lengths, adapter, mine=slice(None), *, lean=True):
     from tunesmith.step.fsdp import cut_weights
     from tunesmith.train.optim import Optimizer
 
-    model = load("pico", dtype="fp64", seed=1)
+    model = load("pico", dtype="fp64", seed=1, base="nf4" if adapter == "qlora" else "")
     if adapter:
         shelf("adapters").make(adapter).attach(model.net, seed=1)
         model.net.double()
@@ -118,6 +118,7 @@ def weights_after_sgd(stage, lengths, adapter, mine=slice(None), *, lean=True):
 def test_each_stage_has_the_gradient_of_one_process(tmp_path):
     """fp64, unequal numbers of passes, a rank without Units; full and LoRA."""
     cases = [(stage, lengths, adapter) for stage in STAGES for lengths in (LENGTHS, [11]) for adapter in (None, "lora")]
+    cases += [(stage, LENGTHS, "qlora") for stage in ("optimizer", "gradients")]  # a packed base is whole on every rank
     together(2, *(("gradient", *case, str(tmp_path / str(n))) for n, case in enumerate(cases)))
     wanted = {}
     for number, (stage, lengths, adapter) in enumerate(cases):

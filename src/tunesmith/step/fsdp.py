@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import SettingError
+from tunesmith.model.packed import PackedLinear
 from tunesmith.model.policy import Policy
 from tunesmith.step.ranks import ranks
 
@@ -59,10 +60,11 @@ def refuse(policy: Any, *, samples: bool = False) -> None:
         )
     if samples:
         raise SettingError("train.shard is all, but the method draws answers, which needs whole weights.", fix=fix)
-    packed = [n for n, b in policy.net.named_buffers() if b.dtype in (torch.uint8, torch.int8)]
+    packed = [name for name, module in policy.net.named_modules() if isinstance(module, PackedLinear)]
     if packed:
         raise SettingError(
-            f"train.shard is all, but the base is packed in four or eight bits ({packed[0]}), and held whole.", fix=fix
+            f"train.shard is all, but the base is packed or read from its file ({packed[0]}): it is held as it is.",
+            fix=fix,
         )
     if not any(p.requires_grad for p in policy.net.base_model.parameters()):
         raise SettingError("train.shard is all, but nothing below the head trains.", fix=fix)
