@@ -1,4 +1,4 @@
-"""One run over the workers of a Ray cluster: Ray Train starts the processes and tells them where to meet; the run is tunesmith's own.
+"""One run over the workers of a Ray cluster: Ray Train starts the processes and lets them meet; the run is tunesmith's own.
 
     python examples/ray/train.py tunesmith.yaml /shared/runs/big --workers 4
     python examples/ray/train.py --resume /shared/runs/big --workers 2      # any number of workers goes on with it
@@ -7,53 +7,23 @@ The project's data and the run folder lie on a disk that all machines see. Needs
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
+WEEK = 7 * 24 * 3600  # seconds a worker may wait for the others: a pause may be long
+
 
 def of_a_worker(settings: dict[str, Any]) -> None:
-    """What each worker does: torchrun's variables from Ray's context, then the same call as everywhere."""
-    import socket
-
-    import ray
+    """What each worker does: Ray has set torchrun's variables and joined them, so it is the same call as everywhere."""
     import ray.train
 
     import tunesmith
 
-    context = ray.train.get_context()
-    os.environ.update(
-        RANK=str(context.get_world_rank()), WORLD_SIZE=str(context.get_world_size()), LOCAL_RANK=str(context.get_local_rank())
-    )  # fmt: skip
-    board = Path(settings["folder"]).with_suffix(f".meet-{settings['attempt']}")
-    if context.get_world_rank() == 0:  # the first says where it listens, in a file that all machines see
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
-        part = board.with_suffix(".part")
-        part.write_text(f"{ray.util.get_node_ip_address()} {port}")
-        part.rename(board)
-    address, port = _when_there(board)
-    os.environ.update(MASTER_ADDR=address, MASTER_PORT=port)
+    quiet = ray.train.get_context().get_world_rank() > 0
     if settings["resume"]:
-        tunesmith.train(resume=settings["folder"], quiet=context.get_world_rank() > 0)
+        tunesmith.train(resume=settings["folder"], quiet=quiet)
     else:
-        tunesmith.train(settings["project"], out=settings["folder"], quiet=context.get_world_rank() > 0)
-    if context.get_world_rank() == 0:
-        board.unlink()
-
-
-def _when_there(board: Path, *, seconds: float = 120.0) -> list[str]:
-    import time
-
-    until = time.monotonic() + seconds
-    while not board.exists():
-        if time.monotonic() > until:
-            raise TimeoutError(
-                f"the first worker did not say in {board} where it listens; is the folder on a shared disk?"
-            )
-        time.sleep(0.1)
-    return board.read_text().split()
+        tunesmith.train(settings["project"], out=settings["folder"], quiet=quiet)
 
 
 def main() -> None:
@@ -69,17 +39,20 @@ def main() -> None:
         parser.error("a new run needs a project file and a folder")
     try:
         from ray.train import ScalingConfig
-        from ray.train.data_parallel_trainer import DataParallelTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
     except ImportError:
         parser.error("Ray is not installed. Install the extra: pip install 'tunesmith[cluster]'")
-    DataParallelTrainer(
+    settings = {
+        "project": given.project and str(Path(given.project).resolve()),
+        "folder": str(Path(given.resume or given.folder).resolve()),
+        "resume": bool(given.resume),
+    }
+    TorchTrainer(
         of_a_worker,
-        train_loop_config={
-            "project": given.project and str(Path(given.project).resolve()), "folder": str(Path(given.resume or given.folder).resolve()),
-            "resume": bool(given.resume), "attempt": os.getpid(),
-        },
+        train_loop_config=settings,
+        torch_config=TorchConfig(backend="nccl" if given.gpu else "gloo", timeout_s=WEEK),
         scaling_config=ScalingConfig(num_workers=given.workers, use_gpu=given.gpu),
-    ).fit()  # fmt: skip
+    ).fit()
 
 
 if __name__ == "__main__":

@@ -123,3 +123,20 @@ def test_two_hosts(project):
         cwd=project, env=ENV, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     same(project / "two", alone(project))
+
+
+@pytest.mark.slow
+def test_workers_of_ray(project):
+    """A local Ray cluster of two workers."""
+    pytest.importorskip("ray", reason="the extra cluster is not installed")
+    keys = "\n".join(
+        f"{name.removeprefix('train.')}: {value}" for name, value in KEYS.items() if name.startswith("train.")
+    )
+    rest = "\n".join(f"{name}: {value}" for name, value in KEYS.items() if not name.startswith("train."))
+    (project / "tunesmith.yaml").write_text(f"data: rows.jsonl\n{rest}\ntrain:\n  shard: optimizer\n  {keys}\n")
+    script = Path(__file__).resolve().parents[2] / "examples" / "ray" / "train.py"
+    env = {**ENV, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp", "HOME": str(project)}
+    subprocess.run(
+        [sys.executable, str(script), "tunesmith.yaml", "two"], cwd=project, env=env, check=True, capture_output=True, timeout=600
+    )  # fmt: skip
+    same(project / "two", alone(project))
