@@ -38,7 +38,7 @@ def test_the_kernel_is_attention_and_its_gradient(shape, dtype, room):
     wide = [x.detach().double().requires_grad_() for x in parts]
     wanted = by_the_book(*wide, bounds, 0.3)
     assert out.dtype == dtype
-    assert (out - wanted).abs().max() <= room * max(1.0, float(wanted.abs().max()))
+    assert (out - wanted).detach().abs().max() <= room * max(1.0, float(wanted.detach().abs().max()))
     given = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     for mine, theirs in zip(torch.autograd.grad(out, parts, given), torch.autograd.grad(wanted, wide, given.double())):
         assert (mine - theirs).abs().max() <= room * float(theirs.abs().max())
@@ -120,3 +120,66 @@ def test_what_it_cannot_do_is_left_to_torch():
     assert not compiled.attends(torch.zeros(1, 2, 24)) and not compiled.attends(
         torch.zeros(1, 2, 16, dtype=torch.float64)
     )
+
+
+def tiny(kind, **more):
+    import transformers
+
+    shape = {
+        "hidden_size": 48, "intermediate_size": 100, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 3,
+        "head_dim": 16, "vocab_size": 90, "max_position_embeddings": 256, "tie_word_embeddings": True,
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**{**shape, **more})
+    torch.manual_seed(3)
+    net = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    for name, parameter in net.named_parameters():
+        if "norm" in name or "bias" in name:
+            parameter.data.normal_(1.0, 0.2)
+    return net
+
+
+@pytest.mark.skipif(bool(compiled.why_not("decode")), reason=compiled.why_not("decode"))
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3"])  # plain; with biases; with norms of queries and keys
+@pytest.mark.parametrize("prefix", [(), (5, 6, 7, 8, 9)])
+@torch.no_grad()
+def test_a_step_in_c_gives_the_models_own_logits(kind, prefix):
+    from tunesmith.model.decode_lean import LeanDecoder
+
+    net = tiny(kind)
+    decoder = LeanDecoder(net, list(prefix), longest_prompt=9)
+    assert decoder.compiled is not None
+    texts = [[11, 12, 13], [20] * 9, [30, 31], [40, 41, 42, 43], [50], [60, 61], [70, 71, 72]]
+    decoder.join(texts[:5])
+    decoder.join(texts[5:])
+    for round_ in range(6):
+        new = [(7 * n + 3 * round_) % 90 for n in range(len(texts))]
+        if round_ == 3:  # rows leave, the others move up
+            decoder.keep([0, 2, 3, 6])
+            texts = [texts[n] for n in (0, 2, 3, 6)]
+            new = new[:4]
+        logits = decoder.step(torch.tensor(new))
+        texts = [[*text, token] for text, token in zip(texts, new)]
+        for row, text in zip(logits, texts):
+            wanted = net(torch.tensor([[*prefix, *text]])).logits[0, -1]
+            assert (row - wanted).abs().max() <= 2e-5 * wanted.abs().max()
+
+
+@pytest.mark.skipif(bool(compiled.why_not("decode")), reason=compiled.why_not("decode"))
+def test_adapters_are_merged_and_what_the_kernel_does_not_know_is_left_to_torch():
+    from tunesmith.core.shelf import shelf
+    from tunesmith.model.decode_lean import LeanDecoder
+
+    net = tiny("Llama")
+    shelf("adapters").make({"lora": {"rank": 4}}).attach(net, seed=0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+        decoder = LeanDecoder(net, longest_prompt=4)
+        assert decoder.compiled is not None
+        decoder.join([[3, 4]])
+        logits, wanted = decoder.step(torch.tensor([5])), net(torch.tensor([[3, 4, 5]])).logits[0, -1]
+        assert (logits[0] - wanted).abs().max() <= 2e-5 * wanted.abs().max()
+        assert LeanDecoder(tiny("Llama", hidden_act="gelu"), longest_prompt=4).compiled is None
+        assert LeanDecoder(tiny("Llama", mlp_bias=True), longest_prompt=4).compiled is None
+        assert LeanDecoder(tiny("Llama").to(torch.bfloat16), longest_prompt=4).compiled is None

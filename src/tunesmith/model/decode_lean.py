@@ -5,7 +5,7 @@
     logits = decoder.join([[7, 8], [9]]);  logits = decoder.step(tokens)
 
 It walks over the model's own modules and reads their weights; in small fp32 models on a CPU it lays them out a second time
-for each call, in an order that is faster to read. A projection that is not a plain Linear (an adapted one) is called as it
+for each call, in an order that is faster to read: for a kernel that makes a whole step (decode_compiled.py), or for torch. A projection that is not a plain Linear (an adapted one) is called as it
 is, or taken by its merged matrix where it offers one and weights are laid out anyway. That the parts mean here what they
 mean in Llama is proved by the caller, by comparing logits (generate.proved_path).
 
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.model.decode_compiled import compiled_step
 from tunesmith.model.packed import is_quantised
 
 _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
@@ -102,6 +103,9 @@ class LeanDecoder:
         self.num_q = self.kv_heads * self.group
         self.device, self.dtype = body.norm.weight.device, body.norm.weight.dtype
         store = _store(net) if num_steps >= _WORTH_COPYING else None
+        self.compiled = None if store is None else compiled_step(net, _weight, _plain_norm, store)
+        if self.compiled is not None:
+            store = None  # prompts are read by the weights as they are
         self.layers = [_read_layer(layer, store, number) for number, layer in enumerate(body.layers)]
         self.head = _normed(body.norm, [net.lm_head], None, "")  # laying out what is so wide takes longer than it saves
         embed = body.embed_tokens
@@ -167,6 +171,11 @@ class LeanDecoder:
             self._make_room(0, 0)
         n, first, column = self.num_rows, self.first, self.column
         self._tables(self.longest + 1)
+        if self.compiled is not None:
+            starts = torch.tensor(self.starts, dtype=torch.int32)
+            turns = self.turns[self.position][:, ::2]
+            hidden = self.compiled(self.embed(tokens), turns, self.cache, self.prefix, starts, column)
+            return self._stepped(hidden)
         heads = self.num_q
         written = self.cache[:, :n, :, column].unbind(0)
         seen = self.cache[:, :n, :, first : column + 1]
@@ -188,7 +197,9 @@ class LeanDecoder:
                 q = qkv[:, :heads].view(split)
                 return F.scaled_dot_product_attention(q, keys[layer], values[layer], mask, scale=scale)
 
-        hidden = self._walk(tokens, self.turns[self.position], attend)
+        return self._stepped(self._walk(tokens, self.turns[self.position], attend))
+
+    def _stepped(self, hidden: torch.Tensor) -> torch.Tensor:
         self.position += 1
         self.longest += 1
         self.column += 1
@@ -439,6 +450,8 @@ def _normed(norm: Any, modules: list[Any], store: dict[str, torch.Tensor] | None
         normed, parts = _norm(norm), [_linear(module) for module in modules]
         if len(parts) == 1:
             return lambda x: parts[0](normed(x))
+        if all(_plain(module, nn.Linear) and module.bias is None for module in modules):
+            return _side_by_side(normed, [module.weight for module in modules])
 
         def apart(x: torch.Tensor) -> torch.Tensor:
             x = normed(x)
@@ -458,6 +471,20 @@ def _normed(norm: Any, modules: list[Any], store: dict[str, torch.Tensor] | None
     outs = [weight.shape[0] for weight in weights if weight is not None]
     bias = torch.cat([torch.zeros(out) if m.bias is None else m.bias for m, out in zip(modules, outs)])
     return lambda x: torch.addmm(bias, scaled(x), weight)
+
+
+def _side_by_side(normed: Apply, weights: list[torch.Tensor]) -> Apply:
+    """Products written next to each other, without a copy of them afterwards."""
+    outs = [len(weight) for weight in weights]
+
+    def apply(x: torch.Tensor) -> torch.Tensor:
+        x = normed(x)
+        made = x.new_empty(len(x), sum(outs))
+        for weight, place in zip(weights, made.split(outs, 1)):
+            torch.mm(x, weight.t(), out=place)
+        return made
+
+    return apply
 
 
 def _added(
