@@ -103,3 +103,41 @@ def test_mistakes_are_told_and_leave_nothing(folder: Path):
         quantize("t5")
     assert main(["quantize", "pico", "kind=fp5"]) == 2
     assert [path.name for path in folder.iterdir()] == ["t5"]
+
+
+def test_stopped_before_the_end_it_asks_no_row_twice(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from tunesmith.model import save as saving
+
+    train(data=ROWS, model="pico", out="run", quiet=True, metrics=["exact_match"], **QUICK)
+    whole = saving.replace_folder
+
+    def stop(part, place):
+        if place == Path("small"):
+            raise KeyboardInterrupt
+        whole(part, place)
+
+    monkeypatch.setattr(saving, "replace_folder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        quantize("run", out="small", quiet=True)
+    assert not Path("small").exists()
+    monkeypatch.setattr(saving, "replace_folder", whole)
+    quantize("run", out="small", quiet=True)
+    for name in ("before", "test"):
+        assert json.loads(Path("small/evals", f"{name}.json").read_text())["cost"]["asked_now"] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["run", "small"]
+
+
+def test_a_classifier_keeps_its_labels(folder: Path):
+    rows = [
+        {"text": f"{word} {n}", "label": label}
+        for n in range(20)
+        for word, label in (("ball", "sport"), ("vote", "news"))
+    ]
+    keys = {**QUICK, "method": "classify", "metrics": ["accuracy"]}
+    train(data=rows, model="pico", out="run", quiet=True, **keys)
+    report = quantize("run", quiet=True)
+    small, whole = load("run/int8"), load("run", merge=True)
+    assert small.kind == "classify" and small.labels == whole.labels
+    assert report["change"]["rows"] == 4 and 0 <= report["change"]["kl"] < 1e-3 and report["change"]["same_choice"] == 1
+    assert [one["metric"] for one in report["scores"]["comparisons"]] == ["accuracy"]
+    assert any("task" in kept["why"] for kept in report["kept"]) and "the same label" in report.text

@@ -28,7 +28,7 @@ def eval(
     from tunesmith.core.files import free_path
 
     folder, project, filled, root = _open(config, keys)
-    asked = {"likelihood": likelihood, "fresh": fresh, "quiet": quiet}
+    asked: dict[str, Any] = {"likelihood": likelihood, "fresh": fresh, "quiet": quiet}
     if folder is not None:
         return _evaluate(folder, project, root, **asked)
     from tunesmith.api.build import new_run

@@ -147,8 +147,8 @@ def _made(
         "errors": errors(model.net, made.net),
     }  # fmt: skip
     report["scores"] = _scores(name, model, made, kind, work, rows, score, quiet)
-    if (work / "evals").is_dir():
-        (work / "evals").rename(work / "model" / "evals")
+    if (work / "evals").is_dir():  # copied, so that a kill from here on loses no answer
+        shutil.copytree(work / "evals", work / "model" / "evals")
     write_json(work / "model" / "quantize.json", report)
     where.parent.mkdir(parents=True, exist_ok=True)
     replace_folder(work / "model", where)

@@ -119,7 +119,8 @@ def _interval(values: np.ndarray, sizes: np.ndarray) -> tuple[float | None, floa
 
 def _passes(units: Sequence[Unit], pass_tokens: int) -> Iterator[tuple[int, list[Unit]]]:
     """(number of the first, Units that go through together)."""
-    start, some, held = 0, [], 0
+    start, held = 0, 0
+    some: list[Unit] = []
     for number, unit in enumerate(units):
         if some and held + unit.num_tokens > pass_tokens:
             yield start, some
