@@ -90,8 +90,7 @@ def loop(
     # memory that runs out halves what a pass holds; with several ranks all would have to, and nobody can tell the others
     # nor can a step be done again whose updates were made as its gradients came
     in_backward = isinstance(optimizer, Optimizer) and optimizer.in_backward
-    again = pass_tokens and ranks() == 1 and not in_backward
-    fitting = Fitting(pass_tokens, 1, told) if again else None
+    fitting = Fitting(pass_tokens, 1, told) if pass_tokens and ranks() == 1 and not in_backward else None
     for number in range(start, steps):
         began = time.perf_counter()
         portion = feed.step(number)

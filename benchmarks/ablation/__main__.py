@@ -1,0 +1,189 @@
+"""Switch after switch on one model and row set, in the manner of torchtune's additive table.
+
+    python -m benchmarks.ablation                      the table at size: h512 x 8, 2,048 tokens a step (about an hour on two cores)
+    python -m benchmarks.ablation --size tiny          seconds; for a look at whether it runs
+
+Each row adds one switch to those above it and runs in a process of its own: `steps` updates over the same rows, seeded alike. Printed:
+tokens a second (median step), the most bytes alive above the model as torch's profiler counts allocations in one more step, the
+process's own peak, the loss of the last step, and whether losses equal those of the row above to the last bit. Rows that are
+measured already are read from benchmarks/results/ablation.json, so a run that was stopped goes on; --again measures anew.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.common import read_results, table, write_results
+
+SIZES = {
+    "tiny": {"width": 64, "layers": 2, "lengths": [40, 90, 60, 30] * 2, "steps": 3},
+    "size": {"width": 512, "layers": 8, "lengths": [180, 400, 256, 120, 512, 90, 300, 190], "steps": 12},
+}
+# (name, what it changes); {} is the start: rows padded, whole logits, every activation and every state in memory
+FULL = [
+    ("start", {"layout": "padded", "chunked": False, "lean": False}),
+    ("packing", {"layout": "packed"}),
+    ("chunked loss", {"chunked": True}),
+    ("lean forward", {"lean": True}),
+    ("checkpointing", {"checkpointing": True}),
+    ("update in backward", {"in_backward": True}),
+    ("activation offload", {"offload": "disk"}),
+    ("8-bit states", {"states": "8bit"}),
+    ("bf16", {"precision": "bf16"}),
+    ("stochastic rounding", {"keep": "stochastic"}),
+]
+LORA = [("LoRA", {"adapter": "lora", "states": "fp32"}), ("QLoRA", {"adapter": "qlora"})]
+
+
+def rows() -> list[tuple[str, dict[str, Any]]]:
+    """(name, all settings) of each row: those of the rows above, and one more."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    held: dict[str, Any] = {}
+    for name, more in [*FULL, *LORA]:
+        held = {**held, **more}
+        found.append((name, dict(held)))
+    return found
+
+
+def child(spec: dict[str, Any]) -> dict[str, Any]:
+    """One row: real steps, timed; then one under torch's profiler."""
+    import statistics
+    import tempfile
+    import time
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from transformers import LlamaConfig
+
+    from benchmarks.ablation.plain import whole_logits
+    from tunesmith.core.heap import steady_heap
+    from tunesmith.core.shelf import shelf
+    from tunesmith.model.load import fresh
+    from tunesmith.objectives.sft import Sft
+    from tunesmith.step.step import backward
+    from tunesmith.text.example import Example, Unit
+    from tunesmith.text.tokenizer import byte_tokenizer
+    from tunesmith.train.offload import Offload
+    from tunesmith.train.optim import Optimizer
+    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower, peak_bytes
+
+    size, given = SIZES[spec["size"]], spec["settings"]
+    torch.manual_seed(0)
+    vocab = 8192
+    config = LlamaConfig(
+        vocab_size=vocab, hidden_size=size["width"], intermediate_size=size["width"] * 11 // 4, num_hidden_layers=size["layers"],
+        num_attention_heads=size["width"] // 32, num_key_value_heads=size["width"] // 64, max_position_embeddings=1024,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = fresh(config, byte_tokenizer(), name="ablation")
+    net = model.net
+    shelf("adapters").make(given.get("adapter", "full"), "adapter").attach(net, seed=0)
+    draw = np.random.default_rng(0)
+    units = [Unit((Example.of(draw.integers(3, vocab, n).tolist(), [1.0] * n),)) for n in size["lengths"]]
+    precision = given.get("precision", "fp32")
+    masters = lower(net, LOW[precision]) if precision in LOW else None
+    checkpoint_activations(net, given.get("checkpointing", False))
+    policy = model.policy.of(net)
+    policy.layout = given["layout"]
+    policy.lean = policy.lean if given["lean"] and given["layout"] == "packed" else None
+    objective = Sft() if given["chunked"] else whole_logits()
+    optimizer = Optimizer(
+        net.named_parameters(), embeddings=embedding_names(net), masters=masters, keep=given.get("keep", "fp32"),
+        states=given.get("states", "fp32"), in_backward=given.get("in_backward", False),
+    )  # fmt: skip
+    net.train()
+    seconds, losses = [], []
+    with tempfile.TemporaryDirectory() as place, steady_heap():
+        offload = Offload(given.get("offload", "none"), Path(place, "scratch"), (*net.parameters(), *net.buffers()))
+
+        def step() -> float:
+            optimizer.begin(1e-4)
+            with offload.here():
+                loss = backward(policy, objective, units).loss
+            optimizer.step(lr=1e-4, clip=None)
+            return loss
+
+        for _ in range(size["steps"]):
+            began = time.perf_counter()
+            losses.append(step())
+            seconds.append(time.perf_counter() - began)
+        peak = peak_bytes()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            step()
+    tokens = sum(unit.num_tokens for unit in units)
+    return {"tokens_per_second": tokens / statistics.median(seconds[1:]), "seconds": seconds, "losses": losses, "above_model": most_alive(seen),
+            "between_steps": optimizer.num_state_bytes() + optimizer.num_master_bytes(), "process_peak": peak, "tokens": tokens}  # fmt: skip
+
+
+def most_alive(seen: Any) -> int:
+    """Most bytes at once, above those that lived when a profile began."""
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = top = 0
+    for _, size in sorted(events, key=lambda event: event[0]):
+        live += size
+        top = max(top, live)
+    return top
+
+
+def told(done: dict[str, Any]) -> str:
+    """The table."""
+    lines, before = [], None
+    for name, _ in rows():
+        one = done.get(name)
+        if one is None:
+            continue
+        same = (
+            ""
+            if before is None
+            else (
+                "the same" if one["losses"] == before["losses"] else f"{one['losses'][-1] - before['losses'][-1]:+.2e}"
+            )
+        )
+        lines.append([name, f"{one['tokens_per_second']:,.0f}", f"{(one['above_model'] + one['between_steps']) / 1e6:,.1f}",
+                      f"{one['process_peak'] / 1e6:,.0f}", f"{one['losses'][-1]:.6f}", same])  # fmt: skip
+        before = one
+    return table(
+        [
+            "+ switch",
+            "tokens/s",
+            "peak above the model, MB",
+            "process peak, MB",
+            "last loss",
+            "losses to the row above",
+        ],
+        lines,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="size", choices=list(SIZES))
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--child")
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(child(json.loads(given.child))))
+        return
+    name_of = "ablation" if given.size == "size" else f"ablation_{given.size}"
+    done: dict[str, Any] = {} if given.again else read_results(name_of).get("rows", {})
+    for name, settings in rows():
+        if name in done and done[name]["settings"] == settings:
+            continue
+        spec = json.dumps({"size": given.size, "settings": settings})
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks.ablation", "--child", spec], capture_output=True, text=True, check=False
+        )
+        if ran.returncode:
+            raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
+        done[name] = {"settings": settings, **json.loads(ran.stdout.splitlines()[-1])}
+        write_results(name_of, {"shape": SIZES[given.size], "rows": done})
+        print(told(done), flush=True)
+    print(told(done))
+
+
+if __name__ == "__main__":
+    main()
