@@ -2,8 +2,9 @@
 
     python -m benchmarks.layer_streaming [--layers 8] [--width 2048] [--share 0.4] [--stored fp32]
 
-Makes a Llama-shaped model of random weights, runs one LoRA step over it in processes of their own, and prints limit, peak, loss and
-a hash of the trained weights: whole without a limit, streamed without one, streamed within it, whole within it. The limit is a cgroup (v1 or v2)
+Makes a Llama-shaped model of random weights, runs two LoRA steps over it in processes of their own, and prints limit, peak, loss and
+a hash of the trained weights: streamed within the limit, whole
+without one, streamed without one, whole within it. The limit is a cgroup (v1 or v2)
 made under /sys/fs/cgroup, which wants root; the file's pages are dropped from the cache beforehand, so that they are charged to whom
 reads them. Libraries of Python and torch that other processes have read already are charged to those. Writes results/layer_streaming.json.
 """
@@ -149,9 +150,10 @@ def main() -> None:
         folder = Path(made)
         weights = make(folder, layers=given.layers, width=given.width, stored=given.stored)
         limit = int(given.share * weights)
-        runs = [
-            run(folder, base, cap) for base, cap in (("", None), ("streamed", None), ("streamed", limit), ("", limit))
-        ]
+        runs = []
+        for base, cap in (("streamed", limit), ("", None), ("streamed", None), ("", limit)):
+            runs.append(run(folder, base, cap))
+            print(json.dumps(runs[-1]), flush=True)
     lines = []
     for one in runs:
         losses = ", ".join(f"{loss:.9f}" for loss in one["losses"]) if "losses" in one else one["ended"]
@@ -161,7 +163,7 @@ def main() -> None:
         f"weights {weights / 1e6:,.0f} MB, stored as {given.stored}, computed in fp32; limit {given.share:.0%} of them"
     )
     print(table(["base", "limit", "peak of the cgroup", "losses of two steps", "adapter after them", "a step"], lines))
-    whole, _, within, _ = runs
+    within, whole, *_ = runs
     same = within["rc"] == 0 and within["losses"] == whole["losses"] and within["adapter"] == whole["adapter"]
     print(f"streamed within the limit: {'completes, the same losses and weights bit by bit' if same else 'FAILS'}")
     write_results(
