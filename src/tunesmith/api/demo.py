@@ -67,6 +67,11 @@ NAMES = {
     "full": {"en": "Full tuning", "ko": "전체 미세 조정"},
 }
 ADAPTERS: dict[str, Any] = {"lora": {"lora": {"rank": 16}}, "full": "full"}
+KOREAN_NOTES = {  # the English ones come with the rung
+    "prompt": "지시문만",
+    "examples": "{context}토큰에 들어가는 만큼 예시 {count}개",
+    "picked": "메시지마다 BM25로 고른 예시 {count}개",
+}
 KINDS = {"prompt": "prompt", "examples": "examples", "picked": "retrieval", "lora": "lora", "full": "full"}
 
 
@@ -287,7 +292,12 @@ class Demo:
         found = []
         for kind, rung in made.items():
             self.say(f"asking {self.base} as it is: {rung.note}")
-            found.append(self.variant(kind, self.evaluate(model, kind, rung.ask), note=rung.note, trainable=0))
+            note = (
+                rung.note
+                if self.lang == "en"
+                else KOREAN_NOTES[kind].format(count=rung.num_examples, context=model.context)
+            )
+            found.append(self.variant(kind, self.evaluate(model, kind, rung.ask), note=note, trainable=0))
         return found
 
     def ask_tuned(self, kind: str, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,7 +306,7 @@ class Demo:
         self.say(f"asking the model tuned by {kind}")
         made = self.evaluate(merge(open_run(self.folder / kind)), kind)
         return self.variant(
-            kind, made, note=f"{run['chosen']['epochs']:g} epochs", trainable=run["parameters"]["trainable"],
+            kind, made, note=f"{run['chosen']['epochs']:.1f} {'epochs' if self.lang == 'en' else '에폭'}", trainable=run["parameters"]["trainable"],
             minutes=run["outcome"]["seconds"] / 60,
         )  # fmt: skip
 
