@@ -41,12 +41,12 @@ def test_another_kernel_is_told(folder: Path, monkeypatch):
     train(data=ROWS, out="run", **SMALL)
     used = json.loads(Path("run", "manifest.json").read_text())["kernels"]
     monkeypatch.setenv("TUNESMITH_KERNELS", "off")
-    compiled.library.cache_clear()
+    compiled.shared_library.cache_clear()
     try:
         again = rerun("run", quiet=True)
     finally:
         monkeypatch.undo()
-        compiled.library.cache_clear()
+        compiled.shared_library.cache_clear()
         compiled._reasons.clear()
     if used.startswith("torch"):
         assert "kernels" not in again["versions_changed"] or used != "torch: TUNESMITH_KERNELS=off"

@@ -88,12 +88,12 @@ def without(monkeypatch):
     def set_up(**environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        compiled.library.cache_clear()
+        compiled.shared_library.cache_clear()
         compiled._reasons.clear()
 
     yield set_up
     monkeypatch.undo()
-    compiled.library.cache_clear()
+    compiled.shared_library.cache_clear()
     compiled._reasons.clear()
 
 

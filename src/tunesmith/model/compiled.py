@@ -33,7 +33,7 @@ _reasons: dict[str, str] = {}
 def attends(query: torch.Tensor) -> bool:
     """Whether the kernel computes attention of such queries, (tokens, heads, dim)."""
     fits = query.dtype in (torch.float32, torch.bfloat16) and query.shape[-1] % 16 == 0 and query.device.type == "cpu"
-    return fits and library("attention") is not None
+    return fits and shared_library("attention") is not None
 
 
 @torch.library.custom_op("tunesmith::attention", mutates_args=())
@@ -103,7 +103,7 @@ class Attend(torch.autograd.Function):
 
 
 def _run(backward: int, bounds: Sequence[int], scale: float, *tensors: torch.Tensor) -> None:
-    kernel = library("attention")
+    kernel = shared_library("attention")
     assert kernel is not None
     query, key = tensors[:2]
     ends = np.ascontiguousarray(bounds, dtype=np.int64)
@@ -116,12 +116,12 @@ def _run(backward: int, bounds: Sequence[int], scale: float, *tensors: torch.Ten
 
 def why_not(name: str = "attention") -> str:
     """Why a kernel is not used; "" when it is."""
-    library(name)
+    shared_library(name)
     return _reasons.get(name, "")
 
 
 @lru_cache(maxsize=8)
-def library(name: str) -> ctypes.CDLL | None:
+def shared_library(name: str) -> ctypes.CDLL | None:
     """kernels/NAME.c as a loaded library, built when it is not in the cache; None where that cannot be."""
     if os.environ.get("TUNESMITH_KERNELS", "").lower() in ("off", "0", "no"):
         _reasons[name] = "TUNESMITH_KERNELS=off"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunesmith.model.compiled import library
+from tunesmith.model.compiled import shared_library
 
 PANEL = 64
 _PARTS = ("norm", "qkv", "bias", "norm_q", "norm_k", "out", "norm_after", "gate", "up", "down")
@@ -47,7 +47,7 @@ class CompiledStep:
         turns (rows, 2, dim) cosines and signed sines; cache (layers, rows, 2 groups, columns, dim); prefix (layers, 2, groups,
         prefix, dim); starts int32 (rows,): the first column of each row.
         """
-        run = library("decode")
+        run = shared_library("decode")
         assert run is not None
         sizes = {**self.facts, "rows": len(embedded), "layers": len(self.layers), "columns": cache.shape[3], "column": column,
                  "prefix": prefix.shape[3], "cache_rows": cache.shape[1]}  # fmt: skip
@@ -71,7 +71,7 @@ def compiled_step(
     body, config = net.model, net.config
     attention = body.layers[0].self_attn
     dim = int(attention.head_dim)
-    if library("decode") is None or dim % 16 or dim > 1024:
+    if shared_library("decode") is None or dim % 16 or dim > 1024:
         return None
     eps = {float(getattr(layer.input_layernorm, "variance_epsilon", -1)) for layer in body.layers}
     parts = [_part(layer, weight_of, plain_norm, eps, store, number) for number, layer in enumerate(body.layers)]
