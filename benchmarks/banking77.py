@@ -22,15 +22,17 @@ from benchmarks.common import data_folder, read_results, sha256, table, write_re
 NAME = "banking77"
 DEV_ROWS = 500
 ANSWER = '{"intent": "{{ category }}"}'
-# Learning rate of full tuning: one trial on an earlier `mini`; no search was made. LoRA: the first settings tried on this one.
+# Learning rate of full tuning: one trial on an earlier `mini`; no search was made. LoRA: the second settings tried on this one, more
+# epochs than the first; the 500 held-out rows chose.
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {"adapter": "full", "train.epochs": 4, "train.lr": 1e-3, "train.batch_size": 32},
     "lora": {
         "adapter": {"lora": {"rank": 64, "alpha": 64}},
-        "train.epochs": 3,
+        "train.epochs": 8,
         "train.lr": 2e-3,
-        "train.batch_size": 16,
+        "train.batch_size": 32,
         "train.schedule": "cosine",
+        "train.precision": "auto",
         "train.sample": 0,
     },
 }
