@@ -35,4 +35,13 @@ def test_the_table_takes_medians_and_says_what_was_met() -> None:
 
     runs = [*(run("ours", speed) for speed in (9.0, 50.0, 10.0)), *(run("trl", speed) for speed in (4.0, 4.5, 1.0))]
     line = show({"cases": {"dpo-lora": {"runs": runs}, "dpo-full": {"runs": runs[:3]}}}).splitlines()[-1]
-    assert "| dpo-lora | 10.0 | 4.0 (live) | 2.50 (met: 2) | 10 / 10 | 3 |" == line
+    assert "| dpo-lora | 10.0 | 4.0 (live) | 2.50 (met: 2) | 10 / 10 |  | 3 |" == line
+    rolled = [run | {"rollout_tokens_per_second": 100.0 if run["side"] == "ours" else 40.0} for run in runs]
+    line = show({"cases": {"grpo-lora": {"runs": rolled}}}).splitlines()[-1]
+    assert line.endswith("| 10 / 10 | 100 / 40 (2.50) | 3 |")
+
+
+def test_prompts_of_rollouts_are_the_beginnings_of_rows(work: Path) -> None:
+    found = cases.prompts(work, 32)
+    assert len(found) == 32 and all(8 <= len(prompt) <= cases.PROMPT_TOKENS for prompt in found)
+    assert cases.paid("ab1 ") == 0.5 and cases.paid("") == 0.0
