@@ -182,10 +182,10 @@ def hardware() -> dict[str, Any]:
 
 @cache
 def code_hash() -> str:
-    """sha256 over the Python files of the package: which code a run was made with, also between releases."""
+    """sha256 over the package's files of Python and C: which code a run was made with, also between releases."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for ending in ("py", "c", "h") for path in root.rglob(f"*.{ending}")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

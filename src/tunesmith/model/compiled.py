@@ -141,7 +141,8 @@ def shared_library(name: str) -> ctypes.CDLL | None:
 def _built(name: str, compiler: str) -> Path:
     source = SOURCES / f"{name}.c"
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
-    key = "\0".join([source.read_text(encoding="utf-8"), version, *FLAGS, _processor()])
+    texts = [file.read_text(encoding="utf-8") for file in (source, SOURCES / "vectors.h")]
+    key = "\0".join([*texts, version, *FLAGS, _processor()])
     place = _cache() / f"{name}-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.so"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

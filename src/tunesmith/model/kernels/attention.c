@@ -5,43 +5,9 @@
  * scores. bounds (documents + 1). dim is a multiple of 16, heads one of groups. Elements are float, or bfloat16 (bf16 != 0);
  * sums are float. A document's scores are made four queries at a time and never kept: backward makes them again.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
-#define LANES 16
 #define ROWS 4
-
-static inline vec load(const float *p) { return *(const vec *)p; }
-static inline void store(float *p, vec x) { *(vec *)p = x; }
-
-/* e^x for x <= 0, relative error below 2e-7 (Cephes' polynomial); what is below -87 counts as -87. */
-static inline vec expv(vec x) {
-  const vec low = {-87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87};
-  ivec under = x < low;
-  x = (vec)(((ivec)low & under) | ((ivec)x & ~under));
-  vec n = x * 1.44269504f + 12582912.0f; /* adds and takes off 1.5 * 2^23: rounds to the nearest integer */
-  n = n - 12582912.0f;
-  vec r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  vec y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * r * r + r + 1.0f;
-  ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
-  return y * (vec)power;
-}
-
-static inline float total(vec x) {
-  float sum = 0;
-  for (int i = 0; i < LANES; i++) sum += x[i];
-  return sum;
-}
 
 static inline void widen(float *to, const void *from, int64_t at, int n, int bf16) {
   if (!bf16) {

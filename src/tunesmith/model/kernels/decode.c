@@ -4,26 +4,10 @@
  * A matrix (out, in) lies in panels of 64 outputs: (out / 64, in, 64), the last filled up with 0. Rows are computed up to six at a
  * time, so a panel is read once or from a near cache.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
-#define LANES 16
 #define PANEL 64
 #define MOST 6
-
-static inline vec load(const float *p) { return *(const vec *)p; }
-static inline void store(float *p, vec x) { *(vec *)p = x; }
-
-static inline float total(vec x) {
-  vec y = x + __builtin_shuffle(x, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
-  y = y + __builtin_shuffle(y, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3});
-  y = y + __builtin_shuffle(y, (ivec){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1});
-  return y[0] + y[1];
-}
 
 /* The sums of four vectors, in lanes 0 to 3: a tree that adds two vectors at a time, so one dot product costs two additions. */
 static inline vec totals(vec a, vec b, vec c, vec d) {
@@ -36,25 +20,6 @@ static inline vec totals(vec a, vec b, vec c, vec d) {
   four = four + __builtin_shuffle(four, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
   four = four + __builtin_shuffle(four, (ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
   return __builtin_shuffle(four, (ivec){0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12});
-}
-
-/* e^x for x <= 0, as in attention.c. */
-static inline vec expv(vec x) {
-  const vec low = {-87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87};
-  ivec under = x < low;
-  x = (vec)(((ivec)low & under) | ((ivec)x & ~under));
-  vec n = x * 1.44269504f + 12582912.0f;
-  n = n - 12582912.0f;
-  vec r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  vec y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * r * r + r + 1.0f;
-  ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
-  return y * (vec)power;
 }
 
 static inline vec silu(vec x) {
