@@ -45,7 +45,8 @@ def test_a_training_run_keeps_what_it_frees_and_gives_it_back_at_the_end():
     found = probe()
     if not found["told"]:
         pytest.skip("not glibc")
-    assert found["without"] > 10_000 and found["after"] > 10_000
+    # 640 MB anew each time: 160,000 faults of 4 KB pages, or a few hundred where the kernel gives pages of 2 MB
+    assert min(found["without"], found["after"]) > 200
     assert found["inside"] < 100
     assert found["held"] - found["left"] > 20 << 20
 
