@@ -24,7 +24,7 @@ SEEDS = {
     "b.json": b'{"data": ' + JSON + b', "n": 1}',
     "a.csv": 'question,answer\n"질,\n문","a ""b"""\nc,d\n'.encode(),
     "a.tsv": "질문\t답변\r\n왜\t그냥\r\n".encode("utf-8-sig"),
-    "a.jsonl.gz": gzip.compress(JSON),
+    "a.jsonl.gz": gzip.compress(JSON, mtime=0),
     "a.txt": "글".encode("cp949"),
 }
 

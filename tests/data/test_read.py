@@ -57,8 +57,8 @@ def table(module, tmp_path, name):
         ("a.jsonl", "\ufeff" + LINES.replace("\n", "\n\n").rstrip(), "a.jsonl:1"),
         ("a.jsonl", json.dumps(ROWS, indent=1), "a.jsonl:2"),
         ("a.jsonl", json.dumps(ROWS), "a.jsonl:1"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode()), "a.jsonl.gz:1"),
-        ("packed_without_saying.jsonl", gzip.compress(LINES.encode()), "packed_without_saying.jsonl:1"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0), "a.jsonl.gz:1"),
+        ("packed_without_saying.jsonl", gzip.compress(LINES.encode(), mtime=0), "packed_without_saying.jsonl:1"),
         ("a.json", json.dumps(ROWS, indent=2, ensure_ascii=False), "a.json:2"),
         ("a.json", json.dumps({"version": 1, "data": ROWS, "by": ["me"]}, indent=2), "a.json:4"),
         ("a.json", LINES, "a.json:1"),
@@ -70,7 +70,7 @@ def table(module, tmp_path, name):
         ("a.csv", as_csv(ROWS, "|"), "a.csv:2"),
         ("a.csv", as_csv(ROWS, "\t"), "a.csv:2"),
         ("a.tsv", as_csv(ROWS, "\t").replace('"', ""), "a.tsv:2"),
-        ("a.csv.gz", gzip.compress(as_csv(ROWS).encode()), "a.csv.gz:2"),
+        ("a.csv.gz", gzip.compress(as_csv(ROWS).encode(), mtime=0), "a.csv.gz:2"),
     ],
 )
 def test_formats(tmp_path, name, content, first):
