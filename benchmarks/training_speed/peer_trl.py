@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.training_speed.cells import STEP_ROWS
 from benchmarks.training_speed.measure import Meter, gemm_gflops
 from benchmarks.training_speed.rows import answer_start, fingerprint, load
+from benchmarks.training_speed.trl_settings import common
 
 # name -> what it sets. {cut} is the cell's longest row.
 BATCHING = {
@@ -61,22 +62,10 @@ def main(spec_file: str, out_file: str) -> None:
         batching["per_device_train_batch_size"] = max(1, round(spec["step_tokens"] / cell["cut"]))
     lora = peft.LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     settings = {
+        **common(spec["lr"]),
         "max_length": cell["cut"],
         "per_device_train_batch_size": STEP_ROWS,
-        "num_train_epochs": 1,
-        "learning_rate": spec["lr"],
-        "lr_scheduler_type": "constant",
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "optim": "adamw_torch_fused",
-        "gradient_checkpointing": False,
         "bf16": autocast,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 0,
         **batching,
     }
 
