@@ -69,6 +69,17 @@ def test_rows_seen_and_their_losses_go_on(train, run_folder):
     assert [json.loads(line)["seen"] for line in whole.splitlines()] == [3] * 10
 
 
+def test_a_finished_run_goes_on_when_more_steps_are_asked_for(train, events, same_weights):
+    settings = {"schedule": "constant", "warmup": 0, "eval_every": None}
+    _, uninterrupted = train("whole", steps=9, **settings)
+    first, _ = train("longer", steps=4, **settings)
+    assert (first.status, first.steps) == ("finished", 4)
+    again, model = train("longer", steps=9, resume=True, **settings)
+    assert (again.status, again.steps) == ("finished", 9)
+    assert same_weights(model, uninterrupted)
+    assert [e["step"] for e in events("longer", "step")] == list(range(1, 10))
+
+
 def test_resuming_what_is_finished_gives_the_result_again(train, same_weights):
     first, model = train("run")
     again, same = train("run", resume=True)

@@ -77,6 +77,7 @@ class _Progress:
     scaler: dict[str, float] = field(default_factory=dict)
     last_loss: float = float("nan")
     done: str = ""
+    planned: int = 0
 
 
 def embedding_names(net: nn.Module) -> frozenset[str]:
@@ -146,7 +147,8 @@ def fit(
 ) -> Outcome:
     """Train `model` on `source` for `steps` updates in all; see TrainSettings for what each setting means.
 
-    resume      go on from the folder's last checkpoint, bit by bit as if nothing had happened (CPU, same threads)
+    resume      go on from the folder's last checkpoint, bit by bit as if nothing had happened (CPU, same threads);
+                a finished run goes on when more steps are asked for than it was planned for
     stop_after  leave after that step as if asked to (tests)
     on_eval     called with the step after each evaluation; what it returns is journalled (sampled answers)
     source      Units that lie ready, or a feed that samples them (feed.py)
@@ -202,10 +204,11 @@ def fit(
         if scaler is not None:
             scaler.load_state(progress.scaler)
         journal.cut(saved["journal"])
-        if progress.done:
+        if progress.done and steps <= (progress.planned or steps):
             _take_best(optim, place, progress)
             optim.lift(net)
             return _outcome(progress.done, progress)
+        progress.done = ""
     elif resume:
         journal.cut(0)
     events = Events(journal, listeners)
@@ -335,7 +338,7 @@ def fit(
                 while pause_file.exists() and not asked:
                     time.sleep(0.5)
                 began = time.perf_counter() - progress.seconds
-    progress.done = "finished"
+    progress.done, progress.planned = "finished", steps
     progress.seconds = time.perf_counter() - began
     events.emit(
         "end", step=progress.step, status="finished", early=early, best_step=progress.best_step,
