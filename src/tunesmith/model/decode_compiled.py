@@ -1,10 +1,10 @@
-"""One decoding step in C (kernels/decode.c): what the lean decoder does for a token a row, without an operation of torch's between.
+"""One decoding step in C (kernels/decode.c): what the lean decoder does for a token a row, no operation of torch's between.
 
-    step = compiled_step(net)                        # None: no compiler, or the model has parts the kernel does not know
+    step = compiled_step(net, weight_of, plain_norm, store)  # None: no compiler, or parts the kernel does not know
     hidden = step(embedded, turns, cache, prefix, starts, column)
 
-Small fp32 models on a CPU only. Matrices are laid out a second time, in panels of 64 outputs (adapters merged into them), in memory
-that stays with the network.
+Small fp32 models on a CPU only. Matrices are laid out a second time, in panels of 64 outputs (adapters merged into them),
+in memory that stays with the network.
 """
 
 import ctypes
@@ -33,8 +33,9 @@ class CompiledStep:
     """The layers' weights as the kernel reads them."""
 
     def __init__(
-        self, parts: Sequence[dict[str, torch.Tensor | None]], facts: dict[str, int], eps: float, scale: float
+        self, run: Any, parts: Sequence[dict[str, torch.Tensor | None]], facts: dict[str, int], eps: float, scale: float
     ) -> None:
+        self.run = run  # the library
         self.kept = parts  # the pointers below are into these
         self.layers = (_Layer * len(parts))(*(_Layer(*(_pointer(part[name]) for name in _PARTS)) for part in parts))
         self.facts, self.eps, self.scale = facts, eps, scale
@@ -47,13 +48,11 @@ class CompiledStep:
         turns (rows, 2, dim) cosines and signed sines; cache (layers, rows, 2 groups, columns, dim); prefix (layers, 2, groups,
         prefix, dim); starts int32 (rows,): the first column of each row.
         """
-        run = shared_library("decode")
-        assert run is not None
         sizes = {**self.facts, "rows": len(embedded), "layers": len(self.layers), "columns": cache.shape[3], "column": column,
                  "prefix": prefix.shape[3], "cache_rows": cache.shape[1]}  # fmt: skip
         facts = _Facts(*(sizes[name] for name in _SIZES), self.eps, self.scale)
         tensors = [x if x.is_contiguous() else x.contiguous() for x in (embedded, turns, cache, prefix, starts)]
-        if run.decode(self.layers, facts, *(ctypes.c_void_p(x.data_ptr()) for x in tensors)):
+        if self.run.decode(self.layers, facts, *(ctypes.c_void_p(x.data_ptr()) for x in tensors)):
             raise MemoryError("decoding could not have its working memory")
         return tensors[0]
 
@@ -71,9 +70,10 @@ def compiled_step(
     body, config = net.model, net.config
     attention = body.layers[0].self_attn
     dim = int(attention.head_dim)
-    if shared_library("decode") is None or dim % 16 or dim > 1024:
+    run = shared_library("decode")
+    if run is None or dim % 16 or dim > 1024:
         return None
-    eps = {float(getattr(layer.input_layernorm, "variance_epsilon", -1)) for layer in body.layers}
+    eps: set[float] = set()
     parts = [_part(layer, weight_of, plain_norm, eps, store, number) for number, layer in enumerate(body.layers)]
     if len(eps) != 1 or any(part is None for part in parts):
         return None
@@ -82,7 +82,7 @@ def compiled_step(
         "groups": int(config.num_key_value_heads), "dim": dim, "inner": body.layers[0].mlp.gate_proj.out_features,
     }  # fmt: skip
     scale = float(getattr(attention, "scaling", dim**-0.5))
-    return CompiledStep([part for part in parts if part is not None], facts, eps.pop(), scale)
+    return CompiledStep(run, [part for part in parts if part is not None], facts, eps.pop(), scale)
 
 
 def _part(
@@ -91,8 +91,7 @@ def _part(
     attention, mlp = layer.self_attn, layer.mlp
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     inner_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
-    act = mlp.act_fn
-    if not (isinstance(act, nn.SiLU) or type(act).__name__ == "SiLUActivation"):
+    if not is_silu(mlp.act_fn):
         return None
     for norm in [*norms, *(norm for norm in inner_norms if norm is not None)]:
         if not plain_norm(norm):
@@ -121,6 +120,11 @@ def _part(
     laid = {name: _panels(some, store, f"{name}-panels{number}") for name, some in matrices.items()}
     gains = [None if norm is None else norm.weight.detach().contiguous() for norm in (*norms, *inner_norms)]
     return {**laid, "bias": bias, "norm": gains[0], "norm_after": gains[1], "norm_q": gains[2], "norm_k": gains[3]}
+
+
+def is_silu(act: Any) -> bool:
+    """Whether an activation is x * sigmoid(x), as a module of torch's or of transformers'."""
+    return isinstance(act, nn.SiLU) or type(act).__name__ == "SiLUActivation"
 
 
 def _panels(weights: Sequence[torch.Tensor], store: dict[str, torch.Tensor], name: str) -> torch.Tensor:

@@ -5,9 +5,10 @@
     logits = decoder.join([[7, 8], [9]]);  logits = decoder.step(tokens)
 
 It walks over the model's own modules and reads their weights; in small fp32 models on a CPU it lays them out a second time
-for each call, in an order that is faster to read: for a kernel that makes a whole step (decode_compiled.py), or for torch. A projection that is not a plain Linear (an adapted one) is called as it
-is, or taken by its merged matrix where it offers one and weights are laid out anyway. That the parts mean here what they
-mean in Llama is proved by the caller, by comparing logits (generate.proved_path).
+for each call, in an order that is faster to read: for a kernel that makes a whole step (decode_compiled.py), or for torch.
+A projection that is not a plain Linear (an adapted one) is called as it is, or taken by its merged matrix where it offers
+one and weights are laid out anyway. That the parts mean here what they mean in Llama is proved by the caller, by comparing
+logits (generate.proved_path).
 
 Cache: (layers, rows, keys then values, columns, head_dim), all rows write the same column in a step, and a row that joins
 late is put so that its prompt ends at that column; what lies left of a row's start is masked. The shared prefix is kept
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tunesmith.model.decode_compiled import compiled_step
+from tunesmith.model.decode_compiled import compiled_step, is_silu
 from tunesmith.model.packed import is_quantised
 
 _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a second time
@@ -419,9 +420,7 @@ def _store(net: nn.Module) -> dict[str, torch.Tensor] | None:
 
 def _read_layer(layer: Any, store: dict[str, torch.Tensor] | None, number: int) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    act: Apply = mlp.act_fn
-    if isinstance(act, nn.SiLU) or type(act).__name__ == "SiLUActivation":
-        act = F.silu
+    act: Apply = F.silu if is_silu(mlp.act_fn) else mlp.act_fn
     qkv = _normed(layer.input_layernorm, [attention.q_proj, attention.k_proj, attention.v_proj], store, f"qkv{number}")
     gate_up = _normed(layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj], store, f"gate_up{number}")
     out, down = _added(attention.o_proj, store, f"out{number}"), _added(mlp.down_proj, store, f"down{number}")

@@ -3,9 +3,10 @@
     segments = Segments((0, 12, 24, 40))
     attend(query, key, value, segments, scale)      # (40, heads, head_dim)
 
-Where a C compiler is there, a kernel of ours computes it all (model/compiled.py). Else torch does: short documents of like length form a group and go through batched matrix products together, each filled up to the group's
-longest: a call costs more than the few scores too many, and torch's fused CPU kernel is 2 times slower forward and backward
-at 35 tokens in fp32, 20 times in bf16. Long ones go through the fused kernel one by one, which keeps no score matrix.
+Where a C compiler is there, a kernel of ours computes it all (model/compiled.py). Else torch does: short documents of like
+length form a group and go through batched matrix products together, each filled up to the group's longest: a call costs
+more than the few scores too many, and torch's fused CPU kernel is 2 times slower forward and backward at 35 tokens in fp32,
+20 times in bf16. Long ones go through the fused kernel one by one, which keeps no score matrix.
 One gather lays queries (or keys, or values) of all groups as the products want them, one brings the results back.
 """
 
