@@ -1,9 +1,11 @@
 """What the tests of the preference methods share: rows, a reference, and TRL's figures to compare with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from tunesmith.step.helpers import Helpers, frozen
 from tunesmith.step.step import term_weights
 from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text
-from tunesmith.text.example import Example, Unit
+from tunesmith.text.example import Example, Unit, spread
 
 PAIRS = (
     ("Say hello.", "Hello, nice to meet you.", "What do you want?"),
@@ -98,6 +100,19 @@ def example(values, **columns):
     return Example.of([7] * (len(values) + 1), [0.0] + [1.0] * len(values), **columns)
 
 
+def numbered(units):
+    """The Units with a column that counts their trained-on tokens, so that a batch of some of them knows which they are."""
+    ends = np.cumsum([0, *(e.num_trained for unit in units for e in unit.examples)])
+    starts = iter(ends)
+    return [
+        replace(unit, examples=tuple(
+            replace(e, columns={**e.columns, "number": spread(next(starts) + np.arange(e.num_trained), e)})
+            for e in unit.examples
+        ))
+        for unit in units
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def trl():
     """trl.compare(objective, case): loss and gradient with respect to every token's log p equal what TRL gave."""
@@ -135,8 +150,9 @@ def trl():
                 torch.where(is_other, leaf.detach(), fixed),
             )
             leaf = leaf_values.requires_grad_(True)
-        policy = SimpleNamespace(logprobs=lambda batch: leaf)
-        helpers = SimpleNamespace(reference=lambda batch: fixed)
+        units = numbered(units)
+        policy = SimpleNamespace(batch=pack, logprobs=lambda batch: leaf[batch.columns["number"].long()])
+        helpers = SimpleNamespace(reference=lambda batch: fixed[batch.columns["number"].long()])
         batch = pack(units)
         if hasattr(objective, "shared"):
             with torch.no_grad():
@@ -155,4 +171,4 @@ def trl():
         torch.testing.assert_close(gradient, flat(wanted), rtol=tolerance, atol=tolerance)
         return {name: float(value / count) for name, (value, count) in out.stats.items()}
 
-    return SimpleNamespace(given=given, found=found, compare=compare)
+    return SimpleNamespace(given=given, found=found, compare=compare, numbered=numbered)

@@ -7,6 +7,7 @@ import torch
 
 from tunesmith.core.errors import SettingError
 from tunesmith.objectives.kto import Kto
+from tunesmith.step.step import backward
 from tunesmith.testing import check_objective
 from tunesmith.text.encode import Text
 
@@ -60,15 +61,32 @@ def test_an_answer_too_long_is_cut_only_where_it_is_another_rows(pico, ratings):
     assert Kto().units(empty, text, draw).dropped == ("the answer is empty",)
 
 
-def test_z_has_no_gradient_and_no_part_of_the_mismatched_answers_is_learned(pico, ratings, start, units_of):
-    batch = pico.policy.batch(units_of(Kto(), ratings, pico.tokenizer))
+def test_z_has_no_gradient_and_no_part_of_the_mismatched_answers_is_learned(pico, ratings, start, units_of, trl):
+    batch = pico.policy.batch(trl.numbered(units_of(Kto(), ratings, pico.tokenizer)))
     kl, count = Kto().shared(pico.policy, batch, start)["kl"]
     logp = pico.policy.logprobs(batch).detach().requires_grad_(True)
     helpers = SimpleNamespace(reference=start.reference, shared={"kl": (kl / count).detach()})
-    out = Kto().loss(SimpleNamespace(logprobs=lambda _: logp), batch, helpers)
+    policy = SimpleNamespace(batch=pico.policy.batch, logprobs=lambda some: logp[some.columns["number"].long()])
+    out = Kto().loss(policy, batch, helpers)
     (gradient,) = torch.autograd.grad(out.terms["answer"], [logp])
     mismatched = batch.example % 2 == 1
     assert float(count) == len(ratings) and not gradient[mismatched].any() and gradient[~mismatched].all()
+
+
+def test_each_answer_is_read_once_a_step(pico, ratings, start, units_of, monkeypatch):
+    """The answers with gradient, those of other prompts without: neither goes through beside the other."""
+    units, read = units_of(Kto(), ratings, pico.tokenizer), {True: 0, False: 0}
+    policy = pico.policy
+    own = policy.predicting
+
+    def counted(batch):
+        read[torch.is_grad_enabled()] += batch.ids.numel()
+        return own(batch)
+
+    monkeypatch.setattr(policy, "predicting", counted)
+    backward(policy, Kto(), units, helpers=start)
+    answers, others = (sum(len(unit.examples[which]) for unit in units) for which in (0, 1))
+    assert read == {True: answers, False: others}
 
 
 @pytest.mark.parametrize("settings", [{"beta": 0}, {"desirable_weight": -1}, {"undesirable_weight": -1}])

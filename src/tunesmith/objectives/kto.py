@@ -21,7 +21,7 @@ import torch
 
 from tunesmith.core.errors import SettingError
 from tunesmith.objectives._contract import Loss
-from tunesmith.objectives._pairs import Kept, Messages, Sides, encode, encode_whole, has_words
+from tunesmith.objectives._pairs import Kept, Messages, encode, encode_whole, has_words
 from tunesmith.text.example import Example, Unit, together
 
 
@@ -91,17 +91,18 @@ class Kto:
         return Kept(units, dropped)
 
     def shared(self, policy: Any, batch: Any, helpers: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """z over the whole step: the mean log ratio of the answers that belong to other prompts."""
-        ratios = Sides.of(policy.logprobs(batch) - helpers.reference(batch), batch)
-        return {"kl": ((ratios.rejected * ratios.real).sum(), ratios.real.sum())}
+        """z over the whole step: the mean log ratio of the answers that belong to other prompts; only they are read."""
+        others = _one_of_each(policy, batch, 1)
+        ratios, real = _sums(policy.logprobs(others) - helpers.reference(others), others)
+        return {"kl": ((ratios * real).sum(), real.sum())}
 
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:
-        """Sum over answers of weight x (1 - sigmoid(+-beta (log r - z)))."""
-        logp = policy.logprobs(batch)
-        sums = Sides.of(logp, batch)
-        logp_own, real = sums.chosen, sums.real
-        ratio = Sides.of(logp - helpers.reference(batch), batch).chosen
-        good = batch.columns["good"].view(-1, 2)[:, 0].to(ratio.dtype)
+        """Sum over answers of weight x (1 - sigmoid(+-beta (log r - z))); what z is made of is not read again."""
+        answers = _one_of_each(policy, batch, 0)
+        logp = policy.logprobs(answers)
+        logp_own, real = _sums(logp, answers)
+        ratio, _ = _sums(logp - helpers.reference(answers), answers)
+        good = answers.columns["good"].to(ratio.dtype)
         z = helpers.shared["kl"].to(ratio.dtype).clamp_min(0)
         sign = 2 * good - 1
         weight = good * self.desirable_weight + (1 - good) * self.undesirable_weight
@@ -119,6 +120,16 @@ class Kto:
             "bad_logp": ((said * (1 - good)).sum(), num_bad),
         }
         return Loss({"answer": losses.sum()}, stats)
+
+
+def _one_of_each(policy: Any, batch: Any, which: int) -> Any:
+    """A batch of one Example of each Unit: 0 = the answer, 1 = that of another prompt."""
+    return policy.batch([replace(unit, examples=(unit.examples[which],), shared_prompt=0) for unit in batch.units])
+
+
+def _sums(values: torch.Tensor, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weighted sums of `values` (targets,) over each answer, 0 where one only fills a pass else 1), both (units,)."""
+    return batch.per_example(values * batch.weight.to(values.dtype)), (batch.lengths > 0).to(values.dtype)
 
 
 def mismatched(own: Example, prompt: Messages, other: Messages, text: Any, tools: Any) -> Example:
