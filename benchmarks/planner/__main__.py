@@ -2,6 +2,7 @@
 
     python -m benchmarks.planner                 # all configurations, goes on where it was stopped
     python -m benchmarks.planner --only 4        # the first 4 that are still open
+    python -m benchmarks.planner --replan        # plan what was measured again, after a change of the planner
     python -m benchmarks.planner --table         # the table of what is there
 
 Each configuration is measured in a process of its own that does not import the planner (measure.py), then planned here.
@@ -32,8 +33,22 @@ MODELS = {"small": SMALL, "wide": WIDE}
 GRPO = {"grpo": {"n": 4, "max_tokens": 64}}
 
 
+SWITCHES: dict[str, dict[str, Any]] = {  # {words: (what of the case it changes)}
+    "8bit": {"train": {"states": "8bit"}},
+    "update in backward": {"train": {"update_in_backward": True}},
+    "8bit update in backward": {"train": {"states": "8bit", "update_in_backward": True}, "precision": "bf16"},
+    "disk": {"train": {"offload": "disk"}},
+    "disk checkpointing": {"train": {"offload": "disk"}, "checkpointing": True},
+    "kahan": {"train": {"masters": "kahan"}, "precision": "bf16"},
+    "stochastic": {"train": {"masters": "stochastic"}, "precision": "bf16"},
+    "muon": {"train": {"optimizer": "muon"}},
+    "int8 base": {"base": "int8", "adapter": "lora"},
+    "fp16": {"precision": "fp16", "adapter": "lora"},
+}
+
+
 def cases() -> dict[str, dict[str, Any]]:
-    """{name: configuration}: full, lora, dora, qlora x checkpointing x precision x length, then the other methods."""
+    """{name: configuration}: full, lora, dora, qlora x checkpointing x precision x length, the other methods, the switches."""
     made: dict[str, dict[str, Any]] = {}
 
     def add(model: str, method: Any, adapter: str, checkpointing: bool, precision: str, length: int) -> None:
@@ -54,27 +69,29 @@ def cases() -> dict[str, dict[str, Any]]:
         for adapter in ("full", "lora", "qlora"):
             for checkpointing in (False, True):
                 add("small", method, adapter, checkpointing, "bf16" if adapter == "lora" else "fp32", 256)
+    for words, change in SWITCHES.items():
+        made[f"small sft switch {words}"] = {
+            "model": SMALL, "method": "sft", "adapter": "full", "checkpointing": False, "precision": "fp32", "length": 96,
+            "units": 21, "pass_tokens": 2048, **change,
+        }  # fmt: skip
     return made
 
 
 def planned(case: dict[str, Any]) -> dict[str, Any]:
     """What the planner says of it."""
+    import torch
+
+    from benchmarks.planner import measure
     from tunesmith.core.shelf import shelf
     from tunesmith.plan.network import architecture, fake_policy
     from tunesmith.plan.rows import sample_units
     from tunesmith.plan.simulate import simulate
     from tunesmith.step.helpers import Helpers, frozen
-    from tunesmith.train.optim import Optimizer
-    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
 
+    torch.set_num_threads(measure.THREADS)
     began = time.perf_counter()
     objective = shelf("objectives").make(case["method"])
     config = architecture(case["model"])
-
-    def optimizer(net: Any) -> Any:
-        held = lower(net, LOW[case["precision"]]) if case["precision"] in LOW else None
-        checkpoint_activations(net, case["checkpointing"])
-        return Optimizer(list(net.named_parameters()), kind="adamw", masters=held, embeddings=embedding_names(net))
 
     def helpers(policy: Any) -> Any:
         live = frozen(policy) if hasattr(objective, "collect") else None
@@ -83,10 +100,11 @@ def planned(case: dict[str, Any]) -> dict[str, Any]:
     seen = simulate(
         lambda: fake_policy(
             config, shelf("adapters").make(case["adapter"]), kind=getattr(objective, "kind", "causal"),
-            labels=getattr(objective, "labels", ()), heads=getattr(objective, "heads", ()),
+            labels=getattr(objective, "labels", ()), heads=getattr(objective, "heads", ()), base=case.get("base", ""),
         ),
-        objective, sample_units(objective, length=case["length"], number=case["units"]), make_optimizer=optimizer,
-        make_helpers=helpers, pass_tokens=case["pass_tokens"],
+        objective, sample_units(objective, length=case["length"], number=case["units"]),
+        make_optimizer=lambda net: measure.optimizer_of(net, case), make_helpers=helpers, pass_tokens=case["pass_tokens"],
+        clip=measure.clip_of(case), around=lambda net: measure.around_of(net, case, Path("unwritten")),
     )  # fmt: skip
     peak = seen.peak
     return {
@@ -95,14 +113,21 @@ def planned(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(case: dict[str, Any]) -> dict[str, Any]:
-    """What a process without the planner measures."""
-    done = subprocess.run(  # noqa: PLW1510 (its return code is read below)
-        [sys.executable, "-m", "benchmarks.planner.measure", json.dumps(case)], cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"measuring failed:\n{done.stderr[-3000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+def instrument() -> Any:
+    """A process without the planner that measures what it is told line by line; it starts with the first."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.planner.measure"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+
+
+def measured(process: Any, case: dict[str, Any]) -> dict[str, Any]:
+    """What it measures."""
+    process.stdin.write(json.dumps(case) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("measuring failed: see above")
+    return dict(json.loads(line))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -132,17 +157,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=int, help="at most so many configurations")
     parser.add_argument("--match", default="", help="only names that hold this")
+    parser.add_argument("--replan", action="store_true", help="measure nothing, plan what was measured again")
     parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args()
     held = json.loads(PLACE.read_text()) if PLACE.exists() else {"results": {}}
     every = cases()
     results = {name: found for name, found in held["results"].items() if every.get(name) == found["case"]}
-    open_ = [] if asked.table else [name for name in every if name not in results and asked.match in name]
-    for name in open_[: asked.only]:
-        results[name] = {"case": every[name], "measured": measured(every[name]), "planned": planned(every[name])}
+    if asked.replan:
+        todo = [name for name in every if name in results and asked.match in name]
+    else:
+        todo = [] if asked.table else [name for name in every if name not in results and asked.match in name]
+    process = instrument() if todo and not asked.replan else None
+    for name in todo[: asked.only]:
+        found = measured(process, every[name]) if process is not None else results[name]["measured"]
+        results[name] = {"case": every[name], "measured": found, "planned": planned(every[name])}
         facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "results": results}
         PLACE.write_text(json.dumps(facts, indent=1) + "\n")
         print(table({name: results[name]}).splitlines()[0], flush=True)
+    if process is not None:
+        process.stdin.close()
+        process.wait()
     print(table(results))
 
 

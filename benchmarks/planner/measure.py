@@ -1,15 +1,23 @@
-"""Measure one configuration: real steps, every allocation counted by torch's profiler. Nothing of the planner is imported.
+"""Measure configurations: real steps, every allocation counted by torch's profiler. Nothing of the planner is imported.
 
-    python -m benchmarks.planner.measure '{"model": {...}, "method": "sft", "adapter": "lora", ...}'
+    echo '{"model": {...}, "method": "sft", "adapter": "lora", ...}' | python -m benchmarks.planner.measure
 
-Prints one line of JSON: the most bytes alive during steps, what was there before, and the process's own peak.
+Prints one line of JSON for each line: the most bytes alive during steps, what was there before, and the process's own peak.
+Each configuration has a process of its own, a fork of this one, which imports and computes nothing.
 """
 
+import importlib
 import json
+import os
 import resource
 import sys
+import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+THREADS = 2  # kernels take scratch for each
 
 
 def rows_of(objective: Any, asked: int, answered: int) -> dict[str, Any]:
@@ -52,6 +60,33 @@ def answers(max_tokens: int) -> Any:
     return lambda prompts, n: [[replace(made, num_prompt=len(prompt))] * n for prompt in prompts]
 
 
+def optimizer_of(net: Any, case: dict[str, Any]) -> Any:
+    """Make a network ready to train as a run does: number format, checkpointing, optimiser, and the case's memory switches."""
+    from tunesmith.train.optim import Optimizer
+    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
+
+    train = case.get("train", {})
+    held = lower(net, LOW[case["precision"]]) if case["precision"] in LOW else None
+    checkpoint_activations(net, case["checkpointing"])
+    return Optimizer(
+        list(net.named_parameters()), kind=train.get("optimizer", "adamw"), masters=held, embeddings=embedding_names(net),
+        states=train.get("states", "fp32"), in_backward=train.get("update_in_backward", False), keep=train.get("masters", "fp32"),
+    )  # fmt: skip
+
+
+def clip_of(case: dict[str, Any]) -> float | None:
+    """The clip norm: none where updates are made within the backward pass."""
+    return None if case.get("train", {}).get("update_in_backward") else 1.0
+
+
+def around_of(net: Any, case: dict[str, Any], folder: Path) -> AbstractContextManager[None]:
+    """What the passes run within: activations that wait in a file, if the case says so."""
+    from tunesmith.train.offload import Offload
+
+    kind = case.get("train", {}).get("offload", "none")
+    return Offload(kind, folder / "activations.scratch", (*net.parameters(), *net.buffers())).here()
+
+
 def main(case: dict[str, Any]) -> dict[str, Any]:
     """Two steps under the profiler."""
     import torch
@@ -60,13 +95,12 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
 
     from tunesmith.core.shelf import shelf
     from tunesmith.model.load import fresh
+    from tunesmith.model.packed import quantise_network
     from tunesmith.step.helpers import Helpers, frozen, with_reference
     from tunesmith.step.step import backward
     from tunesmith.text.tokenizer import byte_tokenizer
-    from tunesmith.train.optim import Optimizer
-    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     objective = shelf("objectives").make(case["method"])
     numbers = dict(case["model"])
@@ -74,6 +108,8 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     labels = getattr(objective, "labels", ())
     given = {"labels": labels, "problem": "regression"} if labels else {}
     model = fresh(config, byte_tokenizer(), name="measured", kind=getattr(objective, "kind", "causal"), **given)
+    if case.get("base"):
+        quantise_network(model.net, case["base"])
     shelf("adapters").make(case["adapter"]).attach(model.net, seed=0)
     for name in model.facts.get("heads", ()):
         model.net.get_submodule(name).requires_grad_(True)
@@ -89,16 +125,19 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
         unit = next(iter(with_reference(policy, [unit])))
     units = [unit] * case["units"]
     net.train()
-    held = lower(net, LOW[case["precision"]]) if case["precision"] in LOW else None
-    checkpoint_activations(net, case["checkpointing"])
-    optimizer = Optimizer(list(net.named_parameters()), kind="adamw", masters=held, embeddings=embedding_names(net))
+    optimizer = optimizer_of(net, case)
     there = [*net.parameters(), *net.buffers(), *optimizer.masters]
     there += [*helpers.live.net.parameters(), *helpers.live.net.buffers()] if helpers.live is not None else []
     before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
+    ):
         for _ in range(2):
-            backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
-            optimizer.step(lr=1e-3, clip=1.0)
+            optimizer.begin(1e-3)
+            with around_of(net, case, Path(folder)):
+                backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
+            optimizer.step(lr=1e-3, clip=clip_of(case))
     events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = top = before
     for _, size in sorted(events, key=lambda event: event[0]):
@@ -109,5 +148,24 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     return {"live": top, "before": before, "allocations": len(events), "process_peak": peak, "process_start": started}
 
 
+LOADED = (
+    "torch.profiler", "transformers.models.llama.modeling_llama", "transformers.models.qwen3.modeling_qwen3", "tunesmith.model.load",
+    "tunesmith.step.step", "tunesmith.train.run", "tunesmith.objectives.sft", "tunesmith.adapters.lora",
+)  # fmt: skip
+
+
+def serve() -> None:
+    """Measure what comes line by line."""
+    for name in LOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            print(json.dumps(main(json.loads(line))), flush=True)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"measuring failed: {line}")
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    serve()
