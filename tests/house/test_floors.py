@@ -3,6 +3,7 @@
 The floors themselves are written in `.importlinter`; `lint-imports` at the root of the repository says the same as this file.
 """
 
+import ast
 import configparser
 import subprocess
 import sys
@@ -38,6 +39,22 @@ def test_the_torch_rule_names_every_room_of_floors_0_to_2():
     rooms = {f"tunesmith.{room.strip(' ()')}" for floor in floors for room in floor.split("|")}
     named = set(rules["importlinter:contract:no-torch-below-the-third-floor"]["source_modules"].split())
     assert named == rooms == {f"tunesmith.{room}" for room in LOW_ROOMS}
+
+
+def test_no_room_imports_a_private_name_of_another():
+    """Files of one room may; what another room wants has a public name. (A file `_x.py` is no item of its shelf, but no secret.)"""
+    source = ROOT / "src"
+    found = []
+    for file in sorted(source.rglob("*.py")):
+        own = file.relative_to(source).parts[:2]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tunesmith."):
+                place = source.joinpath(*node.module.split("."))
+                names = [alias.name for alias in node.names if not place.joinpath(f"{alias.name}.py").exists()]
+                private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+                if private and place.relative_to(source).parts[:2] != own:
+                    found.append(f"{file.relative_to(source)}:{node.lineno} {', '.join(private)}")
+    assert found == []
 
 
 @pytest.mark.parametrize("room", LOW_ROOMS)

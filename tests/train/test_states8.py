@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import SettingError
+from tunesmith.model.dynamic8 import codebook
 from tunesmith.train import states8
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.settings import TrainSettings
-from tunesmith.train.states8 import codebook, dequantise, quantise
+from tunesmith.train.states8 import dequantise, quantise
 
 RECORDED = json.loads(Path(__file__).with_name("states8.json").read_text())
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from tunesmith.core.errors import ModelError
+from tunesmith.model.dynamic8 import codebook
 
 BLOCK, GROUP = 64, 256  # weights that share a scale; scales that share one of their own
 STATE = 256  # bytes in a file for what bitsandbytes writes as JSON, filled up with spaces: every weight's is as long
@@ -37,29 +37,7 @@ def _table(device: torch.device) -> torch.Tensor:
 
 
 def _scale_table(device: torch.device) -> torch.Tensor:
-    return torch.tensor(scale_codebook(), device=device)
-
-
-@lru_cache(maxsize=1)
-def scale_codebook() -> tuple[float, ...]:
-    """256 values for the scales: a sign, a power of ten from 1e-6 to 1, and a fraction that gets the bits that are left
-    (Dettmers 2015, arXiv 1511.04561). In float32, as bitsandbytes has them."""
-    values = [0.0, 1.0]
-    for power in range(7):
-        for mean in _between(2**power):
-            size = float(np.float32(10.0 ** (power - 6)) * mean)
-            values += [size, -size]
-    return tuple(sorted(values))
-
-
-def _between(number: int) -> np.ndarray:
-    """Middles of `number` equal pieces of [0.1, 1], float32, rounded as torch.linspace rounds: each half from its own end."""
-    first, step = np.float32(0.1), (np.float32(1.0) - np.float32(0.1)) / np.float32(number)
-    index = np.arange(number + 1)
-    low = (first.astype(np.float64) + step.astype(np.float64) * index).astype(np.float32)
-    high = (1.0 - step.astype(np.float64) * (number - index)).astype(np.float32)
-    edges = np.where(index < (number + 1) // 2, low, high)
-    return (edges[:-1] + edges[1:]) / np.float32(2)
+    return torch.tensor(codebook(signed=True), device=device)
 
 
 def _nearest(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

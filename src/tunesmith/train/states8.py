@@ -9,29 +9,17 @@ tensor at a time, by the same torch code as without. As in the paper small tenso
 gradients are unlike others'. 1.016 bytes a state instead of 4.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from tunesmith.model.nf4 import _between, scale_codebook
+from tunesmith.model.dynamic8 import codebook
 
 BLOCK = 256
 LEAST = 4096  # numbers of a tensor from which on its states are packed
 _POSITIVE = frozenset({"exp_avg_sq"})  # states that are never negative
 _CODES, _SCALES = "_codes", "_scales"
-
-
-@lru_cache(maxsize=2)
-def codebook(signed: bool) -> tuple[float, ...]:
-    """The 256 values, ascending: (a sign,) a power of ten from 1e-6 to 1, and a fraction that gets the bits that are left."""
-    if signed:
-        return scale_codebook()
-    values = [0.0, 1.0]
-    for power in range(7):
-        values += [float(10.0 ** (power - 6) * mean) for mean in _between(2 ** (power + 1)).astype("float32")]
-    return tuple(sorted(values))
 
 
 def quantise(values: torch.Tensor, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
