@@ -11,14 +11,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tunesmith.adapters.prefix import Prefix
+from tunesmith.adapters.prompt import Prompt
 from tunesmith.core.errors import TrainingError
 from tunesmith.model.load import load
 from tunesmith.model.policy import Policy
 from tunesmith.objectives._contract import Loss
 from tunesmith.objectives.pretrain import Pretrain
 from tunesmith.objectives.sft import Sft
-from tunesmith.step.step import backward, cut, measure, reduce_gradients, term_weights
-from tunesmith.text.example import Example, Unit
+from tunesmith.step.step import backward, cut, measure, passes_of, reduce_gradients, term_weights
+from tunesmith.text.example import Example, Unit, together
 
 RAGGED = [3, 17, 5, 9, 12, 4, 8]
 
@@ -131,6 +133,25 @@ def test_passes_hold_each_unit_once_and_no_more_than_fits(padded, make_units):
         for chosen in passes:
             held = [units[i].num_tokens for i in chosen]
             assert len(chosen) == 1 or (max(held) * len(held) if padded else sum(held)) <= size
+
+
+@pytest.mark.parametrize("adapter", [Prompt(virtual=5), Prefix(virtual=5)], ids=["prompt", "prefix"])
+def test_a_pass_holds_no_more_than_fits_with_what_an_adapter_puts_before_each_text(adapter, make_units):
+    """What lies in memory is counted where it lies: in the batch that the policy makes, and in the prefix of each row."""
+    model = load("pico", seed=1)
+    adapter.attach(model.net, seed=1)
+    policy = Policy(model.net, layout="padded" if isinstance(adapter, Prefix) else "packed")
+    in_front = 5 if isinstance(adapter, Prefix) else 0
+    units = make_units([3, 17, 5, 9, 12, 4, 8, 30])
+    pair = together([replace(e, columns={}) for e in (units[3].examples[0], units[3].examples[0])])
+    assert pair.shared_prompt
+    for some in (units, [pair] * 6, [Unit(units[0].examples * 3)] * 4):
+        for size in (1, 40, 60, 100):
+            passes = passes_of(policy, some, size)
+            assert sorted(i for chosen in passes for i in chosen) == list(range(len(some)))
+            for chosen in passes:
+                ids = policy.batch([some[i] for i in chosen]).ids
+                assert len(chosen) == 1 or ids.shape[0] * (ids.shape[1] + in_front) <= size
 
 
 def test_the_loss_of_each_unit(pico64, make_units):

@@ -262,16 +262,16 @@ class Planner:
         """The Units of the step, among the first epoch's first 256, that has the largest pass."""
         from math import ceil
 
-        from tunesmith.step.step import cut
+        from tunesmith.step.step import passes_of
         from tunesmith.train.feed import units_of_step
 
         parts, train = self.parts, self.project.train
-        units, padded = parts.units, parts.model.proof.layout == "padded"
+        units, policy = parts.units, parts.model.policy
         most: tuple[int, Any] = (0, None)
         for number in range(min(256, ceil(len(units) / train.batch_size))):
             chosen = units_of_step(number, len(units), train.batch_size, self.project.seed, train.order == "shuffle")
             some = [units[int(i)] for i in chosen]
-            passes = cut(some, parts.chosen["pass_tokens"], padded=padded)
+            passes = passes_of(policy, some, parts.chosen["pass_tokens"])
             largest = max(sum(some[i].num_tokens for i in one) for one in passes)
             if largest > most[0]:
                 most = largest, some

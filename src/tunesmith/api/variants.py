@@ -323,7 +323,7 @@ def _blanks(model: Any, rows: Sequence[Any], context: int) -> tuple[np.ndarray, 
     import torch
 
     from tunesmith.objectives.infill import Infill
-    from tunesmith.step.step import cut
+    from tunesmith.step.step import passes_of
     from tunesmith.text.encode import Text
 
     text, asked = Text(model.tokenizer, length=context, too_long="split"), Infill(rate=1.0, learn="middle")
@@ -331,7 +331,7 @@ def _blanks(model: Any, rows: Sequence[Any], context: int) -> tuple[np.ndarray, 
     nats, tokens = np.zeros(len(units)), [0.0] * len(units)
     model.net.eval()
     with torch.no_grad():
-        for chosen in cut(units, 16384, padded=model.policy.layout == "padded"):
+        for chosen in passes_of(model.policy, units, 16384):
             batch = model.policy.batch([units[i] for i in chosen])
             inside = batch.columns["middle"] * batch.weight
             sums = batch.per_example(-model.policy.logprobs(batch) * inside).tolist()

@@ -18,7 +18,7 @@ from tunesmith.evals.files import write_evaluation
 from tunesmith.evals.run import fingerprint, shown_prompt
 from tunesmith.metrics import mean_summary
 from tunesmith.objectives._pairs import Messages, encode, pairs_of
-from tunesmith.step.step import cut
+from tunesmith.step.step import passes_of
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Unit
 
@@ -96,7 +96,7 @@ def answer_logprobs(model: Any, *, per_token: bool = False, pass_tokens: int = 1
             for row, answer in zip(rows, answers, strict=True)
         ]
         found: dict[int, float] = {}
-        for chosen in cut(units, pass_tokens, padded=policy.layout == "padded"):
+        for chosen in passes_of(policy, units, pass_tokens):
             batch = policy.batch([units[i] for i in chosen])
             sums = batch.per_example(policy.logprobs(batch).double())
             found.update(zip(chosen, (sums / batch.lengths.double() if per_token else sums).tolist()))

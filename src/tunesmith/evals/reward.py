@@ -19,7 +19,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.evals.run import as_question
 from tunesmith.objectives._pairs import Messages, encode
 from tunesmith.objectives.reward import read_at_end
-from tunesmith.step.step import cut
+from tunesmith.step.step import passes_of
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit, together
 
@@ -74,7 +74,7 @@ class RewardModel:
     def _of_units(self, units: Sequence[Unit]) -> list[float]:
         policy = self.model.policy
         found: dict[int, list[float]] = {}
-        for chosen in cut(units, self.pass_tokens, padded=policy.layout == "padded"):
+        for chosen in passes_of(policy, units, self.pass_tokens):
             scores = policy.scores(policy.batch([units[i] for i in chosen]))[:, 0].tolist()
             for i in chosen:
                 found[i], scores = scores[: len(units[i].examples)], scores[len(units[i].examples) :]

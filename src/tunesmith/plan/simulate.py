@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunesmith.model.packed import PackedLinear
 from tunesmith.plan.track import Log, Peak, Tracker
-from tunesmith.step.step import backward, cut
+from tunesmith.step.step import backward, cut, passes_of
 from tunesmith.text.example import Unit
 
 
@@ -154,7 +154,7 @@ def _simulate(
         trainable=sum(p.numel() for p in optimizer.parameters),
         parameters=sum(p.numel() for p in parameters) + _packed(net),
         work=dict(tracker.work),
-        num_passes=len(cut(units, pass_tokens, padded=policy.layout == "padded")),
+        num_passes=len(passes_of(policy, units, pass_tokens)),
         num_tokens=sum(unit.num_tokens for unit in units),
         num_ops=tracker.num_ops,
         log=tracker.log,

@@ -59,7 +59,7 @@ def with_reference(policy: Any, units: Sequence[Unit], *, pass_tokens: int = 819
 
     Units stream: a few passes' worth are held. Their order stays.
     """
-    from tunesmith.step.step import cut
+    from tunesmith.step.step import passes_of
 
     training = policy.net.training
     policy.net.eval()
@@ -67,7 +67,7 @@ def with_reference(policy: Any, units: Sequence[Unit], *, pass_tokens: int = 819
         for start in range(0, len(units), 256):
             some = [units[i] for i in range(start, min(start + 256, len(units)))]
             made: dict[int, Unit] = {}
-            for chosen in cut(some, pass_tokens, padded=policy.layout == "padded"):
+            for chosen in passes_of(policy, some, pass_tokens):
                 with torch.no_grad():
                     logp = policy.logprobs(policy.batch([some[i] for i in chosen])).float().cpu().numpy()
                 at = 0

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from tunesmith.core.errors import TrainingError
+from tunesmith.model.virtual import hidden_places, virtual_ids
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import added, gathered, most, rank, ranks
 from tunesmith.text.example import Unit
@@ -52,13 +53,21 @@ def term_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
     return dict(zip(weights, totals.tolist()))
 
 
-def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> list[list[int]]:
+def passes_of(policy: Any, units: Sequence[Unit], pass_tokens: int | None) -> list[list[int]]:
+    """Indices of the Units of each forward pass of this policy: see `cut`."""
+    virtual = len(virtual_ids(policy.net)) + hidden_places(policy.net)
+    return cut(units, pass_tokens, padded=policy.layout == "padded", virtual=virtual)
+
+
+def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False, virtual: int = 0) -> list[list[int]]:
     """Indices of the Units of each forward pass: filled in order when packed, by length when padded.
 
     A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit.
+    virtual  places that an adapter puts before every text (a soft prompt, a trained prefix)
     """
-    sizes = [unit.num_tokens for unit in units]
-    longest = [max(len(example) for example in unit.examples) for unit in units]
+    # before a shared prompt they lie once, as it does
+    sizes = [u.num_tokens + virtual * (1 if u.shared_prompt else len(u.examples)) for u in units]
+    longest = [max(len(example) for example in unit.examples) + virtual for unit in units]
     if pass_tokens is None:
         return [sorted(range(len(units)), key=lambda i: (longest[i], sizes[i]))]
     order = sorted(range(len(units)), key=lambda i: -longest[i]) if padded else list(range(len(units)))
@@ -73,7 +82,7 @@ def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False)
         else:
             passes.append([i])
             held, rows, top = sizes[i], len(units[i].examples), longest[i]
-    # equal lengths side by side: attention computes such a run in one batch (see model/segments.py)
+    # attention groups documents of like length by itself; this order is only the one in which a rerun adds its sums again
     return [sorted(chosen, key=lambda i: (longest[i], sizes[i])) for chosen in passes]
 
 
@@ -106,7 +115,7 @@ def backward(
     losses: list[torch.Tensor] = []
     helpers = Helpers() if helpers is None else helpers
     unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
-    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    passes = passes_of(policy, units, pass_tokens)
     units_of_pass = units
     if not units and idle is not None:
         units_of_pass, passes = [_weightless(idle)], [[0]]
@@ -203,7 +212,7 @@ def measure(
     totals: dict[str, tuple[float, float]] = {}
     unit_losses = np.full(len(units), np.nan, dtype=np.float32)
     helpers = Helpers() if helpers is None else helpers
-    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    passes = passes_of(policy, units, pass_tokens)
     if hasattr(objective, "shared"):
         look_once(policy, objective, (policy.batch([units[i] for i in chosen]) for chosen in passes), helpers)
     for number, chosen in enumerate(passes):

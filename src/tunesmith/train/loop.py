@@ -19,7 +19,7 @@ import torch
 from tunesmith.core.errors import SettingError
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import rank, ranks
-from tunesmith.step.step import StepStats, backward, cut
+from tunesmith.step.step import StepStats, backward, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Portion, Rollouts, Rows
 from tunesmith.train.offload import Offload
@@ -136,7 +136,7 @@ def loop(
 
 def _in_one_pass(units: Sequence[Unit], pass_tokens: int | None, policy: Any) -> None:
     """Refuse a step of several passes whose updates are made as gradients come: those of the first pass would be updates already."""
-    passes = len(cut(units, pass_tokens, padded=policy.layout == "padded"))
+    passes = len(passes_of(policy, units, pass_tokens))
     if passes > 1:
         raise SettingError(
             f"train.update_in_backward is true, but a step takes {passes} passes of train.pass_tokens={pass_tokens} tokens.",

@@ -31,7 +31,7 @@ from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import agree, barrier, gathered, rank, ranks
-from tunesmith.step.step import backward, cut, measure
+from tunesmith.step.step import backward, measure, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.feed import Rollouts
@@ -424,7 +424,7 @@ def activation_bytes(
     policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None, helpers: Helpers | None = None
 ) -> int:
     """Bytes that the largest pass of a step keeps for its backward pass: every storage autograd holds, weights left out."""
-    passes = cut(units, pass_tokens, padded=policy.layout == "padded")
+    passes = passes_of(policy, units, pass_tokens)
     chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
     weights = {local(p).untyped_storage().data_ptr() for p in policy.net.parameters()}
     kept: dict[int, int] = {}
