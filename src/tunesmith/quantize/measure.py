@@ -9,7 +9,7 @@ made in chunks and never kept.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.stats.intervals import bca
+from tunesmith.step.step import passes_of
 from tunesmith.text.example import Unit
 
 FEW = 8  # texts; fewer give no interval
@@ -59,10 +60,11 @@ def compare(before: Any, after: Any, units: Sequence[Unit], *, pass_tokens: int 
     sums = np.zeros((len(units), 4))  # tokens, nats before, nats after, KL of each text
     each: list[np.ndarray] = []
     same, largest = 0, 0.0
-    for start, some in _passes(units, pass_tokens):
+    for chosen in passes_of(before, units, pass_tokens):
+        some = [units[i] for i in chosen]
         one, two = before.batch(some), after.batch(some)
         states = before.predicting(one), after.predicting(two)
-        owner = start + one.unit[one.example]
+        owner = torch.tensor(chosen)[one.unit[one.example].cpu()].numpy()
         for part in range(0, len(owner), max(1, _AT_ONCE // int(before.config.vocab_size))):
             rows = slice(part, part + max(1, _AT_ONCE // int(before.config.vocab_size)))
             logits = [p.logits(s[rows]).double() for p, s in zip((before, after), states)]
@@ -74,7 +76,7 @@ def compare(before: Any, after: Any, units: Sequence[Unit], *, pass_tokens: int 
             nats = torch.stack(
                 [torch.ones_like(kl), -logp.gather(1, target)[:, 0], -logq.gather(1, target)[:, 0], kl], 1
             )
-            np.add.at(sums, owner[rows].cpu().numpy(), nats.cpu().numpy())
+            np.add.at(sums, owner[rows], nats.cpu().numpy())
             each.append(kl.cpu().numpy())
     return _change(sums[sums[:, 0] > 0], np.concatenate(each) if each else np.zeros(0), same, largest)
 
@@ -115,17 +117,3 @@ def _interval(values: np.ndarray, sizes: np.ndarray) -> tuple[float | None, floa
         return None, None
     found = bca(lambda counts: counts @ values / (counts @ sizes), len(values), resamples=2000)
     return found.low, found.high
-
-
-def _passes(units: Sequence[Unit], pass_tokens: int) -> Iterator[tuple[int, list[Unit]]]:
-    """(number of the first, Units that go through together)."""
-    start, held = 0, 0
-    some: list[Unit] = []
-    for number, unit in enumerate(units):
-        if some and held + unit.num_tokens > pass_tokens:
-            yield start, some
-            start, some, held = number, [], 0
-        some.append(unit)
-        held += unit.num_tokens
-    if some:
-        yield start, some
