@@ -127,6 +127,7 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     net.train()
     optimizer = optimizer_of(net, case)
     there = [*net.parameters(), *net.buffers(), *optimizer.masters]
+    there += [low.rest for low in optimizer.low.values() if low.rest is not None]
     there += [*helpers.live.net.parameters(), *helpers.live.net.buffers()] if helpers.live is not None else []
     before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values())
     with (

@@ -115,26 +115,40 @@ def peak(name: str, rows: int, bits: float | None) -> float:
 
 
 def peft_network(kind: str) -> Any:
-    """Llama-3.2-3B in bf16 under PEFT, as its comparison makes it."""
-    with no_init_weights():
-        net = AutoModelForCausalLM.from_config(
-            architecture("Llama-3.2-3B"), attn_implementation="sdpa", dtype=torch.bfloat16
-        )
-    net.tie_weights()
+    """Llama-3.2-3B in bf16 under PEFT, as its comparison makes it; on the meta device, which PEFT's `.to` can handle."""
+    with torch.device("meta"):
+        config = architecture("Llama-3.2-3B")
+        net = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
     if kind == "full":
         return net
     from peft import LoraConfig, VeraConfig, get_peft_model
 
     if kind.startswith("VeRA"):
-        return get_peft_model(net, VeraConfig(r=256, target_modules=["v_proj", "q_proj"]))
-    chosen = LoraConfig(r=32, lora_alpha=64, target_modules=["v_proj", "q_proj"], use_dora=kind.startswith("DoRA"))
-    return get_peft_model(net, chosen)
+        chosen: Any = VeraConfig(r=256, target_modules=["v_proj", "q_proj"])
+    else:
+        chosen = LoraConfig(r=32, lora_alpha=64, target_modules=["v_proj", "q_proj"], use_dora=kind.startswith("DoRA"))
+    return get_peft_model(net, chosen, low_cpu_mem_usage=True)
+
+
+def made_fake(net: nn.Module) -> nn.Module:
+    """The same network with fake tensors of the processor in the places of meta ones; shared ones stay shared."""
+    made: dict[int, torch.Tensor] = {}
+    for module in net.modules():
+        for held in (module._parameters, module._buffers):
+            for name, old in held.items():
+                if old is not None and id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    trains = isinstance(old, nn.Parameter)
+                    made[id(old)] = nn.Parameter(new, requires_grad=old.requires_grad) if trains else new
+                held[name] = None if old is None else made[id(old)]
+    return net
 
 
 def peft_peak(kind: str) -> float:
     """Most bytes reserved in two steps of PEFT's loop, in GB."""
+    meta = peft_network(kind).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        net = peft_network(kind).train()
+        net = made_fake(meta)
         trained = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-4, foreach=True)  # what it is by itself on a GPU
         tracker = Tracker(device="cuda")
