@@ -76,6 +76,18 @@ def test_two_processes_make_the_run_of_one(project):
 
 
 @pytest.mark.slow
+def test_a_time_budget_is_the_same_number_of_steps_for_all(project):
+    """Each has its own clock; two that plan unlike numbers of steps wait for each other without end."""
+    words = [word for word in command(project, "two", "--nproc", "2") if not word.startswith(("steps", "train."))]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*words, "train.minutes=0.005"], cwd=project, env=env, check=True, capture_output=True, timeout=240)
+    found, _ = steps(project, "two")
+    chosen = json.loads((project / "two" / "chosen.json").read_text())
+    assert len(found) == chosen["steps"] and "minutes at" in chosen["why"]["steps"]
+    assert json.loads((project / "two" / "manifest.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.slow
 def test_one_that_is_lost_stops_the_other_and_one_alone_goes_on(project):
     wanted, _ = alone(project, "one")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -113,8 +113,18 @@ def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
         raise
 
 
-def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFolder) -> Parts:
-    """The parts of a resolved project in a run folder that exists."""
+def assemble(
+    project: Project,
+    filled: dict[str, Any],
+    root: Path,
+    folder: RunFolder,
+    *,
+    ready: Callable[[], object] | None = None,
+) -> Parts:
+    """The parts of a resolved project in a run folder that exists.
+
+    ready  called when all files lie there, before steps are timed: what several processes make together comes after it
+    """
     import torch
 
     from tunesmith.adapters._rows import refuse_untrained, train_rows
@@ -197,6 +207,8 @@ def assemble(project: Project, filled: dict[str, Any], root: Path, folder: RunFo
     refuse_untrained(model, units.used_ids)
     parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
     add_helpers(parts)
+    if ready is not None:
+        ready()
     parts.chosen = choose(parts)
     return parts
 

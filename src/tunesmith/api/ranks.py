@@ -53,7 +53,7 @@ def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int,
 
 
 def in_turn(project: Any, filled: dict[str, Any], root: Path, folder: Any) -> Any:
-    """The parts of a run in each process: the first prepares rows and tokens, then the others read them."""
+    """The parts of a run in each process: the first prepares rows and tokens, then the others read them, then all time steps."""
     from tunesmith.api.build import assemble
     from tunesmith.core.runs import RunFolder
     from tunesmith.step.ranks import barrier, rank, ranks
@@ -63,9 +63,7 @@ def in_turn(project: Any, filled: dict[str, Any], root: Path, folder: Any) -> An
     if rank():
         barrier()
         return assemble(project, filled, root, RunFolder.open(folder.path, writes=False))
-    parts = assemble(project, filled, root, folder)
-    barrier()
-    return parts
+    return assemble(project, filled, root, folder, ready=barrier)
 
 
 def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:

@@ -75,13 +75,13 @@ def agree(*said: bool) -> list[bool]:
     return [bool(flag) for flag in flags.tolist()]
 
 
-def most(number: int) -> int:
+def most(number: float) -> float:
     """The largest of what each process says."""
     if ranks() == 1:
         return number
-    held = torch.tensor(number, device=_device())
+    held = torch.tensor(number, dtype=torch.float64, device=_device())
     dist.all_reduce(held, op=dist.ReduceOp.MAX)
-    return int(held)
+    return float(held)
 
 
 def added(values: torch.Tensor) -> torch.Tensor:

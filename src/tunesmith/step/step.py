@@ -119,7 +119,7 @@ def backward(
     units_of_pass = units
     if not units and idle is not None:
         units_of_pass, passes = [_weightless(idle)], [[0]]
-    extra = 0 if passed is None else most(len(passes)) - len(passes)
+    extra = 0 if passed is None else int(most(len(passes))) - len(passes)
     if hasattr(objective, "shared"):
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
         look_once(policy, objective, batches, helpers, again=extra)

@@ -30,7 +30,7 @@ from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.ranks import agree, barrier, gathered, rank, ranks
+from tunesmith.step.ranks import agree, barrier, gathered, most, rank, ranks
 from tunesmith.step.step import backward, measure, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
@@ -244,7 +244,8 @@ def fit(
                 f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}",
                 fix="Look at the dev rows: tunesmith data --show 3. Lower train.lr if the training loss is strange too.",
             )
-        improved = progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss
+        # ranks on unlike hardware may differ in the last bits of the loss, but not in when they stop
+        (improved,) = agree(progress.best_dev_loss is None or figures["loss"] < progress.best_dev_loss)
         if improved:
             progress.best_dev_loss, progress.best_step, progress.patience_left = (
                 figures["loss"],
@@ -316,9 +317,10 @@ def fit(
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
-            late, stop = agree(
+            late, stop, pause = agree(
                 time.perf_counter() - last_saved > save_seconds,
                 bool(asked) or (stop_after is not None and step.number >= stop_after),
+                pause_file is not None and pause_file.exists(),
             )
             if first or due or late or (save_every and step.number % save_every == 0):
                 save()
@@ -332,7 +334,7 @@ def fit(
                 save()
                 events.emit("stopped", step=step.number, by=asked.name or "stop_after")
                 return _outcome("stopped", progress)
-            if pause_file is not None and pause_file.exists():
+            if pause_file is not None and pause:
                 save()
                 events.emit("pause", step=step.number)
                 while pause_file.exists() and not asked:
@@ -392,7 +394,10 @@ def seconds_per_step(
     helpers: Helpers | None = None,
     precision: str = "fp32",
 ) -> float:
-    """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget."""
+    """Median seconds of a forward and backward pass over a typical step; nothing is updated. For a time budget.
+
+    Several ranks each make their share of it, all at once, and all are told what the slowest needed.
+    """
     draw = np.random.default_rng([seed, 0xB0D])
     took = []
     policy.net.train()
@@ -401,13 +406,14 @@ def seconds_per_step(
         lower(policy.net, LOW[precision])
     for _ in range(tries + 1):
         chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
+        own = chosen[rank() :: ranks()]
         began = time.perf_counter()
-        backward(policy, objective, chosen, pass_tokens=pass_tokens, helpers=helpers)
+        backward(policy, objective, own, pass_tokens=pass_tokens, helpers=helpers, idle=None if own else chosen[0])
         took.append(time.perf_counter() - began)
     for parameter, data in kept:
         parameter.grad = None
         parameter.data = data
-    return float(np.median(took[1:]))
+    return most(float(np.median(took[1:])))
 
 
 def memory_parts(net: nn.Module, optim: Optimizer | Sharded) -> dict[str, int]:
