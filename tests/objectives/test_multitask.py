@@ -85,8 +85,8 @@ def test_balanced_tasks_each_count_their_own_mean_times_their_weight(pico, refer
 def test_figures_are_told_per_task_and_do_not_depend_on_the_passes(pico, reference):
     objective = Multitask(TASKS)
     units = units_of(pico, objective, MIXED)
-    whole, _ = measure(pico.policy, objective, units, helpers=reference)
-    parts, _ = measure(pico.policy, objective, units, helpers=reference, pass_tokens=40)
+    whole = measure(pico.policy, objective, units, helpers=reference).figures
+    parts = measure(pico.policy, objective, units, helpers=reference, pass_tokens=40).figures
     assert {name.partition(".")[0] for name in whole} == {*TASKS, "loss"}
     assert set(whole) <= set(objective.figures)
     for name in whole:

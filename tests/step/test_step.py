@@ -160,9 +160,10 @@ def test_the_loss_of_each_unit(pico64, make_units):
         stats = backward(pico64.policy, Sft(), units, pass_tokens=size, keep_unit_losses=True)
         alone = [backward(pico64.policy, Sft(), [unit]).loss for unit in units]
         assert stats.unit_losses.tolist() == pytest.approx(alone, rel=1e-5)
-        totals, losses = measure(pico64.policy, Sft(), units, pass_tokens=size)
-        assert losses.tolist() == pytest.approx(alone, rel=1e-5)
-        assert totals["loss"][0] / totals["loss"][1] == pytest.approx(stats.loss, rel=1e-7)
+        found = measure(pico64.policy, Sft(), units, pass_tokens=size)
+        assert found.unit_losses.tolist() == pytest.approx(alone, rel=1e-5)
+        total, count = found.figures["loss"]
+        assert found.loss == pytest.approx(total / count, rel=1e-9) == pytest.approx(stats.loss, rel=1e-7)
     pico64.net.zero_grad(set_to_none=True)
 
 

@@ -12,7 +12,12 @@ import torch
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora
 from tunesmith.core.errors import SpaceError, TrainingError
+from tunesmith.objectives.dpo import Dpo
+from tunesmith.objectives.orpo import Orpo
 from tunesmith.objectives.sft import Sft
+from tunesmith.objectives.simpo import Simpo
+from tunesmith.step.step import backward
+from tunesmith.testing.objectives import ROWS, step_of
 from tunesmith.text.example import Example, Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.run import dev_figures, seconds_per_step
@@ -48,6 +53,20 @@ def test_the_dev_loss_is_weighted_by_tokens_whatever_the_pass(pico, make_units):
         assert found["loss"] == pytest.approx(wanted, rel=1e-6)
     shuffled = [units[i] for i in (3, 0, 6, 1, 5, 2, 4)]
     assert dev_figures(model.policy, Sft(), shuffled, pass_tokens=20)["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [Orpo(weight=0.7), Dpo(sft_weight=0.5), Simpo(sft_weight=0.5), Dpo()],
+    ids=["orpo", "dpo+sft", "simpo+sft", "dpo"],
+)
+def test_the_dev_loss_is_the_training_loss_term_by_term(objective):
+    """On the same rows, with answers of unlike lengths: the same terms, each over its own denominator."""
+    objective, model, units, helpers = step_of(objective, ROWS["preference"])
+    wanted = backward(model.policy, objective, units, helpers=helpers).loss
+    for pass_tokens, rows in ((None, 256), (1, 256), (100, 2)):
+        found = dev_figures(model.policy, objective, units, pass_tokens=pass_tokens, rows=rows, helpers=helpers)
+        assert found["loss"] == pytest.approx(wanted, rel=1e-9)
 
 
 def test_evaluating_changes_nothing(train, run_folder):

@@ -198,7 +198,7 @@ def mean_figures(sides: Sides) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 PAIR_FIGURES = {
-    "loss": "mean loss of a pair",
+    "loss": "mean loss of a pair; of dev rows the whole training loss, with its other terms",
     "accuracy": "share of pairs whose chosen answer has the higher reward",
     "margin": "reward of the chosen answer minus that of the rejected one, mean over pairs",
     "chosen_reward": "mean reward of the chosen answers",

@@ -62,7 +62,7 @@ class Distill:
     shape: ClassVar[str] = "chat"
     per: ClassVar[Mapping[str, str]] = {"soft": "tokens", "hard": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the answers' tokens, in nats",
+        "loss": "mean cross-entropy of the answers' tokens, in nats; of dev rows the training loss, the teacher's part with it",
         "divergence": "mean divergence from the teacher at the temperature, times its square, in nats",
         "agreement": "share of the answers' tokens at which student and teacher hold the same token likeliest",
     }

@@ -47,7 +47,8 @@ class Orpo:
     per: ClassVar[Mapping[str, str]] = {"answer": "chosen_tokens", "preference": "units"}
     figures: ClassVar[Mapping[str, str]] = {
         **PAIR_FIGURES,
-        "loss": "mean over pairs of the chosen answer's cross-entropy per token plus the weighted odds-ratio loss",
+        "loss": "mean over pairs of the chosen answer's cross-entropy per token plus the weighted odds-ratio loss; of dev rows the "
+        "training loss: there all chosen tokens count alike",
         **LOGP_FIGURES,
         "answer_loss": "mean cross-entropy of the chosen answers' tokens, in nats",
         "odds_loss": "mean odds-ratio loss of a pair, before its weight",

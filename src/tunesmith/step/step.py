@@ -36,8 +36,46 @@ class StepStats:
     """mean loss of each Unit's trained-on tokens, in the order given; empty where the method has no such thing"""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What an objective says of Units without gradients: {figure: (sum, count)}, and of its loss {term: (sum, weight)}."""
+
+    figures: dict[str, tuple[float, float]]
+    terms: dict[str, tuple[float, float]]
+    unit_losses: np.ndarray = field(repr=False)
+    """mean loss of each Unit's trained-on tokens; nan where the method has no such thing"""
+
+    @staticmethod
+    def whole(parts: Iterable["Measured"]) -> "Measured":
+        """All Units together."""
+        found = list(parts)
+        figures, terms = (_summed([getattr(one, name) for one in found]) for name in ("figures", "terms"))
+        return Measured(figures, terms, np.concatenate([one.unit_losses for one in found]))
+
+    @property
+    def loss(self) -> float:
+        """The loss that training makes small: each term divided once, by the weight of all Units."""
+        return sum(value / weight for value, weight in self.terms.values() if weight)
+
+
+def _summed(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    totals: dict[str, tuple[float, float]] = {}
+    for one in parts:
+        for name, (value, count) in one.items():
+            old = totals.get(name, (0.0, 0.0))
+            totals[name] = (old[0] + value, old[1] + count)
+    return totals
+
+
 def term_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
-    """What each term of the loss is divided by, from the Units alone: tokens | examples | units | a column's sum."""
+    """What each term of the loss is divided by, over all ranks: tokens | examples | units | a column's sum."""
+    weights = _own_weights(objective, units)
+    totals = added(torch.tensor(list(weights.values()), dtype=torch.float64))
+    return dict(zip(weights, totals.tolist()))
+
+
+def _own_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
+    """Those of this rank's Units, from the Units alone."""
     weights = {}
     for term, per in objective.per.items():
         if per == "tokens":
@@ -49,8 +87,7 @@ def term_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
         else:
             total = sum(float(np.sum(example.columns[per])) for unit in units for example in unit.examples)
         weights[term] = total
-    totals = added(torch.tensor(list(weights.values()), dtype=torch.float64))
-    return dict(zip(weights, totals.tolist()))
+    return weights
 
 
 def passes_of(policy: Any, units: Sequence[Unit], pass_tokens: int | None) -> list[list[int]]:
@@ -204,12 +241,15 @@ def _weightless(unit: Unit) -> Unit:
 @torch.no_grad()
 def measure(
     policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None = None, helpers: Any = None
-) -> tuple[dict[str, tuple[float, float]], np.ndarray]:
-    """Sums and counts of an objective's figures without gradients, and the mean loss of each Unit.
+) -> Measured:
+    """Sums and counts of an objective's figures and loss without gradients, and the mean loss of each Unit.
 
     Sums are streamed, logits never kept, so the result does not depend on how many Units go through at a time.
     """
-    totals: dict[str, tuple[float, float]] = {}
+    seen: list[dict[str, tuple[float, float]]] = []
+    terms: list[dict[str, tuple[float, float]]] = [
+        {name: (0.0, n) for name, n in _own_weights(objective, units).items()}
+    ]
     unit_losses = np.full(len(units), np.nan, dtype=np.float32)
     helpers = Helpers() if helpers is None else helpers
     passes = passes_of(policy, units, pass_tokens)
@@ -219,12 +259,11 @@ def measure(
         batch = policy.batch([units[i] for i in chosen])
         helpers.place = helpers.places[number] if helpers.places else None
         out = objective.loss(policy, batch, helpers)
-        for name, (value, count) in out.stats.items():
-            old = totals.get(name, (0.0, 0.0))
-            totals[name] = (old[0] + float(value), old[1] + float(count))
+        seen.append({name: (float(value), float(count)) for name, (value, count) in out.stats.items()})
+        terms.append({name: (float(value), 0.0) for name, value in out.terms.items()})
         if out.per_target is not None:
             unit_losses[chosen] = _by_unit(batch, out.per_target)
-    return totals, unit_losses
+    return Measured(_summed(seen), _summed(terms), unit_losses)
 
 
 def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:

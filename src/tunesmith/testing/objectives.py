@@ -254,7 +254,7 @@ def _check_figures(objective: Any, model: Model, units: list[Unit], helpers: Any
     model.net.zero_grad(set_to_none=True)
     figures = getattr(objective, "figures", {})
     holds(set(stats.figures) <= set(figures), f"{name}.figures explains each of {sorted(stats.figures)}")
-    totals, _ = measure(model.policy, objective, units, helpers=helpers)
+    totals = measure(model.policy, objective, units, helpers=helpers).figures
     for figure, value in stats.figures.items():
         total, count = totals[figure]
         holds(

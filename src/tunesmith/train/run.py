@@ -31,7 +31,7 @@ from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import agree, barrier, gathered, most, rank, ranks
-from tunesmith.step.step import backward, measure, passes_of
+from tunesmith.step.step import Measured, backward, measure, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.feed import Rollouts
@@ -366,20 +366,22 @@ def dev_figures(
     rows: int = 256,
     helpers: Helpers | None = None,
 ) -> dict[str, float]:
-    """The objective's figures over all `units`, sums streamed at most `rows` Units at a time; dropout off."""
+    """The objective's figures over all `units`, sums streamed at most `rows` Units at a time; dropout off.
+
+    Its "loss" is what training makes small, every term with its weight, over its own denominator.
+    """
     training = policy.net.training
     policy.net.eval()
-    totals: dict[str, tuple[float, float]] = {}
+    found: list[Measured] = []
     try:
         for start in range(0, len(units), rows):
             some = [units[i] for i in range(start, min(start + rows, len(units)))]
-            totals_of_some = measure(policy, objective, some, pass_tokens=pass_tokens or 8192, helpers=helpers)[0]
-            for name, (value, count) in totals_of_some.items():
-                old = totals.get(name, (0.0, 0.0))
-                totals[name] = (old[0] + value, old[1] + count)
+            found.append(measure(policy, objective, some, pass_tokens=pass_tokens or 8192, helpers=helpers))
     finally:
         policy.net.train(training)
-    return {name: value / count if count else 0.0 for name, (value, count) in totals.items()}
+    whole = Measured.whole(found)
+    figures = {name: value / count if count else 0.0 for name, (value, count) in whole.figures.items()}
+    return {**figures, "loss": whole.loss}
 
 
 def seconds_per_step(
