@@ -1,7 +1,7 @@
-"""One decoding step in C (kernels/decode.c): what the lean decoder does for a token a row, no operation of torch's between.
+"""The lean decoder's layers in C (kernels/decode.c): a token for each row, or whole prompts; nothing of torch's between.
 
     step = compiled_step(net, weight_of, plain_norm, store)  # None: no compiler, or parts the kernel does not know
-    hidden = step(embedded, turns, cache, prefix, starts, column)
+    hidden = step(embedded, turns, cache, prefix, places)
 
 Small fp32 models on a CPU only. Matrices are laid out a second time, in panels of 64 outputs (adapters merged into them),
 in memory that stays with the network.
@@ -17,8 +17,12 @@ from torch import nn
 from tunesmith.model.compiled import shared_library
 
 PANEL = 64
+_WIDE = 1 << 23  # weights of a head that is left to torch
 _PARTS = ("norm", "qkv", "bias", "norm_q", "norm_k", "out", "norm_after", "gate", "up", "down")
-_SIZES = ("rows", "layers", "hidden", "heads", "groups", "dim", "inner", "columns", "column", "prefix", "cache_rows")
+_SIZES = ("rows", "layers", "hidden", "heads", "groups", "dim", "inner", "columns", "prefix", "cache_rows")
+
+
+_Part = dict[str, torch.Tensor | None]
 
 
 class _Layer(ctypes.Structure):
@@ -33,28 +37,41 @@ class CompiledStep:
     """The layers' weights as the kernel reads them."""
 
     def __init__(
-        self, run: Any, parts: Sequence[dict[str, torch.Tensor | None]], facts: dict[str, int], eps: float, scale: float
-    ) -> None:
+        self, run: Any, parts: Sequence[_Part], facts: dict[str, int], eps: float, scale: float,
+        head: tuple[torch.Tensor, torch.Tensor, int, float] | None,
+    ) -> None:  # fmt: skip
+        """`head`: the last norm's gain, the head in panels, how many outputs it has, the norm's eps; None: it is torch's."""
         self.run = run  # the library
         self.kept = parts  # the pointers below are into these
         self.layers = (_Layer * len(parts))(*(_Layer(*(_pointer(part[name]) for name in _PARTS)) for part in parts))
-        self.facts, self.eps, self.scale = facts, eps, scale
+        self.facts, self.eps, self.scale, self.head = facts, eps, scale, head
 
     def __call__(
-        self, embedded: torch.Tensor, turns: torch.Tensor, cache: torch.Tensor, prefix: torch.Tensor, starts: torch.Tensor, column: int
+        self, embedded: torch.Tensor, turns: torch.Tensor, cache: torch.Tensor, prefix: torch.Tensor, places: torch.Tensor
     ) -> torch.Tensor:  # fmt: skip
-        """(rows, hidden) embeddings -> hidden states before the last norm, written over them; the cache gets a column more.
+        """(tokens, hidden) embeddings -> hidden states before the last norm, written over them; the cache gets their columns.
 
-        turns (rows, 2, dim) cosines and signed sines; cache (layers, rows, 2 groups, columns, dim); prefix (layers, 2, groups,
-        prefix, dim); starts int32 (rows,): the first column of each row.
+        turns (tokens, 2, dim) cosines and signed sines; cache (layers, rows, 2 groups, columns, dim), contiguous; prefix (layers,
+        2, groups, prefix, dim); places int32 (tokens, 3): row of the cache, its first column, the token's own column.
         """
-        sizes = {**self.facts, "rows": len(embedded), "layers": len(self.layers), "columns": cache.shape[3], "column": column,
+        sizes = {**self.facts, "rows": len(embedded), "layers": len(self.layers), "columns": cache.shape[3],
                  "prefix": prefix.shape[3], "cache_rows": cache.shape[1]}  # fmt: skip
         facts = _Facts(*(sizes[name] for name in _SIZES), self.eps, self.scale)
-        tensors = [x if x.is_contiguous() else x.contiguous() for x in (embedded, turns, cache, prefix, starts)]
+        assert cache.is_contiguous()  # it is written to
+        tensors = [x if x.is_contiguous() else x.contiguous() for x in (embedded, turns, cache, prefix, places)]
         if self.run.decode(self.layers, facts, *(ctypes.c_void_p(x.data_ptr()) for x in tensors)):
             raise MemoryError("decoding could not have its working memory")
         return tensors[0]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states before the last norm (rows, hidden), which are written over -> logits (rows, vocabulary)."""
+        assert self.head is not None
+        gain, panels, width, eps = self.head
+        hidden, made = hidden.contiguous(), hidden.new_empty(len(hidden), width)
+        places = (ctypes.c_void_p(x.data_ptr()) for x in (gain, panels))
+        ends = (ctypes.c_void_p(x.data_ptr()) for x in (hidden, made))
+        self.run.head(*places, len(hidden), hidden.shape[1], width, ctypes.c_float(eps), *ends)
+        return made
 
 
 def compiled_step(
@@ -82,12 +99,28 @@ def compiled_step(
         "groups": int(config.num_key_value_heads), "dim": dim, "inner": body.layers[0].mlp.gate_proj.out_features,
     }  # fmt: skip
     scale = float(getattr(attention, "scaling", dim**-0.5))
-    return CompiledStep(run, [part for part in parts if part is not None], facts, eps.pop(), scale)
+    return CompiledStep(
+        run,
+        [part for part in parts if part is not None],
+        facts,
+        eps.pop(),
+        scale,
+        _head(net, weight_of, plain_norm, store),
+    )
+
+
+def _head(net: Any, weight_of: Any, plain_norm: Any, store: dict[str, torch.Tensor]) -> Any:
+    """What CompiledStep.logits reads; None where the head is no plain product, or so wide that laying it out does not pay."""
+    weight = weight_of(net.lm_head)
+    if weight is None or net.lm_head.bias is not None or not plain_norm(net.model.norm) or weight.numel() > _WIDE:
+        return None
+    panels = _panels([weight], store, "head-panels")
+    return net.model.norm.weight.detach().contiguous(), panels, len(weight), float(net.model.norm.variance_epsilon)
 
 
 def _part(
     layer: Any, weight_of: Any, plain_norm: Any, eps: set[float], store: dict[str, torch.Tensor], number: int
-) -> dict[str, torch.Tensor | None] | None:
+) -> _Part | None:
     attention, mlp = layer.self_attn, layer.mlp
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     inner_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]

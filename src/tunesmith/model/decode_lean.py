@@ -31,6 +31,8 @@ _COPY_BELOW = 256 << 20  # bytes of a model whose weights may be laid out a seco
 _WORTH_COPYING = 32  # steps after which that pays
 _ROOM = 128  # columns the cache grows by, at least
 _READ_AT_ONCE = {"cpu": 1024}  # tokens of prompts read in one pass: on a CPU what passes through its caches
+_READ_IN_C = 256  # the same for the kernel: what two threads' caches hold
+_LONG = 512  # tokens of a prompt that the kernel is not given: torch's attention reads it faster
 _SCORES_AT_ONCE = 1 << 26  # attention scores against the shared prefix held at once
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
@@ -108,7 +110,10 @@ class LeanDecoder:
         if self.compiled is not None:
             store = None  # prompts are read by the weights as they are
         self.layers = [_read_layer(layer, store, number) for number, layer in enumerate(body.layers)]
-        self.head = _normed(body.norm, [net.lm_head], None, "")  # laying out what is so wide takes longer than it saves
+        if self.compiled is not None and self.compiled.head is not None:
+            self.head: Apply = self.compiled.logits
+        else:
+            self.head = _normed(body.norm, [net.lm_head], None, "")
         embed = body.embed_tokens
         self.embed: Apply = (lambda ids: F.embedding(ids, embed.weight)) if _plain(embed, nn.Embedding) else embed
         kinds = [0] * (self.num_q + self.kv_heads) + [1] * self.kv_heads
@@ -146,10 +151,14 @@ class LeanDecoder:
             self.cache[:, into, :, column - len(known.prompt) : column] = known.own[:, None]
             read.append(known.logits)
         unique = sorted((prompt for prompt in slots if known is None or prompt != known.prompt), key=len)
-        at_once = _READ_AT_ONCE.get(self.device.type, 8192)
+        at_once = _READ_AT_ONCE.get(self.device.type, 8192) if self.compiled is None else _READ_IN_C
         if self.prefix.shape[3]:
             at_once = min(at_once, _SCORES_AT_ONCE // (self.num_q * self.prefix.shape[3]))
-        logits = torch.cat([*read, *(self._read(part, slots) for part in _portions(unique, at_once) if part)])
+        for part in _portions(unique, at_once):
+            if part:
+                in_c = self.compiled is not None and len(part[-1]) <= _LONG
+                read.append((self._read_in_c if in_c else self._read)(part, slots))
+        logits = torch.cat(read)
         place = {prompt: number for number, prompt in enumerate([*([known.prompt] if known else []), *unique])}
         lengths = [len(prompt) for prompt in given]
         for slot, length in enumerate(lengths, self.num_rows):
@@ -173,10 +182,9 @@ class LeanDecoder:
         n, first, column = self.num_rows, self.first, self.column
         self._tables(self.longest + 1)
         if self.compiled is not None:
-            starts = torch.tensor(self.starts, dtype=torch.int32)
-            turns = self.turns[self.position][:, ::2]
-            hidden = self.compiled(self.embed(tokens), turns, self.cache, self.prefix, starts, column)
-            return self._stepped(hidden)
+            self.places[:, 2] = column
+            turns = self.turns[self.position, ::2]
+            return self._stepped(self.compiled(self.embed(tokens), turns, self.cache, self.prefix, self.places))
         heads = self.num_q
         written = self.cache[:, :n, :, column].unbind(0)
         seen = self.cache[:, :n, :, first : column + 1]
@@ -284,6 +292,23 @@ class LeanDecoder:
         ends = torch.tensor([len(prompt) for prompt in prompts], device=self.device).cumsum(0) - 1
         return self.head(hidden[ends])
 
+    def _read_in_c(self, prompts: Sequence[tuple[int, ...]], slots: dict[tuple[int, ...], list[int]]) -> torch.Tensor:
+        """As _read; what a prompt of some hundred tokens costs is the matrices', not the attention's."""
+        assert self.compiled is not None
+        before, end = self.prefix.shape[3], self.column
+        ids = torch.tensor([token for prompt in prompts for token in prompt])
+        self._tables(before + len(prompts[-1]) + 1)
+        turns = torch.cat([self.turns[before : before + len(prompt), ::2] for prompt in prompts])
+        stand = [(slots[p][0], end - len(p), column) for p in prompts for column in range(end - len(p), end)]
+        hidden = self.compiled(self.embed(ids), turns, self.cache, self.prefix, torch.tensor(stand, dtype=torch.int32))
+        for prompt in prompts:
+            first, *others = slots[prompt]
+            if others:
+                span = slice(end - len(prompt), end)
+                self.cache[:, others, :, span] = self.cache[:, first : first + 1, :, span]
+        ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
+        return self.head(hidden[ends])
+
     def read_at(self, ids: Sequence[int], position: int) -> torch.Tensor:
         """Logits (tokens, vocab) of a short text whose first token stands at `position`. Nothing is kept.
 
@@ -310,8 +335,9 @@ class LeanDecoder:
         """What only changes when rows come and go: first used column, longest text, mask (rows, columns) of 0 and -inf."""
         self.first = min(self.starts, default=self.column)
         self.longest = self.prefix.shape[3] + self.column - self.first
+        self.places = torch.tensor([(row, start, 0) for row, start in enumerate(self.starts)], dtype=torch.int32)
         self.mask = None
-        if not all(start == self.first for start in self.starts):
+        if self.compiled is None and not all(start == self.first for start in self.starts):
             columns = torch.arange(self.cache.shape[3], device=self.device)
             hidden = columns < torch.tensor(self.starts, device=self.device)[:, None]
             self.mask = torch.zeros(hidden.shape, **self._like).masked_fill_(hidden, float("-inf"))

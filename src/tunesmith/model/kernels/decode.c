@@ -1,10 +1,16 @@
-/* One step of decoding through all layers of a Llama-like model in fp32: a token for each row. Built by model/compiled.py, called by
- * model/decode_lean.py; the numbers are its own: norm, queries keys values, turn, attention over prefix and cache, feed-forward.
+/* Tokens through all layers of a Llama-like model in fp32: a step of decoding (a token for each row), or prompts (a row for each token).
+ * Built by model/compiled.py, called by model/decode_compiled.py; the numbers are its own: norm, queries keys values, turn, attention
+ * over prefix and cache, feed-forward, head.
  *
  * A matrix (out, in) lies in panels of 64 outputs: (out / 64, in, 64), the last filled up with 0. Rows are computed up to six at a
- * time, so a panel is read once or from a near cache.
+ * time, so a panel is read from memory once; while it is used the next one is fetched, and so are the next row's keys and values.
  */
 #include "vectors.h"
+#ifdef _OPENMP
+#include <omp.h>
+#else
+#define omp_get_num_threads() 1
+#endif
 
 #define PANEL 64
 #define MOST 6
@@ -31,37 +37,43 @@ static inline vec silu(vec x) {
   return x * top / (e + 1.0f);
 }
 
-/* acc[r][c] = sum over k of x[r][k] * w[k][16 c ..]; a panel's 64 outputs of R rows. */
-#define TILE(R)                                                                                         \
-  static inline void tile##R(const float *x, int stride, const float *w, int in, vec acc[MOST][4]) {    \
-    vec a[R][4];                                                                                        \
-    for (int r = 0; r < R; r++)                                                                         \
-      for (int c = 0; c < 4; c++) a[r][c] = (vec){0};                                                   \
-    for (int k = 0; k < in; k++) {                                                                      \
-      const float *at = w + (int64_t)k * PANEL;                                                         \
-      vec w0 = load(at), w1 = load(at + 16), w2 = load(at + 32), w3 = load(at + 48);                    \
-      for (int r = 0; r < R; r++) {                                                                     \
-        float y = x[(int64_t)r * stride + k];                                                           \
-        a[r][0] += y * w0;                                                                              \
-        a[r][1] += y * w1;                                                                              \
-        a[r][2] += y * w2;                                                                              \
-        a[r][3] += y * w3;                                                                              \
-      }                                                                                                 \
-    }                                                                                                   \
-    for (int r = 0; r < R; r++)                                                                         \
-      for (int c = 0; c < 4; c++) acc[r][c] = a[r][c];                                                  \
+/* acc[r][c] = sum over k of x[r][k] * w[k][16 c ..]; a panel's 64 outputs of R rows. A line of `next` is fetched with each k. */
+#define TILE(R)                                                                                                          \
+  static inline void tile##R(const float *x, int stride, const float *w, int in, const float *next, vec acc[MOST][4]) { \
+    vec a[R][4];                                                                                                         \
+    for (int r = 0; r < R; r++)                                                                                          \
+      for (int c = 0; c < 4; c++) a[r][c] = (vec){0};                                                                    \
+    for (int k = 0; k < in; k++) {                                                                                       \
+      const float *at = w + (int64_t)k * PANEL;                                                                          \
+      __builtin_prefetch(next + (int64_t)k * LANES, 0, 2);                                                               \
+      vec w0 = load(at), w1 = load(at + 16), w2 = load(at + 32), w3 = load(at + 48);                                     \
+      for (int r = 0; r < R; r++) {                                                                                      \
+        float y = x[(int64_t)r * stride + k];                                                                            \
+        a[r][0] += y * w0;                                                                                               \
+        a[r][1] += y * w1;                                                                                               \
+        a[r][2] += y * w2;                                                                                               \
+        a[r][3] += y * w3;                                                                                               \
+      }                                                                                                                  \
+    }                                                                                                                    \
+    for (int r = 0; r < R; r++)                                                                                          \
+      for (int c = 0; c < 4; c++) acc[r][c] = a[r][c];                                                                   \
   }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 
-static inline void tile(int rows, const float *x, int stride, const float *w, int in, vec acc[MOST][4]) {
-  switch (rows) {
-    case 1: tile1(x, stride, w, in, acc); break;
-    case 2: tile2(x, stride, w, in, acc); break;
-    case 3: tile3(x, stride, w, in, acc); break;
-    case 4: tile4(x, stride, w, in, acc); break;
-    case 5: tile5(x, stride, w, in, acc); break;
-    default: tile6(x, stride, w, in, acc);
+/* Rows `at` and on, up to six of them: their sums with a panel w. A quarter of `next`, a panel too, is fetched; returns how many rows. */
+static inline int tile(int at, int rows, const float *x, const float *w, int in, const float *next, vec acc[MOST][4]) {
+  int some = rows - at < MOST ? rows - at : MOST, quarter = at / MOST % 4;
+  x += (int64_t)at * in;
+  next += (int64_t)quarter * in * LANES;
+  switch (some) {
+    case 1: tile1(x, in, w, in, next, acc); break;
+    case 2: tile2(x, in, w, in, next, acc); break;
+    case 3: tile3(x, in, w, in, next, acc); break;
+    case 4: tile4(x, in, w, in, next, acc); break;
+    case 5: tile5(x, in, w, in, next, acc); break;
+    default: tile6(x, in, w, in, next, acc);
   }
+  return some;
 }
 
 typedef struct {
@@ -69,9 +81,14 @@ typedef struct {
 } layer;
 
 typedef struct {
-  int32_t rows, layers, hidden, heads, groups, dim, inner, columns, column, prefix, cache_rows;
+  int32_t rows, layers, hidden, heads, groups, dim, inner, columns, prefix, cache_rows;
   float eps, scale;
 } facts;
+
+/* Where a token stands: its row of the cache, that row's first column, the token's own. */
+typedef struct {
+  int32_t row, start, column;
+} place;
 
 static void normed(const float *x, const float *gain, int n, float eps, float *to) {
   float sum = 0;
@@ -84,14 +101,15 @@ static void normed(const float *x, const float *gain, int n, float eps, float *t
   for (; i < n; i++) to[i] = x[i] * share * gain[i];
 }
 
-/* Writes one panel's outputs of all rows: to (rows, width) = or += x w (+ bias). */
-static void panel(int p, int rows, const float *x, int in, const float *w, int width, const float *bias, int add, float *to) {
+/* Writes one panel's outputs of all rows: to (rows, width) = or += x w (+ bias). `then`: the panel that is wanted after the last. */
+static void panel(int p, int rows, const float *x, int in, const float *w, int width, const float *bias, int add, const float *then,
+                  float *to) {
   vec acc[MOST][4];
   float spare[PANEL];
   int first = p * PANEL, have = width - first < PANEL ? width - first : PANEL;
+  const float *mine = w + (int64_t)p * in * PANEL, *next = first + PANEL < width ? mine + (int64_t)in * PANEL : then;
   for (int at = 0; at < rows; at += MOST) {
-    int some = rows - at < MOST ? rows - at : MOST;
-    tile(some, x + (int64_t)at * in, in, w + (int64_t)p * in * PANEL, in, acc);
+    int some = tile(at, rows, x, mine, in, next, acc);
     for (int r = 0; r < some; r++) {
       float *row = to + (int64_t)(at + r) * width + first;
       if (have == PANEL && !bias) {
@@ -107,14 +125,16 @@ static void panel(int p, int rows, const float *x, int in, const float *w, int w
   }
 }
 
-static void gated(int p, int rows, const float *x, int in, const float *gate, const float *up, int width, float *to) {
+static void gated(int p, int rows, const float *x, int in, const float *gate, const float *up, int width, const float *then, float *to) {
   vec g[MOST][4], u[MOST][4];
   float spare[PANEL];
-  int first = p * PANEL, have = width - first < PANEL ? width - first : PANEL;
-  for (int at = 0; at < rows; at += MOST) {
-    int some = rows - at < MOST ? rows - at : MOST;
-    tile(some, x + (int64_t)at * in, in, gate + (int64_t)p * in * PANEL, in, g);
-    tile(some, x + (int64_t)at * in, in, up + (int64_t)p * in * PANEL, in, u);
+  int first = p * PANEL, have = width - first < PANEL ? width - first : PANEL, more = first + PANEL < width, some;
+  int64_t size = (int64_t)in * PANEL;
+  gate += p * size;
+  up += p * size;
+  for (int at = 0; at < rows; at += some) {
+    tile(at, rows, x, gate, in, more ? gate + size : then, g);
+    some = tile(at, rows, x, up, in, more ? up + size : then, u);
     for (int r = 0; r < some; r++) {
       for (int c = 0; c < 4; c++) store(spare + c * LANES, silu(g[r][c]) * u[r][c]);
       memcpy(to + (int64_t)(at + r) * width + first, spare, have * sizeof(float));
@@ -125,7 +145,11 @@ static void gated(int p, int rows, const float *x, int in, const float *gate, co
 static void turned(float *x, const float *cosines, const float *sines, int dim) {
   float old[1024];
   memcpy(old, x, dim * sizeof(float));
-  for (int d = 0; d < dim; d++) x[d] = old[d] * cosines[d] + old[d < dim / 2 ? d + dim / 2 : d - dim / 2] * sines[d];
+  int half = dim / 2;
+  for (int d = 0; d < half; d++) {
+    x[d] = old[d] * cosines[d] + old[d + half] * sines[d];
+    x[d + half] = old[d + half] * cosines[d + half] + old[d] * sines[d + half];
+  }
 }
 
 static inline vec product(const float *a, const float *b, int dim) {
@@ -134,11 +158,13 @@ static inline vec product(const float *a, const float *b, int dim) {
   return sum;
 }
 
-/* to[j] = q . x[j] for j < n; x (n, dim). */
-static inline void against(const float *q, const float *x, int n, int dim, float *to) {
+/* to[j] = q . x[j] for j < n; x (n, dim). Meanwhile as much of `next` and of `after` is fetched, where they are given. */
+static inline void against(const float *q, const float *x, int n, int dim, const float *next, const float *after, float *to) {
   int j = 0;
   for (; j + 4 <= n; j += 4) {
     const float *at = x + (int64_t)j * dim;
+    for (int d = 0; next && d < 4 * dim; d += LANES) __builtin_prefetch(next + (int64_t)j * dim + d, 0, 2);
+    for (int d = 0; after && d < 4 * dim; d += LANES) __builtin_prefetch(after + (int64_t)j * dim + d, 0, 2);
     vec four = totals(product(q, at, dim), product(q, at + dim, dim), product(q, at + 2 * dim, dim), product(q, at + 3 * dim, dim));
     memcpy(to + j, &four, 4 * sizeof(float));
   }
@@ -162,26 +188,41 @@ static inline void weighted(const float *p, const float *x, int n, int dim, floa
   }
 }
 
-/* A row's queries of one key head against prefix and cache; qkv is its row, out its place in the attended row. */
-static void attend(float *qkv, const layer *l, facts f, const float *turns, float *keys, float *values, const float *far_k,
-                   const float *far_v, int start, int group, float *scores, float *out) {
-  int each = f.heads / f.groups, own = f.column - start + 1, n = f.prefix + own;
+/* A row's queries, keys and values of one key head: normed, turned, keys and values into the cache. */
+static void placed(float *qkv, const layer *l, facts f, const float *turns, float *keys, float *values, int group) {
+  int each = f.heads / f.groups;
   float *k = qkv + (f.heads + group) * f.dim, *v = k + f.groups * f.dim;
   if (l->norm_k) normed(k, l->norm_k, f.dim, f.eps, k);
   turned(k, turns, turns + f.dim, f.dim);
-  memcpy(keys + (int64_t)f.column * f.dim, k, f.dim * sizeof(float));
-  memcpy(values + (int64_t)f.column * f.dim, v, f.dim * sizeof(float));
+  memcpy(keys, k, f.dim * sizeof(float));
+  memcpy(values, v, f.dim * sizeof(float));
   for (int e = 0; e < each; e++) {
-    float *q = qkv + (group * each + e) * f.dim, *to = out + (group * each + e) * f.dim;
+    float *q = qkv + (group * each + e) * f.dim;
     if (l->norm_q) normed(q, l->norm_q, f.dim, f.eps, q);
     turned(q, turns, turns + f.dim, f.dim);
     for (int d = 0; d < f.dim; d++) q[d] *= f.scale;
-    against(q, far_k, f.prefix, f.dim, scores);
-    against(q, keys + (int64_t)start * f.dim, own, f.dim, scores + f.prefix);
-    float most = scores[0];
-    for (int j = 1; j < n; j++) most = scores[j] > most ? scores[j] : most;
+  }
+}
+
+/* A row's queries of one key head against prefix and `own` columns of its cache row; out is its place in the attended row. The keys
+ * next_k and values next_v of another row are fetched. */
+static void attend(const float *qkv, facts f, const float *keys, const float *values, const float *far_k, const float *far_v, int own,
+                   int group, const float *next_k, const float *next_v, float *scores, float *out) {
+  int each = f.heads / f.groups, n = f.prefix + own;
+  for (int e = 0; e < each; e++) {
+    const float *q = qkv + (group * each + e) * f.dim;
+    float *to = out + (group * each + e) * f.dim;
+    against(q, far_k, f.prefix, f.dim, 0, 0, scores);
+    against(q, keys, own, f.dim, e ? 0 : next_k, e == each - 1 ? next_v : 0, scores + f.prefix);
     int filled = (n + LANES - 1) / LANES * LANES;
     for (int j = n; j < filled; j++) scores[j] = -INFINITY;
+    vec highest = load(scores);
+    for (int j = LANES; j < filled; j += LANES) {
+      ivec over = load(scores + j) > highest;
+      highest = (vec)(((ivec)load(scores + j) & over) | ((ivec)highest & ~over));
+    }
+    float most = highest[0];
+    for (int j = 1; j < LANES; j++) most = highest[j] > most ? highest[j] : most;
     vec sum = {0};
     for (int j = 0; j < filled; j += LANES) {
       vec p = expv(load(scores + j) - most);
@@ -192,16 +233,16 @@ static void attend(float *qkv, const layer *l, facts f, const float *turns, floa
     for (int j = n / LANES * LANES; j < n; j++) all += scores[j];
     memset(to, 0, f.dim * sizeof(float));
     weighted(scores, far_v, f.prefix, f.dim, to);
-    weighted(scores + f.prefix, values + (int64_t)start * f.dim, own, f.dim, to);
+    weighted(scores + f.prefix, values, own, f.dim, to);
     for (int d = 0; d < f.dim; d++) to[d] /= all;
   }
 }
 
 /* x (rows, hidden) goes in as embeddings and comes out as the hidden states before the last norm. turns (rows, 2, dim): cosine and
- * signed sine. cache (layers, cache_rows, 2 groups, columns, dim); prefix (layers, 2, groups, prefix, dim). Returns 0, or 1 when
- * memory is short. */
-int decode(const layer *layers, facts f, float *x, const float *turns, float *cache, const float *prefix, const int32_t *starts) {
-  int wide = (f.heads + 2 * f.groups) * f.dim, attended = f.heads * f.dim;
+ * signed sine. cache (layers, cache_rows, 2 groups, columns, dim); prefix (layers, 2, groups, prefix, dim); places (rows,). A token
+ * reads its row of the cache from its start up to its own column, which it writes first. Returns 0, or 1 when memory is short. */
+int decode(const layer *layers, facts f, float *x, const float *turns, float *cache, const float *prefix, const place *places) {
+  int wide = (f.heads + 2 * f.groups) * f.dim, attended = f.heads * f.dim, items = f.rows * f.groups;
   size_t head = (size_t)f.columns * f.dim, row = 2 * f.groups * head, far = (size_t)f.prefix * f.dim;
   size_t room = (size_t)f.rows * (f.hidden + wide + attended + f.inner);
   float *work = aligned_alloc(64, (room * sizeof(float) + 63) / 64 * 64);
@@ -212,36 +253,59 @@ int decode(const layer *layers, facts f, float *x, const float *turns, float *ca
 #pragma omp parallel
   {
     float *scores = aligned_alloc(64, ((size_t)(f.prefix + f.columns + LANES) * sizeof(float) + 63) / 64 * 64);
+    int threads = omp_get_num_threads();
     if (!scores) {
 #pragma omp atomic write
       failed = 1;
     }
     for (int number = 0; number < f.layers; number++) {
       const layer *l = layers + number;
+      const float *later = number + 1 < f.layers ? l[1].qkv : l->qkv;
+      float *held = cache + (size_t)number * f.cache_rows * row;
 #pragma omp for schedule(static)
       for (int r = 0; r < f.rows; r++) normed(x + (size_t)r * f.hidden, l->norm, f.hidden, f.eps, flat + (size_t)r * f.hidden);
 #pragma omp for schedule(static)
-      for (int p = 0; p < (wide + PANEL - 1) / PANEL; p++) panel(p, f.rows, flat, f.hidden, l->qkv, wide, l->bias, 0, qkv);
-#pragma omp for schedule(static)
-      for (int item = 0; item < f.rows * f.groups; item++) {
+      for (int p = 0; p < (wide + PANEL - 1) / PANEL; p++) panel(p, f.rows, flat, f.hidden, l->qkv, wide, l->bias, 0, l->out, qkv);
+#pragma omp for schedule(static, 1)
+      for (int item = 0; item < items; item++) {
         int r = item / f.groups, group = item % f.groups;
-        float *keys = cache + ((size_t)number * f.cache_rows + r) * row + group * head;
+        float *keys = held + places[r].row * row + group * head + (size_t)places[r].column * f.dim;
+        placed(qkv + (size_t)r * wide, l, f, turns + (size_t)r * 2 * f.dim, keys, keys + f.groups * head, group);
+      }
+#pragma omp for schedule(static, 1)
+      for (int item = 0; item < items; item++) {
+        int r = item / f.groups, group = item % f.groups, after = item + threads;
+        place own = places[r], next = after < items ? places[after / f.groups] : own;
+        const float *keys = held + own.row * row + group * head + (size_t)own.start * f.dim;
+        const float *next_k = held + next.row * row + after % f.groups * head + (size_t)next.start * f.dim;
         const float *far_k = prefix + (size_t)(2 * number * f.groups + group) * far;
+        int fetches = next.row != own.row; /* a prompt's tokens read the same row: it is near */
         if (scores)
-          attend(qkv + (size_t)r * wide, l, f, turns + (size_t)r * 2 * f.dim, keys, keys + f.groups * head, far_k,
-                 far_k + f.groups * far, starts[r], group, scores, mixed + (size_t)r * attended);
+          attend(qkv + (size_t)r * wide, f, keys, keys + f.groups * head, far_k, far_k + f.groups * far, own.column - own.start + 1, group,
+                 fetches ? next_k : 0, fetches ? next_k + f.groups * head : 0, scores, mixed + (size_t)r * attended);
       }
 #pragma omp for schedule(static)
-      for (int p = 0; p < (f.hidden + PANEL - 1) / PANEL; p++) panel(p, f.rows, mixed, attended, l->out, f.hidden, 0, 1, x);
+      for (int p = 0; p < (f.hidden + PANEL - 1) / PANEL; p++) panel(p, f.rows, mixed, attended, l->out, f.hidden, 0, 1, l->gate, x);
 #pragma omp for schedule(static)
       for (int r = 0; r < f.rows; r++) normed(x + (size_t)r * f.hidden, l->norm_after, f.hidden, f.eps, flat + (size_t)r * f.hidden);
 #pragma omp for schedule(static)
-      for (int p = 0; p < (f.inner + PANEL - 1) / PANEL; p++) gated(p, f.rows, flat, f.hidden, l->gate, l->up, f.inner, middle);
+      for (int p = 0; p < (f.inner + PANEL - 1) / PANEL; p++) gated(p, f.rows, flat, f.hidden, l->gate, l->up, f.inner, l->down, middle);
 #pragma omp for schedule(static)
-      for (int p = 0; p < (f.hidden + PANEL - 1) / PANEL; p++) panel(p, f.rows, middle, f.inner, l->down, f.hidden, 0, 1, x);
+      for (int p = 0; p < (f.hidden + PANEL - 1) / PANEL; p++) panel(p, f.rows, middle, f.inner, l->down, f.hidden, 0, 1, later, x);
     }
     free(scores);
   }
   free(work);
   return failed;
+}
+
+/* logits (rows, width) of hidden states x (rows, hidden), which are normed in their place. */
+void head(const float *norm, const float *w, int32_t rows, int32_t hidden, int32_t width, float eps, float *x, float *logits) {
+#pragma omp parallel
+  {
+#pragma omp for schedule(static)
+    for (int r = 0; r < rows; r++) normed(x + (size_t)r * hidden, norm, hidden, eps, x + (size_t)r * hidden);
+#pragma omp for schedule(static)
+    for (int p = 0; p < (width + PANEL - 1) / PANEL; p++) panel(p, rows, x, hidden, w, width, 0, 0, w, logits);
+  }
 }
