@@ -1,12 +1,11 @@
 """A LoRA step over a base larger than the memory: `base: streamed` in a memory cgroup of 40 % of the weights' size.
 
-    python -m benchmarks.layer_streaming [--layers 8] [--width 2048] [--share 0.4] [--stored fp32]
+    python -m benchmarks.layer_streaming [--layers 12] [--width 2048] [--share 0.4] [--stored fp32]
 
 Makes a Llama-shaped model of random weights, runs two LoRA steps over it in processes of their own, and prints limit, peak, loss and
 a hash of the trained weights: streamed within the limit, whole
 without one, streamed without one, whole within it. The limit is a cgroup (v1 or v2)
-made under /sys/fs/cgroup, which wants root; the file's pages are dropped from the cache beforehand, so that they are charged to whom
-reads them. Libraries of Python and torch that other processes have read already are charged to those. Writes results/layer_streaming.json.
+made under /sys/fs/cgroup, which wants root; the file's pages are dropped from the cache beforehand, so that they are charged to whom reads them. Writes results/layer_streaming.json.
 """
 
 import argparse
@@ -19,36 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cgroup import Group
 from benchmarks.common import table, write_results
-
-ROOT = Path("/sys/fs/cgroup")
-
-
-class Group:
-    """A memory cgroup of its own: limit, who is in it, the most it ever held."""
-
-    def __init__(self, limit: int | None) -> None:
-        old = (ROOT / "memory").is_dir()
-        self.path = (ROOT / "memory" if old else ROOT) / f"tunesmith-{os.getpid()}-{time.monotonic_ns()}"
-        self.peak_file = "memory.max_usage_in_bytes" if old else "memory.peak"
-
-        self.path.mkdir()
-        if limit is not None:
-            (self.path / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(limit))
-            if not old:
-                (self.path / "memory.swap.max").write_text("0")
-
-    def enter(self) -> None:
-        """The calling process joins."""
-        (self.path / "cgroup.procs").write_text(str(os.getpid()))
-
-    def peak(self) -> int:
-        """Most bytes at once, the kernel's cache of what was read included."""
-        return int((self.path / self.peak_file).read_text())
-
-    def close(self) -> None:
-        """Remove it; its processes have ended."""
-        self.path.rmdir()
 
 
 def make(folder: Path, *, layers: int, width: int, stored: str) -> int:
@@ -136,7 +107,7 @@ def run(folder: Path, base: str, limit: int | None) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--share", type=float, default=0.4)
     parser.add_argument("--stored", default="fp32", choices=("fp32", "bf16"))

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-_DONTNEED = 4  # madvise(2): the pages may go; they are read again when they are touched
+_WILLNEED, _DONTNEED = 3, 4  # madvise(2): read them all, in large pieces; they may go, and are read again when touched
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,11 @@ class Mapped:
 
     def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
         """A copy (out, in) in memory; the pages it was read from are given back."""
-        made = self.view.to(device=self.device, dtype=dtype, copy=True)
+        _advise(self.view, _WILLNEED)
+        if _real(self.view) and torch.device(self.device).type == "cpu":
+            made = in_own_pages(self.view, dtype)
+        else:
+            made = self.view.to(device=self.device, dtype=dtype, copy=True)
         give_back(self.view)
         return made.T if self.transposed else made
 
@@ -77,13 +81,27 @@ class Maps:
 
 def give_back(view: torch.Tensor) -> None:
     """Let go of the whole pages under a view of a mapped file."""
+    _advise(view, _DONTNEED)
+
+
+def _advise(view: torch.Tensor, wish: int) -> None:
     if not _real(view) or sys.platform != "linux":
         return
     page = mmap.PAGESIZE
     start = -(-view.data_ptr() // page) * page
     end = (view.data_ptr() + view.nbytes) // page * page
     if end > start:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(_DONTNEED))
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(wish))
+
+
+def in_own_pages(view: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of `view` in pages that the kernel gets back as soon as it is dropped. From the heap, matrices of one layer after
+    another leave holes that small tensors settle in: a step over 1.5 GB of weights grew by 270 MB, and the next again."""
+    size = view.numel() * dtype.itemsize
+    if not size:
+        return view.to(dtype=dtype, copy=True)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(view.shape).copy_(view)
 
 
 def stored_dtype(source: Path) -> torch.dtype:
