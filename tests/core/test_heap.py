@@ -1,10 +1,15 @@
 """The heap of a training run: freed memory stays inside the context and goes back after it."""
 
+import ctypes
 import json
+import mmap
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tunesmith.core.heap import ask_large_pages
 
 # Page faults of 20 rounds of tensors of 8 MB, and resident memory after: without the context, inside it, after it.
 PROBE = """
@@ -53,3 +58,28 @@ def test_a_training_run_keeps_what_it_frees_and_gives_it_back_at_the_end():
 
 def test_variables_set_by_hand_are_left_alone():
     assert probe(MALLOC_TRIM_THRESHOLD_="131072")["told"] is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells which memory may have large pages")
+def test_large_pages_are_asked_for_inside_the_block_only():
+    with mmap.mmap(-1, 12 << 20) as block:
+        first = ctypes.c_char.from_buffer(block)
+        address = ctypes.addressof(first)
+        del first  # or the block cannot be closed
+        if not ask_large_pages(address + 5, 9 << 20):
+            pytest.skip("this kernel has none")
+        flags = {}
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            name, _, rest = line.partition(" ")
+            if "-" in name and not name.endswith(":"):
+                start, end = (int(part, 16) for part in name.split("-"))
+            elif name == "VmFlags:":
+                flags[start, end] = rest.split()
+        asked = [
+            (start, end)
+            for (start, end), said in flags.items()
+            if "hg" in said and address <= start < address + (12 << 20)
+        ]
+        assert asked, "no part of the block was marked"
+        assert all(start >= address + 5 and end <= address + 5 + (9 << 20) for start, end in asked)
+    assert not ask_large_pages(4096, 1 << 20)  # too small to hold one

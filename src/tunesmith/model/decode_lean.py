@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.core.heap import ask_large_pages
 from tunesmith.model.decode_compiled import compiled_step, is_silu
 from tunesmith.model.packed import is_quantised
 
@@ -359,6 +360,8 @@ class LeanDecoder:
         cache = torch.empty(
             len(self.layers), max(rows, old_rows), 2 * self.kv_heads, columns, self.head_dim, **self._like
         )
+        if self.device.type == "cpu":
+            ask_large_pages(cache.data_ptr(), cache.numel() * cache.element_size())
         if self.num_rows:
             span = slice(self.first, self.column)
             moved = slice(self.first - shift, self.column - shift)
