@@ -5,7 +5,7 @@
     logits = decoder.join([[7, 8], [9]]);  logits = decoder.step(tokens)
 
 It walks over the model's own modules and reads their weights; in small fp32 models on a CPU it lays them out a second time
-for each call, in an order that is faster to read: for a kernel that makes a whole step (decode_compiled.py), or for torch.
+for each call, in an order that is faster to read: for a kernel that walks all layers in a call (decode_compiled.py), or for torch.
 A projection that is not a plain Linear (an adapted one) is called as it is, or taken by its merged matrix where it offers
 one and weights are laid out anyway. That the parts mean here what they mean in Llama is proved by the caller, by comparing
 logits (generate.proved_path).
