@@ -16,7 +16,6 @@ Left out, since their settings are not published in full:
 """
 
 import json
-import statistics
 import time
 from typing import Any
 
@@ -28,30 +27,12 @@ from transformers import AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
 from benchmarks.common import RESULTS, machine
+from benchmarks.planner.points import HEAD, MODELS, POINTS, row, table
 from tunesmith.plan.allocate import replay
 from tunesmith.plan.network import architecture
 from tunesmith.plan.track import Tracker
 
 CHUNK = 128  # tokens of a row whose logits are made at once
-PHI = {
-    "model_type": "phi", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24, "num_attention_heads": 32,
-    "vocab_size": 51200, "max_position_embeddings": 2048, "hidden_act": "gelu_pytorch_tanh",
-}  # fmt: skip
-STABLELM = {
-    "model_type": "gpt_neox", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 16, "num_attention_heads": 32,
-    "vocab_size": 50688, "max_position_embeddings": 4096,
-}  # fmt: skip
-MODELS: dict[str, tuple[Any, int]] = {  # what it is, tokens of the longest row
-    "phi-1.5": (PHI, 1044), "StableLM-3B": (STABLELM, 1034), "Llama-2-7B": ("Llama-2-7B", 1304), "Llama-2-13B": ("Llama-2-13B", 1304),
-}  # fmt: skip
-# (model, rows a micro-batch, 4-bit weights): GB published
-POINTS = {
-    ("phi-1.5", 1, None): 4.82, ("phi-1.5", 1, 4.5): 3.78, ("phi-1.5", 1, 4.127): 3.72, ("phi-1.5", 2, None): 6.76,
-    ("phi-1.5", 4, None): 10.68, ("StableLM-3B", 1, None): 9.69, ("StableLM-3B", 1, 4.5): 6.35, ("StableLM-3B", 1, 4.127): 6.19,
-    ("StableLM-3B", 2, None): 12.10, ("StableLM-3B", 4, None): 16.92,
-    ("Llama-2-7B", 1, None): 21.30, ("Llama-2-7B", 2, None): 29.07, ("Llama-2-7B", 1, 4.5): 14.14, ("Llama-2-7B", 1, 4.127): 13.84,
-    ("Llama-2-13B", 1, None): 38.12, ("Llama-2-13B", 1, 4.5): 23.14, ("Llama-2-13B", 1, 4.127): 22.55,
-}  # fmt: skip
 PROJECTIONS = ("q_proj", "v_proj", "query_key_value")
 
 
@@ -135,20 +116,16 @@ def peak(name: str, rows: int, bits: float | None) -> float:
 
 
 def main() -> None:
-    """Print the table."""
-    errors, points = [], []
-    print("model         rows  bits   published   planned   error")
+    """Plan them all."""
+    points: list[dict[str, Any]] = []
+    print(HEAD)
     for (name, rows, bits), published in POINTS.items():
-        said = peak(name, rows, bits)
-        errors.append(abs(said / published - 1))
-        points.append(
-            {"model": name, "rows": rows, "bits": bits or 16, "published": published, "planned": round(said, 2)}
-        )
-        error = f"{100 * (said / published - 1):+6.1f} %"
-        print(f"{name:<12} {rows:>5} {bits or 16:>5} {published:>9.2f} {said:>9.2f}  {error}", flush=True)
+        said = round(peak(name, rows, bits), 2)
+        points.append({"model": name, "rows": rows, "bits": bits or 16, "published": published, "planned": said})
+        print(row(points[-1]), flush=True)
     facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "points": points}
     (RESULTS / "planner_public.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(f"median error {100 * statistics.median(errors):.1f} %, worst {100 * max(errors):.1f} %")
+    print(table(points).splitlines()[-1])
 
 
 if __name__ == "__main__":

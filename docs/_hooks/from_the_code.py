@@ -73,6 +73,8 @@ def measured() -> str:
         from benchmarks.common import table
         from benchmarks.methods.__main__ import show as claims_shown
         from benchmarks.methods.judge import claims
+        from benchmarks.planner.__main__ import table as plans
+        from benchmarks.planner.points import table as published
         from benchmarks.training_speed.__main__ import table as speeds
     finally:
         sys.path.remove(str(ROOT))
@@ -105,12 +107,20 @@ def measured() -> str:
     def methods(found: Any) -> str:
         return claims_shown(found["cells"], claims())
 
+    def planner(found: Any) -> str:
+        return f"```\n{plans(found['results'])}\n```"
+
+    def planner_public(found: Any) -> str:
+        return f"```\n{published(found['points'])}\n```"
+
     shown = {
         "methods": methods,
         "banking77": banking77,
         "base_model": base_model,
         "generation": generation,
         "training_speed": speeds,
+        "planner": planner,
+        "planner_public": planner_public,
     }
     parts: list[str] = []
     for name, tell in shown.items():
