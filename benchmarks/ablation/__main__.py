@@ -5,21 +5,30 @@
 
 Each row adds one switch to those above it and runs in a process of its own: `steps` updates over the same rows, seeded alike. Printed:
 tokens a second (median step), the most bytes alive above the model as torch's profiler counts allocations in one more step, the
-process's own peak, the loss of the last step, and whether losses equal those of the row above to the last bit. Rows that are
-measured already are read from benchmarks/results/ablation.json, so a run that was stopped goes on; --again measures anew.
+process's own peak, the bytes of the model itself, the loss of the last step, and whether losses equal those of the row above to the
+last bit. The last rows freeze the base and change how it lies there, one instead of the other: whole, int8, nf4, streamed from its file.
+What needs a GPU (offload: pinned, fp16) or several processes (shard) is not here. Rows that are measured already are read from
+benchmarks/results/ablation.json, so a run that was stopped goes on; --again measures anew.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from benchmarks.common import read_results, table, write_results
 
 SIZES = {
-    "tiny": {"width": 64, "layers": 2, "lengths": [40, 90, 60, 30] * 2, "steps": 3},
-    "size": {"width": 512, "layers": 8, "lengths": [180, 400, 256, 120, 512, 90, 300, 190], "steps": 12},
+    "tiny": {"width": 64, "layers": 2, "lengths": [40, 90, 60, 30] * 2, "steps": 3, "pass_tokens": 220},
+    "size": {
+        "width": 512,
+        "layers": 8,
+        "lengths": [180, 400, 256, 120, 512, 90, 300, 190],
+        "steps": 12,
+        "pass_tokens": 1024,
+    },
 }
 # (name, what it changes); {} is the start: rows padded, whole logits, every activation and every state in memory
 FULL = [
@@ -28,13 +37,20 @@ FULL = [
     ("chunked loss", {"chunked": True}),
     ("lean forward", {"lean": True}),
     ("checkpointing", {"checkpointing": True}),
-    ("update in backward", {"in_backward": True}),
+    ("passes of half a step", {"passes": True}),
+    ("update in backward, one pass", {"passes": False, "in_backward": True}),
     ("activation offload", {"offload": "disk"}),
     ("8-bit states", {"states": "8bit"}),
     ("bf16", {"precision": "bf16"}),
-    ("stochastic rounding", {"keep": "stochastic"}),
+    ("no fp32 masters: kahan", {"keep": "kahan"}),
+    ("no fp32 masters: stochastic", {"keep": "stochastic"}),
 ]
-LORA = [("LoRA", {"adapter": "lora", "states": "fp32"}), ("QLoRA", {"adapter": "qlora"})]
+LORA = [
+    ("LoRA", {"adapter": "lora", "states": "fp32", "keep": "fp32"}),
+    ("int8 base", {"base": "int8"}),
+    ("nf4 base (QLoRA)", {"base": "nf4"}),
+    ("streamed base", {"base": "streamed"}),
+]
 
 
 def rows() -> list[tuple[str, dict[str, Any]]]:
@@ -50,7 +66,6 @@ def rows() -> list[tuple[str, dict[str, Any]]]:
 def child(spec: dict[str, Any]) -> dict[str, Any]:
     """One row: real steps, timed; then one under torch's profiler."""
     import statistics
-    import tempfile
     import time
     from pathlib import Path
 
@@ -62,7 +77,8 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.ablation.plain import whole_logits
     from tunesmith.core.heap import steady_heap
     from tunesmith.core.shelf import shelf
-    from tunesmith.model.load import fresh
+    from tunesmith.model.load import fresh, load
+    from tunesmith.model.save import save
     from tunesmith.objectives.sft import Sft
     from tunesmith.step.step import backward
     from tunesmith.text.example import Example, Unit
@@ -79,7 +95,12 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
         num_attention_heads=size["width"] // 32, num_key_value_heads=size["width"] // 64, max_position_embeddings=1024,
         bos_token_id=None, eos_token_id=None, pad_token_id=None, tie_word_embeddings=True,
     )  # fmt: skip
-    model = fresh(config, byte_tokenizer(), name="ablation")
+    if "write" in spec:  # in a process of its own: the whole model counts in no row's peak
+        model = fresh(config, byte_tokenizer(), name="ablation")
+        save(model.net, model.tokenizer, Path(spec["write"]))
+        return {}
+    base = given.get("base", "")
+    model = load(spec["folder"], base=base) if base else fresh(config, byte_tokenizer(), name="ablation")
     net = model.net
     shelf("adapters").make(given.get("adapter", "full"), "adapter").attach(net, seed=0)
     draw = np.random.default_rng(0)
@@ -96,6 +117,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
         states=given.get("states", "fp32"), in_backward=given.get("in_backward", False),
     )  # fmt: skip
     net.train()
+    pass_tokens = size["pass_tokens"] if given.get("passes") else None
     seconds, losses = [], []
     with tempfile.TemporaryDirectory() as place, steady_heap():
         offload = Offload(given.get("offload", "none"), Path(place, "scratch"), (*net.parameters(), *net.buffers()))
@@ -103,7 +125,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
         def step() -> float:
             optimizer.begin(1e-4)
             with offload.here():
-                loss = backward(policy, objective, units).loss
+                loss = backward(policy, objective, units, pass_tokens=pass_tokens).loss
             optimizer.step(lr=1e-4, clip=None)
             return loss
 
@@ -116,6 +138,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
             step()
     tokens = sum(unit.num_tokens for unit in units)
     return {"tokens_per_second": tokens / statistics.median(seconds[1:]), "seconds": seconds, "losses": losses, "above_model": most_alive(seen),
+            "model": sum(x.numel() * x.element_size() for x in (*net.parameters(), *net.buffers())),
             "between_steps": optimizer.num_state_bytes() + optimizer.num_master_bytes(), "process_peak": peak, "tokens": tokens}  # fmt: skip
 
 
@@ -144,7 +167,7 @@ def told(done: dict[str, Any]) -> str:
             )
         )
         lines.append([name, f"{one['tokens_per_second']:,.0f}", f"{(one['above_model'] + one['between_steps']) / 1e6:,.1f}",
-                      f"{one['process_peak'] / 1e6:,.0f}", f"{one['losses'][-1]:.6f}", same])  # fmt: skip
+                      f"{one['process_peak'] / 1e6:,.0f}", f"{one['model'] / 1e6:,.1f}", f"{one['losses'][-1]:.6f}", same])  # fmt: skip
         before = one
     return table(
         [
@@ -152,6 +175,7 @@ def told(done: dict[str, Any]) -> str:
             "tokens/s",
             "peak above the model, MB",
             "process peak, MB",
+            "model, MB",
             "last loss",
             "losses to the row above",
         ],
@@ -159,10 +183,25 @@ def told(done: dict[str, Any]) -> str:
     )
 
 
+def measured(name: str, size: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """One row, in a process of its own; a base that lies in few bits or in its file is written by another before."""
+    with tempfile.TemporaryDirectory() as folder:
+        specs: list[dict[str, Any]] = [{"size": size, "settings": settings, "folder": folder}]
+        if settings.get("base"):
+            specs.insert(0, {"size": size, "settings": {}, "write": folder})
+        for spec in specs:
+            command = [sys.executable, "-m", "benchmarks.ablation", "--child", json.dumps(spec)]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ran.returncode:
+                raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="size", choices=list(SIZES))
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--only", help="rows by name, with commas: a look at these alone")
     parser.add_argument("--child")
     given = parser.parse_args()
     if given.child:
@@ -170,16 +209,17 @@ def main() -> None:
         return
     name_of = "ablation" if given.size == "size" else f"ablation_{given.size}"
     done: dict[str, Any] = {} if given.again else read_results(name_of).get("rows", {})
+    chosen = given.only.split(",") if given.only else [name for name, _ in rows()]
+    if unknown := set(chosen) - {name for name, _ in rows()}:
+        raise SystemExit(
+            f"There is no row {', '.join(sorted(unknown))}. Rows: {', '.join(name for name, _ in rows())}."
+        )
     for name, settings in rows():
+        if name not in chosen:
+            continue
         if name in done and done[name]["settings"] == settings:
             continue
-        spec = json.dumps({"size": given.size, "settings": settings})
-        ran = subprocess.run(
-            [sys.executable, "-m", "benchmarks.ablation", "--child", spec], capture_output=True, text=True, check=False
-        )
-        if ran.returncode:
-            raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
-        done[name] = {"settings": settings, **json.loads(ran.stdout.splitlines()[-1])}
+        done[name] = {"settings": settings, **measured(name, given.size, settings)}
         write_results(name_of, {"shape": SIZES[given.size], "rows": done})
         print(told(done), flush=True)
     print(told(done))
