@@ -20,6 +20,11 @@ def test_a_card_has_less_than_its_name_says():
     assert device("A100-40").memory < 40 * GIB and device("H100").memory < 80 * GIB
 
 
+def test_a_processor_s_process_has_no_context():
+    found = device("cpu:700MB")
+    assert (found.name, found.memory, found.cuda) == ("cpu", 700 << 20, False)
+
+
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(SettingError, match="h100"):
         device("H10")

@@ -30,7 +30,7 @@ def plan(
 
     config   a project file, or keys alone: model=Llama-3.1-8B method=sft adapter=lora length=2048
     gpu      12GB, T4, H100: every method that fits there, cheapest first
-    fit      24GB, or a card: the cheapest change that makes this run fit
+    fit      24GB, a card, or cpu:24GB for a process here: the cheapest change that makes this run fit
     devices  data-parallel processes; what they cut among them is train.shard, or zero = 0, 1, 2, 3 for none to all
     tokens   how many are trained on in all, for time; price an hour, for cost
     budget   floating-point operations: the best split into parameters and tokens when training from scratch
@@ -43,6 +43,7 @@ def plan(
     from tunesmith.plan import calibrate, formulas, propose, tell
     from tunesmith.plan import devices as known
     from tunesmith.plan.strategy import recommend
+    from tunesmith.plan.within import within
 
     if devices < 1 or zero not in (None, 0, 1, 2, 3):
         raise SettingError(f"devices is {devices}, zero is {zero}.", wanted="devices 1 or more; zero 0, 1, 2 or 3.")
@@ -85,15 +86,16 @@ def plan(
             text += f"\nTake {advice.adapter or 'no tuning yet'}. {' '.join(advice.reasons)}"
         return Result(facts, text=text)
     if fit is not None:
+        limited = (lambda each: each) if planner.device.cuda else within
         offered = propose.into(
-            planner.setup, planner.look, unit_tokens=planner.unit_tokens, adapters=planner.smaller(),
+            planner.setup, lambda each: limited(planner.look(each)), unit_tokens=planner.unit_tokens, adapters=planner.smaller(),
             precisions=("bf16",) if planner.device.bf16 else ("fp16",),
         )  # fmt: skip
         if offered is not None:
-            offered = replace(offered, forecast=planner.whole(offered.setup))
+            offered = replace(offered, forecast=limited(planner.whole(offered.setup)))
         facts |= {"changes": list(offered.changes) if offered else None}
         facts |= {"forecast": offered.forecast.as_dict()} if offered else {}
-        facts |= {"notch": planner.look(offered.notch).as_dict()} if offered and offered.notch else {}
+        facts |= {"notch": limited(planner.look(offered.notch)).as_dict()} if offered and offered.notch else {}
         return Result(facts, text=tell.offered(offered, planner.device))
     seen = planner.whole(planner.setup)
     text = tell.told(seen, planner.device, name=name, method=method, tokens=tokens, price=price)

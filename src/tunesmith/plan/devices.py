@@ -75,7 +75,8 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(gb|gib|g|mb|mib|m)?$")
 
 
 def device(name: str) -> Device:
-    """A card by name (`T4`, `H100`), or a memory size (`12GB`): a card of that size whose speed is not known.
+    """A card by name (`T4`, `H100`), or a memory size: `12GB`, a card of that size whose speed is not known, or `cpu:12GB`, a
+    processor's process with so much.
 
     Raises SettingError with the nearest names.
     """
@@ -83,11 +84,14 @@ def device(name: str) -> Device:
     found = GPUS.get(ALIKE.get(text, text)) or GPUS.get(f"rtx-{text}")
     if found is not None:
         return found
-    size = bytes_of(text)
+    size = bytes_of(text.removeprefix("cpu:"))
+    if size is not None and text.startswith("cpu:"):
+        return host(size)
     if size is None:
         close = ", ".join(nearest(text, [*GPUS, *ALIKE]) or sorted(GPUS))
         raise SettingError(
-            f"the device {name!r} is not known.", wanted=f"A memory size such as 12GB, or one of: {close}."
+            f"the device {name!r} is not known.",
+            wanted=f"A memory size such as 12GB or, without a card, cpu:12GB, or one of: {close}.",
         )
     return Device(name, size)
 

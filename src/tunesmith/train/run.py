@@ -442,7 +442,7 @@ def activation_bytes(
         # under FSDP a block's weights have a storage only while it computes
         if storage.data_ptr() not in weights and not isinstance(tensor._base, nn.Parameter):
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, where it is its node's own output, would be a ring that nothing frees
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         out = objective.loss(policy, policy.batch([units[i] for i in chosen]), helpers or Helpers())
