@@ -44,8 +44,8 @@ def one(num: int, work: Path) -> dict[str, Any]:
     write_rows(data, num)
     began = time.perf_counter()
     done = tunesmith.train(
-        model="pico", data=str(data), out=str(work / "run"), quiet=True,
-        **{"train.steps": STEPS, "train.batch_size": BATCH, "train.sample": 0, "data.dev": 50, "data.test": 50, "train.eval_every": STEPS},
+        model="pico", out=str(work / "run"), quiet=True,
+        **{"data.path": str(data), "train.steps": STEPS, "train.batch_size": BATCH, "train.sample": 0, "data.dev": 50, "data.test": 50, "train.eval_every": STEPS},
     )  # fmt: skip
     whole = time.perf_counter() - began
     events = [json.loads(line) for line in RunFolder.open(done["run"]).file("events.jsonl").read_text().splitlines()]

@@ -38,7 +38,7 @@ FULL = [
     ("lean forward", {"lean": True}),
     ("checkpointing", {"checkpointing": True}),
     ("passes of half a step", {"passes": True}),
-    ("update in backward, one pass", {"passes": False, "in_backward": True}),
+    ("update in backward", {"passes": False, "in_backward": True}),
     ("activation offload", {"offload": "disk"}),
     ("8-bit states", {"states": "8bit"}),
     ("bf16", {"precision": "bf16"}),
