@@ -143,3 +143,10 @@ def test_a_section_that_may_be_left_out_stays_out_when_the_file_says_null(folder
     again, filled_again, _ = resolve("again.yaml")
     assert project.rope is None and again.rope is None and filled_again == filled
     assert resolve({"rope": None}, **{"rope.factor": 4.0})[0].rope.factor == 4.0
+
+
+@pytest.mark.parametrize("rows", ["a.jsonl", Path("a.jsonl"), [{"text": "a", "label": "b"}]])
+def test_data_and_a_setting_of_it_stand_side_by_side_in_either_order(folder: Path, rows):
+    for keys in ({"data": rows, "data.dev": 2}, {"data.dev": 2, "data": rows}):
+        data = resolve({}, **keys)[0].data
+        assert (data.path, data.dev) == (rows, 2)

@@ -216,8 +216,8 @@ def _read(config: Any) -> tuple[dict[str, Any], Path]:
 def _nested(keys: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in keys.items():
-        if key == "data" and _in_memory(value):
-            value = {"path": value}
+        if key == "data" and (isinstance(value, str | Path) or _in_memory(value)):
+            value = {"path": value}  # as a section, so that it stands beside data.dev and the like
         for part in reversed(key.split(".")[1:]):
             value = {part: value}
         nested = merge(nested, {key.split(".")[0]: value})
