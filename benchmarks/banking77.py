@@ -25,7 +25,14 @@ ANSWER = '{"intent": "{{ category }}"}'
 # Learning rate of full tuning: one trial on an earlier `mini`; no search was made. LoRA: the second settings tried on this one, more
 # epochs than the first; the 500 held-out rows chose.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "full": {"adapter": "full", "train.epochs": 4, "train.lr": 1e-3, "train.batch_size": 32},
+    "full": {
+        "adapter": "full",
+        "train.epochs": 4,
+        "train.lr": 1e-3,
+        "train.batch_size": 32,
+        "train.precision": "auto",
+        "train.sample": 0,
+    },
     "lora": {
         "adapter": {"lora": {"rank": 64, "alpha": 64}},
         "train.epochs": 8,

@@ -11,11 +11,13 @@ last layer's feed-forward only where a token is predicted. model/prove.py compar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tunesmith.model.batch import Batch
 from tunesmith.model.segments import Segments, attend
+from tunesmith.model.sizes import even
 
 _TASKS = ("CausalLM", "SequenceClassification")
 
@@ -52,11 +54,11 @@ class Lean:
     def predicting(self, batch: Batch) -> torch.Tensor:
         """(targets, dim): last hidden states of the predicting tokens of a packed batch."""
         assert batch.segments is not None
-        segments = batch.segments
-        x = self.body.embed_tokens(batch.ids)[0]
-        if x.device.type != "cpu":
+        if batch.ids.device.type != "cpu":
             raise ValueError("the lean forward is made for the CPU")
-        cos, sin = self.body.rotary_emb(x, batch.positions)
+        ids, positions, segments, predictor = _evened(batch, self.body.embed_tokens.weight)
+        x = self.body.embed_tokens(ids)[0]
+        cos, sin = self.body.rotary_emb(x, positions)
         half = cos.shape[-1] // 2
         cos, sin = cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
         layers = list(self.body.layers)
@@ -64,12 +66,12 @@ class Lean:
             self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
         )
         for number, layer in enumerate(layers):
-            chosen = batch.predictor if number == len(layers) - 1 else None
+            chosen = predictor if number == len(layers) - 1 else None
             if recompute:
                 x = checkpoint(self._layer, layer, x, cos, sin, segments, chosen, use_reentrant=False)
             else:
                 x = self._layer(layer, x, cos, sin, segments, chosen)
-        return norm(x, self.body.norm.weight, self.eps)
+        return norm(x, self.body.norm.weight, self.eps)[: len(batch.predictor)]
 
     def _layer(
         self, layer: Any, x: torch.Tensor, cos, sin, segments: Segments, chosen: torch.Tensor | None
@@ -86,6 +88,18 @@ class Lean:
         x = x + attention.o_proj(mixed)
         y = norm(x, layer.post_attention_layernorm.weight, self.eps)
         return x + mlp.down_proj(_Gated.apply(mlp.gate_proj(y), mlp.up_proj(y)))
+
+
+def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Segments, torch.Tensor]:
+    """(ids, positions, segments, predictor) of as many rows as come again: a document more, which nothing reads, fills the pass up."""
+    assert batch.segments is not None
+    num, targets = batch.ids.shape[1], len(batch.predictor)
+    fill, more = even(num, like) - num, even(targets, like) - targets
+    ids, positions, segments, predictor = batch.ids, batch.positions, batch.segments, batch.predictor
+    if fill:
+        ids, positions = (F.pad(x, (0, fill)) for x in (ids, positions))
+        segments = segments.followed_by(fill)
+    return ids, positions, segments, F.pad(predictor, (0, more)) if more else predictor
 
 
 def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from tunesmith.model.sizes import even
 
 CHUNK_ELEMENTS = 1 << 21  # logits a chunk may hold: 8 MB in fp32, which stays near the caches of a CPU
 CHUNK_ROWS = 128  # but at least so many tokens: products of fewer rows read the whole head for little (2 to 3 times slower at 16)
@@ -172,14 +175,25 @@ def weighted_nll(
     if len(target) == 0:
         # the head takes part with a gradient of 0 too: it may be all that trains
         return (hidden.sum() + head.weight[0, 0]) * 0.0, hidden.new_zeros(0, dtype=wide(hidden.dtype))
-    return _WeightedNLL.apply(hidden, head.weight, head.bias, target, coefficient, head.softcap, head.scale)
+    num, (hidden, target, coefficient) = len(target), _evened(hidden, target, coefficient)
+    total, logp = _WeightedNLL.apply(hidden, head.weight, head.bias, target, coefficient, head.softcap, head.scale)
+    return total, logp[:num]
 
 
 def logprobs(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:
     """log p(target), (n,) float32; backward makes the logits a second time instead of keeping them."""
     if len(target) == 0:
         return hidden.sum(-1) + head.weight[0, 0] * 0.0
-    return _LogProbs.apply(hidden, head.weight, head.bias, target, head.softcap, head.scale)
+    num, (hidden, target) = len(target), _evened(hidden, target)
+    return _LogProbs.apply(hidden, head.weight, head.bias, target, head.softcap, head.scale)[:num]
+
+
+def _evened(hidden: torch.Tensor, *per_row: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Filled up with rows of 0 to a number that comes again (sizes.py); with a coefficient or gradient of 0 they add nothing."""
+    fill = even(len(hidden), hidden) - len(hidden)
+    if not fill:
+        return (hidden, *per_row)
+    return (F.pad(hidden, (0, 0, 0, fill)), *(F.pad(x, (0, fill)) for x in per_row))
 
 
 def over_logits(

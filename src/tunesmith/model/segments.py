@@ -47,6 +47,14 @@ class Segments(tuple):
         made.place, made.source = place, source
         return made
 
+    def followed_by(self, tokens: int) -> "Segments":
+        """With one document of so many tokens more, which shares nothing."""
+        made = Segments((*self, self[-1] + tokens))
+        if self.place is None or self.source is None:
+            return made
+        new = torch.arange(tokens, device=self.place.device)
+        return made.sharing(torch.cat([self.place, new + len(self.source)]), torch.cat([self.source, new + self[-1]]))
+
     def to(self, device: torch.device | str) -> "Segments":
         """With its index lists on `device`."""
         if self.place is None or self.source is None:
