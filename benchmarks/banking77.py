@@ -11,6 +11,7 @@ likelihood, and TF-IDF with logistic regression. Training rows are the published
 import argparse
 import csv
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ def main() -> None:
     ask.add_argument("--parts", default=",".join(PARTS))
     ask.add_argument("--again", action="store_true", help="measure the named parts anew")
     ask.add_argument(
-        "--out", type=Path, default=Path("runs") / "banking77", help="run folders go here; must not exist yet"
+        "--out", type=Path, default=Path("runs") / "banking77", help="run folders go here; --again replaces those of its parts"
     )
     ask.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another setting for the training parts"
@@ -235,6 +236,8 @@ def main() -> None:
         if part in parts and not given.again:
             continue
         print(f"{part} ...", flush=True)
+        if given.again:
+            shutil.rmtree(given.out / part, ignore_errors=True)
         if part == "tfidf":
             parts[part] = tfidf()
         elif part == "untuned":
