@@ -213,7 +213,10 @@ def main() -> None:
     ask.add_argument("--parts", default=",".join(PARTS))
     ask.add_argument("--again", action="store_true", help="measure the named parts anew")
     ask.add_argument(
-        "--out", type=Path, default=Path("runs") / "banking77", help="run folders go here; --again replaces those of its parts"
+        "--out",
+        type=Path,
+        default=Path("runs") / "banking77",
+        help="run folders go here; --again replaces those of its parts",
     )
     ask.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another setting for the training parts"
