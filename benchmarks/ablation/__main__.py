@@ -75,6 +75,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import LlamaConfig
 
     from benchmarks.ablation.plain import whole_logits
+    from benchmarks.planner.measure import allocations, most_alive
     from tunesmith.core.heap import steady_heap
     from tunesmith.core.shelf import shelf
     from tunesmith.model.load import fresh, load
@@ -137,19 +138,9 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             step()
     tokens = sum(unit.num_tokens for unit in units)
-    return {"tokens_per_second": tokens / statistics.median(seconds[1:]), "seconds": seconds, "losses": losses, "above_model": most_alive(seen),
+    return {"tokens_per_second": tokens / statistics.median(seconds[1:]), "seconds": seconds, "losses": losses, "above_model": most_alive(allocations(seen)),
             "model": sum(x.numel() * x.element_size() for x in (*net.parameters(), *net.buffers())),
             "between_steps": optimizer.num_state_bytes() + optimizer.num_master_bytes(), "process_peak": peak, "tokens": tokens}  # fmt: skip
-
-
-def most_alive(seen: Any) -> int:
-    """Most bytes at once, above those that lived when a profile began."""
-    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = top = 0
-    for _, size in sorted(events, key=lambda event: event[0]):
-        live += size
-        top = max(top, live)
-    return top
 
 
 def told(done: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +140,22 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
             with around_of(net, case, Path(folder)):
                 backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
             optimizer.step(lr=1e-3, clip=clip_of(case))
-    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = top = before
-    for _, size in sorted(events, key=lambda event: event[0]):
-        live += size
-        top = max(top, live)
+    events = allocations(seen)
     assert not any(name.startswith("tunesmith.plan") for name in sys.modules), "the instrument imported the planner"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"live": top, "before": before, "allocations": len(events), "process_peak": peak, "process_start": started}
+    live = before + most_alive(events)
+    return {"live": live, "before": before, "allocations": len(events), "process_peak": peak, "process_start": started}
+
+
+def allocations(seen: Any) -> list[int]:
+    """Bytes taken (or, negative, given back) during a profile, in order of time."""
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return [size for _, size in sorted(events, key=lambda event: event[0])]
+
+
+def most_alive(events: list[int]) -> int:
+    """Most bytes at once, above those that lived when the profile began."""
+    return max(accumulate(events, initial=0))
 
 
 LOADED = (
