@@ -186,8 +186,9 @@ def untuned(model: str, out: Path) -> dict[str, Any]:
     return answered(model, folder.path, "banking77 untuned")
 
 
-def show(parts: dict[str, Any]) -> str:
-    """The table."""
+def show(found: dict[str, Any]) -> str:
+    """The table of a results file."""
+    parts = found["parts"]
     titles = {
         "tfidf": "TF-IDF 1-2-grams + logistic regression",
         "untuned": "mini as it is, generated answer",
@@ -198,11 +199,11 @@ def show(parts: dict[str, Any]) -> str:
     lines = []
     for part in PARTS:
         if part in parts:
-            found = parts[part]
-            interval = f"{found['accuracy']:.4f} ({found['low']:.4f}-{found['high']:.4f})"
-            tokens = f"{found['train_tokens'] / 1e6:.2f}M" if "train_tokens" in found else ""
-            minutes = f"{found['minutes']:.1f}" if "minutes" in found else ""
-            lines.append([titles[part], interval, str(found["n"]), minutes, tokens])
+            one = parts[part]
+            interval = f"{one['accuracy']:.4f} ({one['low']:.4f}-{one['high']:.4f})"
+            tokens = f"{one['train_tokens'] / 1e6:.2f}M" if "train_tokens" in one else ""
+            minutes = f"{one['minutes']:.1f}" if "minutes" in one else ""
+            lines.append([titles[part], interval, str(one["n"]), minutes, tokens])
     return table(["Banking77 test", "accuracy (95 % Wilson)", "n", "training minutes", "training tokens"], lines)
 
 
@@ -253,7 +254,7 @@ def main() -> None:
         print(json.dumps(parts[part], default=str), flush=True)
         if not given.trial:
             write_results(NAME, {"model": given.model, "parts": parts})
-    print(show(parts))
+    print(show({"parts": parts}))
 
 
 def weights_of(model: str) -> str:

@@ -125,6 +125,7 @@ def main() -> None:
         if given.baselines_only:
             print(f"written to {write_results(NAME, {'inputs': key, 'baselines': cached})}")
     result: dict[str, Any] = {"inputs": key, "baselines": cached, "documents": len(val), "bytes": int(sizes.sum())}
+    result |= {"sizes": sizes.tolist(), "languages": [row["lang"] for row in val]}
     if not given.baselines_only:
         model = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32).eval()
         context = model.config.max_position_embeddings
@@ -143,7 +144,7 @@ def main() -> None:
             "seconds": time.perf_counter() - began,
             "bits": costs,
         }
-    show(result, val, sizes)
+    print(show(result))
     if "model" in result:
         print(f"written to {write_results(NAME, result)}")
 
@@ -174,14 +175,15 @@ def compressors(train: list[str], val: list[str]) -> dict[str, Any]:
     return {"xz": {"alone_bytes": alone, "given_train_bytes": added, "seconds": time.perf_counter() - began}}
 
 
-def show(result: dict[str, Any], val: list[dict[str, Any]], sizes: np.ndarray) -> None:
-    """The table: bits per UTF-8 byte over all documents and by language."""
-    languages = sorted({row["lang"] for row in val})
+def show(result: dict[str, Any]) -> str:
+    """The table of a results file: bits per UTF-8 byte over all documents and by language."""
+    sizes, spoken = np.array(result["sizes"]), np.array(result["languages"])
+    languages = sorted(set(result["languages"]))
     lines = []
 
     def line(name: str, bits: Sequence[float]) -> None:
         cost = np.array(bits)
-        by = [np.array([row["lang"] == language for row in val]) for language in languages]
+        by = [spoken == language for language in languages]
         lines.append(
             [name, f"{cost.sum() / sizes.sum():.4f}", *[f"{cost[at].sum() / sizes[at].sum():.4f}" for at in by]]
         )
@@ -196,11 +198,14 @@ def show(result: dict[str, Any], val: list[dict[str, Any]], sizes: np.ndarray) -
     packed = result["baselines"]["xz"]
     for name, size in (("xz -9e", packed["alone_bytes"]), ("xz -9e, training text known", packed["given_train_bytes"])):
         lines.append([name, f"{8 * size / sizes.sum():.4f}", *["" for _ in languages]])
-    print(table(["bits per byte, val-00", "all", *languages], lines))
+    said = table(["bits per byte, val-00", "all", *languages], lines)
     if "model" in result:
         ours = sum(result["model"]["bits"]) / sizes.sum()
         rest = min(sum(counted["bits"]), 8 * packed["alone_bytes"], 8 * packed["given_train_bytes"]) / sizes.sum()
-        print(f"{result['model']['name']} needs {'fewer' if ours < rest else 'MORE'} bits than the best of the others")
+        said += (
+            f"\n\n{result['model']['name']} needs {'fewer' if ours < rest else 'MORE'} bits than the best of the others"
+        )
+    return said
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,9 @@ def held(line: Mapping[str, Any]) -> bool:
     return bool(line["proposal"]["ended"] == "runs" and line.get("notch", {}).get("ended") == "out of memory")
 
 
-def show(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The table."""
-    rows = []
+def show(found: Mapping[str, Any]) -> str:
+    """The table of a results file."""
+    lines, rows = found["lines"], []
     for line in lines:
         said = line["said"]
         mb = [f"{said[name] / (1 << 20):,.0f}" if name in said else "" for name in ("device", "notch_device")]
@@ -187,7 +187,7 @@ def main() -> None:
             lines[pair.name] = one(pair, Path(made))
             print(json.dumps(lines[pair.name]), flush=True)
             write_results("fit", {"lines": [lines[each.name] for each in PAIRS if each.name in lines]})
-    print(show([lines[each.name] for each in PAIRS if each.name in lines]))
+    print(show({"lines": [lines[each.name] for each in PAIRS if each.name in lines]}))
 
 
 if __name__ == "__main__":

@@ -175,10 +175,29 @@ def speed(cell: Cell, seconds: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(speeds)), "low": round(speeds[0]), "high": round(speeds[-1])}
 
 
+def show(found: dict[str, Any]) -> str:
+    """The table of a results file: medians with lowest and highest, ratios pair by pair."""
+    from benchmarks.common import table
+
+    def line(name: str, result: dict[str, Any]) -> list[str]:
+        def speeds(side: dict[str, float]) -> str:
+            return f"{side['median']:.0f} ({side['low']:.0f}-{side['high']:.0f})"
+
+        def range_of(key: str) -> str:
+            return f"{result[key]:.2f} ({min(result[key + 's']):.2f}-{max(result[key + 's']):.2f})"
+
+        same = "yes" if result["greedy_identical"] else "NO"
+        ratios = [range_of("ratio"), range_of("processor_ratio"), str(result["bar"] or "-")]
+        return [name, speeds(result["ours"]), speeds(result["transformers"]), *ratios, same]
+
+    columns = ["cell", "ours, tokens/s", "transformers", "ratio", "of processor time", "bar", "same tokens"]
+    return table(columns, [line(name, result) for name, result in found["cells"].items()])
+
+
 def main() -> None:
     """Run all cells, print a table, write the results."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from benchmarks.common import machine, table, write_results
+    from benchmarks.common import machine, write_results
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds of fewer prompts; writes nothing")
@@ -191,21 +210,9 @@ def main() -> None:
     load = os.getloadavg()[0]
     results = {cell.name: measure(net, cell, 2 if options.quick else options.rounds) for cell in cells(options.quick)}
 
-    def line(name: str, result: dict[str, Any]) -> list[str]:
-        def shown(side: dict[str, float]) -> str:
-            return f"{side['median']:.0f} ({side['low']:.0f}-{side['high']:.0f})"
-
-        def range_of(key: str) -> str:
-            return f"{result[key]:.2f} ({min(result[key + 's']):.2f}-{max(result[key + 's']):.2f})"
-
-        same = "yes" if result["greedy_identical"] else "NO"
-        ratios = [range_of("ratio"), range_of("processor_ratio"), str(result["bar"] or "-")]
-        return [name, shown(result["ours"]), shown(result["transformers"]), *ratios, same]
-
     print(machine())
     print(f"{options.threads} threads; load of the machine before the first cell: {load:.1f}\n")
-    columns = ["cell", "ours, tokens/s", "transformers", "ratio", "of processor time", "bar", "same tokens"]
-    print(table(columns, [line(name, result) for name, result in results.items()]))
+    print(show({"cells": results}))
     if not options.quick:
         facts = {
             "threads": options.threads,

@@ -59,17 +59,18 @@ def one(num: int, work: Path) -> dict[str, Any]:
     }
 
 
-def show(sizes: list[dict[str, Any]]) -> str:
+def show(found: dict[str, Any]) -> str:
     """A line a size, the growth beside it."""
+    sizes = found["sizes"]
     first = sizes[0]
     lines = []
-    for found in sizes:
-        more = found["rows"] - first["rows"]
-        each = (found["peak_bytes"] - first["peak_bytes"]) / more if more else 0.0
-        against = found["tokens_per_second"] / first["tokens_per_second"]
-        lines.append([f"{found['rows']:,}", f"{found['data_rows_per_second']:,.0f}", f"{found['tokens_per_second']:,.0f}", f"{against:.2f}",
-                      f"{found['peak_bytes'] / 1e6:.0f}", f"{each:.1f}" if more else ""])  # fmt: skip
-    speeds = [found["tokens_per_second"] for found in sizes]
+    for size in sizes:
+        more = size["rows"] - first["rows"]
+        each = (size["peak_bytes"] - first["peak_bytes"]) / more if more else 0.0
+        against = size["tokens_per_second"] / first["tokens_per_second"]
+        lines.append([f"{size['rows']:,}", f"{size['data_rows_per_second']:,.0f}", f"{size['tokens_per_second']:,.0f}", f"{against:.2f}",
+                      f"{size['peak_bytes'] / 1e6:.0f}", f"{each:.1f}" if more else ""])  # fmt: skip
+    speeds = [size["tokens_per_second"] for size in sizes]
     flat = max(speeds) / min(speeds) - 1
     titles = ["rows", "data rows/s", "tokens/s", "of the first", "peak MB", "bytes a row more"]
     return f"{table(titles, lines)}\n\nTokens a second differ by {flat:.0%} (bar {FLAT:.0%}); bytes a row: bar {BYTES_A_ROW}."
@@ -98,7 +99,7 @@ def main() -> None:
             kept[num] = json.loads((Path(folder) / "out.json").read_text())
         print(json.dumps(kept[num]), flush=True)
         write_results(NAME, {"steps": STEPS, "batch_size": BATCH, "sizes": [kept[key] for key in sorted(kept)]})
-    print(show([kept[key] for key in sorted(kept)]))
+    print(show({"sizes": [kept[key] for key in sorted(kept)]}))
 
 
 if __name__ == "__main__":

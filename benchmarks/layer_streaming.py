@@ -125,24 +125,26 @@ def main() -> None:
         for base, cap in (("streamed", limit), ("", None), ("streamed", None), ("", limit)):
             runs.append(run(folder, base, cap))
             print(json.dumps(runs[-1]), flush=True)
+    within, whole, *_ = runs
+    same = within["rc"] == 0 and within["losses"] == whole["losses"] and within["adapter"] == whole["adapter"]
+    found = {"weights": weights, "stored": given.stored, "share": given.share, "same": same, "runs": runs}
+    print(show(found))
+    write_results("layer_streaming", found)
+    if not same:
+        raise SystemExit(1)
+
+
+def show(found: dict[str, Any]) -> str:
+    """The table of a results file."""
     lines = []
-    for one in runs:
+    for one in found["runs"]:
         losses = ", ".join(f"{loss:.9f}" for loss in one["losses"]) if "losses" in one else one["ended"]
         lines.append([one["base"], "none" if one["limit"] is None else f"{one['limit'] / 1e6:,.0f} MB", f"{one['peak'] / 1e6:,.0f} MB", losses,
                       one.get("adapter", ""), f"{one['step_seconds']:.1f} s" if "step_seconds" in one else ""])  # fmt: skip
-    print(
-        f"weights {weights / 1e6:,.0f} MB, stored as {given.stored}, computed in fp32; limit {given.share:.0%} of them"
-    )
-    print(table(["base", "limit", "peak of the cgroup", "losses of two steps", "adapter after them", "a step"], lines))
-    within, whole, *_ = runs
-    same = within["rc"] == 0 and within["losses"] == whole["losses"] and within["adapter"] == whole["adapter"]
-    print(f"streamed within the limit: {'completes, the same losses and weights bit by bit' if same else 'FAILS'}")
-    write_results(
-        "layer_streaming",
-        {"weights": weights, "stored": given.stored, "share": given.share, "same": same, "runs": runs},
-    )
-    if not same:
-        raise SystemExit(1)
+    head = ["base", "limit", "peak of the cgroup", "losses of two steps", "adapter after them", "a step"]
+    size = f"{found['weights'] / 1e6:,.0f} MB, stored as {found['stored']}"
+    ends = "completes, the same losses and weights bit by bit" if found["same"] else "FAILS"
+    return f"weights {size}, computed in fp32; limit {found['share']:.0%} of them\n\n{table(head, lines)}\n\nstreamed within the limit: {ends}"
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main() -> None:
         "chat": units(np.clip(draw.normal(35, 8, 60), 16, 80), 10),
         "text": units(np.clip(draw.lognormal(4.5, 0.8, 18), 16, 1024), None),
     }
-    results, lines = [], []
+    results = []
     for dtype in ("fp32", "bf16"):
         for lora in (False, True):
             for name, rows in sets.items():
@@ -83,19 +83,17 @@ def main() -> None:
                 cell = {"dtype": dtype, "adapter": "lora" if lora else "full", "rows": name, "tokens": tokens, "module_seconds": theirs,
                         "lean_seconds": ours, "ratio": theirs / ours, "loss_error": abs(own_loss - loss) / loss, "gradient_error": error}  # fmt: skip
                 results.append(cell)
-                lines.append(
-                    [
-                        dtype,
-                        cell["adapter"],
-                        name,
-                        f"{theirs:.3f}",
-                        f"{ours:.3f}",
-                        f"{theirs / ours:.2f}",
-                        f"{error:.1e}",
-                    ]
-                )
-    print(table(["dtype", "adapter", "rows", "module s", "lean s", "ratio", "gradient error"], lines))
+    print(show({"cells": results}))
     write_results("lean_forward", {"cells": results})
+
+
+def show(found: dict[str, Any]) -> str:
+    """The table of a results file."""
+    lines = [
+        [cell["dtype"], cell["adapter"], cell["rows"], f"{cell['module_seconds']:.3f}", f"{cell['lean_seconds']:.3f}",
+         f"{cell['ratio']:.2f}", f"{cell['gradient_error']:.1e}"] for cell in found["cells"]
+    ]  # fmt: skip
+    return table(["dtype", "adapter", "rows", "module s", "lean s", "ratio", "gradient error"], lines)
 
 
 if __name__ == "__main__":

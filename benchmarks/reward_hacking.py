@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80)
     given = parser.parse_args()
     result = run(given.model, seeds=given.seeds, steps=given.steps)
-    print(shown(result))
+    print(show(result))
     print(f"written to {write_results(NAME, result)}")
 
 
@@ -73,7 +73,7 @@ def read(folder: Path) -> dict[str, Any]:
     }
 
 
-def shown(result: dict[str, Any]) -> str:
+def show(result: dict[str, Any]) -> str:
     """A line for each arm: means over its seeds with the spread of the hidden metric, and a verdict."""
     from tunesmith.stats.spread import spread
 

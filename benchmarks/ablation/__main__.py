@@ -143,9 +143,10 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
             "between_steps": optimizer.num_state_bytes() + optimizer.num_master_bytes(), "process_peak": peak, "tokens": tokens}  # fmt: skip
 
 
-def told(done: dict[str, Any]) -> str:
-    """The table."""
+def show(found: dict[str, Any]) -> str:
+    """The table of a results file."""
     lines, before = [], None
+    done = found["rows"]
     for name, _ in rows():
         one = done.get(name)
         if one is None:
@@ -212,8 +213,8 @@ def main() -> None:
             continue
         done[name] = {"settings": settings, **measured(name, given.size, settings)}
         write_results(name_of, {"shape": SIZES[given.size], "rows": done})
-        print(told(done), flush=True)
-    print(told(done))
+        print(show({"rows": done}), flush=True)
+    print(show({"rows": done}))
 
 
 if __name__ == "__main__":

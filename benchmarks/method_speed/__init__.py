@@ -6,9 +6,9 @@
     python -m benchmarks.method_speed --parity                                    losses of equal batches, step by step
     python -m benchmarks.method_speed --table
 
-A unit is a pair; for grpo and gkd a prompt with its eight
-answers, sampled, scored and learnt from (rollouts are timed apart too). The clock runs from the loaded model to the last step, so what a side does before the first step - log p of the
-reference, a second model - counts. Pairs are made of the fixed rows of benchmarks/training_speed: a prompt, and two ends of
-different length. Sides take turns, each run a fresh process with the same threads and allocator variables; before the first
+A unit is a pair; for grpo and gkd a prompt with its eight answers, sampled, scored and learnt from (rollouts are timed apart
+too). `dpo` is there at three sizes of model. The clock runs from the loaded model to the last step, so what a side does before
+the first step - log p of the reference, a second model - counts. Pairs are made of the fixed rows of benchmarks/training_speed: a
+prompt, and two ends of different length. Sides take turns, each run a fresh process with the same threads and allocator variables; before the first
 timed run every option of TRL is tried, and the fastest is the peer.
 """

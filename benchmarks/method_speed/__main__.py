@@ -39,8 +39,8 @@ def spec_of(case: Case, given: argparse.Namespace, num: int) -> dict[str, Any]:
     import numpy as np
 
     rows.build(given.work)
-    folder = models.build(given.work, "10M", 8192)
-    head = np.random.default_rng(0).normal(0, 0.02, (1, 256)).tolist()
+    folder = models.build(given.work, case.size, 8192)
+    head = np.random.default_rng(0).normal(0, 0.02, (1, models.SHAPES[case.size]["hidden_size"])).tolist()
     return {"case": case.as_dict(), "model": str(folder), "lr": LR, "num_pairs": num, "num": num, "head": head}
 
 

@@ -16,16 +16,17 @@ PROMPT_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Case:
-    """A method with an adapter, fp32, on the model of 9.5M parameters. `options` are tried, the fastest is timed."""
+    """A method with an adapter, fp32, on a model of a size of training_speed. `options` are tried, the fastest is timed."""
 
     method: str
     adapter: str
     options: tuple[str, ...]
+    size: str = "10M"
 
     @property
     def name(self) -> str:
         """As typed on the command line."""
-        return f"{self.method}-{self.adapter}"
+        return f"{self.method}-{self.adapter}" + (f"-{self.size}" if self.size != "10M" else "")
 
     def as_dict(self) -> dict[str, object]:
         """For the workers and the results."""
@@ -50,7 +51,7 @@ CASES = tuple(
     Case(method, adapter, options)
     for method, options in (("dpo", _DPO), ("reward", _REWARD), ("grpo", _ROLLOUTS), ("gkd", _ROLLOUTS))
     for adapter in ("lora", "full")
-)
+) + tuple(Case("dpo", adapter, _DPO, size) for size in ("30M", "100M") for adapter in ("lora", "full"))
 
 # Rollouts: prompts a step, answers to each, most tokens of a prompt and of an answer.
 STEP_PROMPTS, ANSWERS, PROMPT_TOKENS, ANSWER_TOKENS = 16, 8, 48, 48

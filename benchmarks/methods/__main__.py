@@ -51,16 +51,17 @@ def in_a_process(name: str, seed: int, given: argparse.Namespace) -> dict[str, A
     return json.loads(answer.read_text()) if done.returncode == 0 and answer.exists() else None
 
 
-def show(results: dict[str, Any], every: list[judge.Claim]) -> str:
-    """The table of claims, then seconds and memory of each cell."""
+def show(found: dict[str, Any], every: list[judge.Claim] | None = None) -> str:
+    """The table of claims (those of directions.yaml unless given), then seconds and memory of each cell of a results file."""
+    results, every = found["cells"], judge.claims() if every is None else every
     said = table(["claim", "figure", "mean over seeds (95 %)", "seeds", "verdict"], judge.lines(results, every))
     names = sorted({key.rpartition("/")[0] for key in results})
     rows = []
     for name in names:
-        found = [result for key, result in results.items() if key.rpartition("/")[0] == name]
-        mean = {key: sum(one[key] for one in found) / len(found) for key in ("seconds", "peak_bytes")}
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in found[0]["figures"].items())
-        rows.append([name, str(len(found)), f"{mean['seconds']:.0f}", f"{mean['peak_bytes'] / 1e6:.0f}", figures])
+        seeds = [result for key, result in results.items() if key.rpartition("/")[0] == name]
+        mean = {key: sum(one[key] for one in seeds) / len(seeds) for key in ("seconds", "peak_bytes")}
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in seeds[0]["figures"].items())
+        rows.append([name, str(len(seeds)), f"{mean['seconds']:.0f}", f"{mean['peak_bytes'] / 1e6:.0f}", figures])
     return said + "\n\n" + table(["cell", "seeds", "seconds", "peak MB", "figures of the first seed"], rows)
 
 
@@ -87,7 +88,6 @@ def main() -> None:
     parts = tuple(given.parts.split(","))
     if unknown := set(parts) - set(PARTS):
         raise SystemExit(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    every = judge.claims()
     weights = "" if given.smoke else weights_of(given.model)
     earlier = {} if given.smoke else read_results(NAME)
     results: dict[str, Any] = {
@@ -108,7 +108,7 @@ def main() -> None:
             print(json.dumps(results[key]["figures"]), flush=True)
             if not given.smoke:
                 write_results(NAME, {"model": given.model, "cells": results})
-    print(show(results, every))
+    print(show({"cells": results}))
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -130,6 +130,11 @@ def measured(process: Any, case: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
+def show(found: dict[str, Any]) -> str:
+    """A results file as a table of text."""
+    return f"```\n{table(found['results'])}\n```"
+
+
 def table(results: dict[str, Any]) -> str:
     """One line a configuration, then median and worst."""
     lines, errors, process = [], [], []

@@ -31,6 +31,11 @@ def row(point: dict[str, Any]) -> str:
     return f"{point['model']:<12} {point['rows']:>5} {point['bits']:>5} {point['published']:>9.2f} {point['planned']:>9.2f}  {error}"
 
 
+def show(found: dict[str, Any]) -> str:
+    """A results file as a table of text."""
+    return f"```\n{table(found['points'])}\n```"
+
+
 def table(points: list[dict[str, Any]]) -> str:
     """A line a point, then median and worst."""
     errors = [abs(point["planned"] / point["published"] - 1) for point in points]

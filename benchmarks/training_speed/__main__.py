@@ -1,17 +1,19 @@
-"""One command for the comparison with TRL.
+"""One command for the comparison with TRL, and with others beside it.
 
     benchmarks/training_speed/setup.sh                                   once: the peer's environment
     python -m benchmarks.training_speed --cells headline --peer-python benchmarks/training_speed/.venv-trl/bin/python
     python -m benchmarks.training_speed --table                          the table of what is measured so far
+    python -m benchmarks.training_speed --against trl,hf,litgpt,llamafactory --cells sizes     against the best of several
 
-Sets of cells: headline (4), answers (2), rest (12), all, quick (1), or names. Each cell: how many rows (so that the faster
-side runs 60-120 s), a short trial of each of TRL's options, then whole epochs, sides taking turns, each in a fresh process
-with the same allocator variables. Every run is appended to the results as it ends; a second call goes on where the first
+Sets of cells: headline (4), answers (2), rest (12), all, quick (1), sizes (6), or names. Each cell: how many rows (so that the
+faster side runs 60-120 s), a short trial of each option of each peer, then whole epochs of ours and the fastest, sides taking turns,
+each in a fresh process with the same allocator variables. Every run is appended to the results as it ends; a second call goes on where the first
 stopped. `--parity` compares losses step by step where both sides can take the same batches.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -26,38 +28,38 @@ from benchmarks.common import processor
 from benchmarks.training_speed import cells as cells_
 from benchmarks.training_speed import models, rows
 from benchmarks.training_speed.cells import STEP_ROWS, Cell
-from benchmarks.training_speed.peer_trl import BATCHING, PRECISIONS
+from benchmarks.training_speed.peers import PEERS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-RESULTS = HERE.parent / "results" / "training_speed.json"
+RESULTS = HERE.parent / "results"
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TOP_PAD_": "268435456"}
-TARGET_SECONDS = 75.0
+TARGET_SECONDS = 65.0  # of the short run that says how many rows; whole epochs are a little faster per token
 LR = 5e-4
 
 
 class Bench:
     """The results file and how to start a worker."""
 
-    def __init__(self, results: Path, work: Path, peer_python: str, threads: int) -> None:
-        self.path, self.work, self.peer_python, self.threads = results, work, peer_python, threads
+    def __init__(self, results: Path, work: Path, pythons: dict[str, str], threads: int) -> None:
+        self.path, self.work, self.pythons, self.threads = results, work, pythons, threads
         self.data: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"cells": {}}
 
     def save(self) -> None:
         """Write everything measured so far."""
+        self.data["date"] = time.strftime("%Y-%m-%d %H:%M:%S")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.data, indent=1) + "\n")
         part.replace(self.path)
 
-    def worker(self, module: str, spec: dict[str, Any], *, peer: bool = False) -> dict[str, Any]:
+    def worker(self, module: str, spec: dict[str, Any], *, python: str = sys.executable) -> dict[str, Any]:
         """Run one measurement in a fresh process; its own errors end everything, out of memory is a result."""
         with tempfile.TemporaryDirectory() as folder:
             given, out = Path(folder) / "spec.json", Path(folder) / "out.json"
             given.write_text(json.dumps({**spec, "work": str(self.work), "threads": self.threads}))
             env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
             env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-            python = self.peer_python if peer else sys.executable
             started = time.time()
             command = [python, "-m", f"benchmarks.training_speed.{module}", str(given), str(out)]
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
@@ -71,8 +73,12 @@ class Bench:
             "load": os.getloadavg()[0],
         }
 
+    def peer(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """Run one measurement of a peer in its own environment."""
+        return {"peer": name, **self.worker(PEERS[name].module, spec, python=self.pythons[name])}
 
-def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> None:
+
+def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, fixed_rows: int | None) -> None:
     """Everything one cell needs that is not in the results yet."""
     rows.build(bench.work)
     folder = models.build(bench.work, cell.size, cell.vocab)
@@ -98,32 +104,33 @@ def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> 
         bench.save()
         say(cell, f"matmul limit {record['limit']['tokens_per_second']:.0f} tokens/s")
 
-    # TRL's options on an eighth of the rows: first how rows are laid out, then how bf16 is done with the best layout.
+    # Each peer's options on an eighth of the rows: first how rows are laid out, then how bf16 is done with the best layout.
     pilot_rows = max(10 * STEP_ROWS, record["num_rows"] // 8 // STEP_ROWS * STEP_ROWS)
-    first_dtype = next(iter(PRECISIONS[cell.precision]))
-    tried = {(pilot["option"], pilot["dtype"]) for pilot in record["pilots"]}
+    pilots: list[dict[str, Any]] = record["pilots"]
+    for name in against:
+        peer, first = PEERS[name], PEERS[name].precisions[cell.precision][0]
 
-    def pilot(option: str, dtype: str) -> None:
-        if (option, dtype) not in tried:
-            spec = {**base, "num_rows": min(pilot_rows, record["num_rows"]), "option": option, "dtype": dtype}
-            record["pilots"].append(slim(bench.worker("peer_trl", spec, peer=True)))
-            bench.save()
-            say(cell, f"TRL {option}/{dtype}: {record['pilots'][-1]['tokens_per_second']:.0f} tokens/s (trial)")
+        def pilot(option: str, dtype: str, name: str = name) -> None:
+            if (name, option, dtype) not in {(peer_of(done), done["option"], done["dtype"]) for done in pilots}:
+                spec = {**base, "num_rows": min(pilot_rows, record["num_rows"]), "option": option, "dtype": dtype}
+                pilots.append(slim(bench.peer(name, spec)))
+                bench.save()
+                say(cell, f"{name} {option}/{dtype}: {pilots[-1]['tokens_per_second']:.0f} tokens/s (trial)")
 
-    for option in BATCHING:
-        if option != "in_order":
-            pilot(option, first_dtype)
-    best_option = fastest(record["pilots"])["option"]
-    for dtype in PRECISIONS[cell.precision]:
-        pilot(best_option, dtype)
-        pilot("packing", dtype)
-    best = fastest(record["pilots"])
-    packing = fastest([pilot for pilot in record["pilots"] if pilot["option"] == "packing"])
-    record["best"] = {"option": best["option"], "dtype": best["dtype"]}
+        for option in peer.layouts:
+            pilot(option, first)
+        best_option = fastest([done for done in pilots if peer_of(done) == name])["option"]
+        for dtype in peer.precisions[cell.precision]:
+            for option in (best_option, "packing"):
+                if option in peer.layouts:
+                    pilot(option, dtype)
+    best = fastest(pilots)
+    packing = fastest([done for done in pilots if done["option"] == "packing"] or [best])
+    record["best"] = {"peer": peer_of(best), "option": best["option"], "dtype": best["dtype"]}
 
     for number in range(pairs):
         sides: list[tuple[str, dict[str, Any] | None]] = [("ours", None), ("best", best)]
-        if number == 0 and best["option"] != "packing":
+        if number == 0 and packing["option"] == "packing" != best["option"]:
             sides.append(("packing", packing))
         for side, option in sides if number % 2 == 0 else sides[::-1]:
             if sum(run["role"] == side for run in record["runs"]) > number:
@@ -132,9 +139,7 @@ def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> 
             if option is None:
                 run = bench.worker("ours", spec)
             else:
-                run = bench.worker(
-                    "peer_trl", {**spec, "option": option["option"], "dtype": option["dtype"]}, peer=True
-                )
+                run = bench.peer(peer_of(option), {**spec, "option": option["option"], "dtype": option["dtype"]})
             if run["rows"] != record["rows"]:
                 raise RuntimeError(f"{cell.name}: {side} saw other rows than agreed")
             record["runs"].append({"role": side, **slim(run)})
@@ -143,30 +148,38 @@ def measure(bench: Bench, cell: Cell, *, pairs: int, fixed_rows: int | None) -> 
             say(cell, f"run {number + 1} {side}: {speed:.0f} tokens/s, {memory:.0f} MB above the model")
 
 
-def parity(bench: Bench) -> None:
-    """Losses of 20 steps of full tuning in fp32, rows in order, padded in TRL and packed here."""
+def parity(bench: Bench, against: tuple[str, ...]) -> None:
+    """Losses of 20 steps of full tuning in fp32, rows in order, padded by the peer and packed here."""
     rows.build(bench.work)
     cell = Cell("10M", "full", "fp32", 256)
     folder = models.build(bench.work, cell.size, cell.vocab)
     spec = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": 2000, "lr": LR, "num_rows": 20 * STEP_ROWS}
-    peer = bench.worker("peer_trl", {**spec, "option": "in_order", "dtype": "fp32"}, peer=True)
     ours = bench.worker("ours", {**spec, "in_order": True})
-    differences = [abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True)]
-    bench.data["parity"] = {
-        "cell": cell.name,
-        "steps": len(differences),
-        "largest_difference": max(differences),
-        "first_difference": differences[0],
-        "ours": ours["losses"],
-        "trl": peer["losses"],
-    }
-    bench.save()
-    print(f"losses of {len(differences)} equal steps: largest difference {max(differences):.2e} (wanted <= 1e-4)")
+    for name in against:
+        peer = bench.peer(name, {**spec, "option": "in_order", "dtype": PEERS[name].precisions["fp32"][0]})
+        differences = [abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True)]
+        bench.data["parity" if name == "trl" else f"parity_{name}"] = {
+            "cell": cell.name,
+            "steps": len(differences),
+            "largest_difference": max(differences),
+            "first_difference": differences[0],
+            "ours": ours["losses"],
+            name: peer["losses"],
+        }
+        bench.save()
+        print(
+            f"{name}: losses of {len(differences)} equal steps: largest difference {max(differences):.2e} (wanted <= 1e-4)"
+        )
 
 
 def slim(run: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a run."""
     return {key: value for key, value in run.items() if key != "losses"}
+
+
+def peer_of(run: dict[str, Any]) -> str:
+    """Whose run it is."""
+    return run.get("peer", "trl")
 
 
 def fastest(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -192,7 +205,8 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
     packing = middle(record, packing_role, "tokens_per_second")
     limit = record["limit"]["tokens_per_second"]
     floor = 0.75 * limit
-    against_best, against_packing = (2.5 * best, 2.5 * best) if record["answers"] else (1.5 * best, 2.5 * packing)
+    against_best = (2.5 if record["answers"] else 1.5) * best
+    against_packing = against_best if record["answers"] or math.isnan(packing) else 2.5 * packing
     memory = middle(record, "ours", "above_model_mb") / middle(record, "best", "above_model_mb")
     return {
         "ours": ours,
@@ -209,10 +223,10 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(data: dict[str, Any]) -> str:
-    """What is measured so far, as Markdown."""
-    columns = ["cell", "rows", "runs", "ours tok/s (lo-hi)", "TRL best tok/s (lo-hi), option", "packing", "over best"]
-    columns += ["over packing", "of limit", "MB ours / TRL", "loss ours / TRL", "speed", "memory"]
+def show(data: dict[str, Any]) -> str:
+    """The table of a results file: what is measured so far."""
+    columns = ["cell", "rows", "runs", "ours tok/s (lo-hi)", "best peer tok/s (lo-hi), option", "packing", "over best"]
+    columns += ["over packing", "of limit", "MB ours / peer", "loss ours / peer", "speed", "memory"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name, record in data["cells"].items():
         if not record["runs"] or any(not [r for r in record["runs"] if r["role"] == role] for role in ("ours", "best")):
@@ -224,7 +238,7 @@ def table(data: dict[str, Any]) -> str:
             spread[role] = f"{middle(record, role, 'tokens_per_second'):.0f} ({min(rates):.0f}-{max(rates):.0f})"
         memory = [f"{middle(record, role, 'above_model_mb'):.0f}" for role in ("ours", "best")]
         loss = [f"{middle(record, role, 'late_loss'):.3f}" for role in ("ours", "best")]
-        option = f"{record['best']['option']}/{record['best']['dtype']}"
+        option = f"{peer_of(record['best'])} {record['best']['option']}/{record['best']['dtype']}"
         lines.append(
             f"| {name} | {record['num_rows']} | {f['runs'] if f['runs'] > 1 else 'single'} | {spread['ours']} "
             f"| {spread['best']}, {option} | {f['packing']:.0f} | {f['over_best']:.2f}x | {f['over_packing']:.2f}x "
@@ -232,12 +246,10 @@ def table(data: dict[str, Any]) -> str:
             f"| {('held by limit' if f['by_limit'] else 'held') if f['speed_held'] else 'MISSED'} "
             f"| {'held' if f['memory_held'] else 'MISSED'} {f['memory']:.2f} |"
         )
-    if "parity" in data:
-        found = data["parity"]
-        lines += [
-            "",
-            f"Same batches, {found['steps']} steps: largest loss difference {found['largest_difference']:.1e}.",
-        ]
+    for name in PEERS:
+        if found := data.get("parity" if name == "trl" else f"parity_{name}"):
+            line = f"Same batches as {name}, {found['steps']} steps: largest loss difference {found['largest_difference']:.1e}."
+            lines += ["", line]
     return "\n".join(lines)
 
 
@@ -249,17 +261,27 @@ def main() -> None:
     )
     ask.add_argument("--pairs", type=int, help="runs a side (3 for headline cells, else 1)")
     ask.add_argument("--rows", type=int, help="rows a cell instead of the calibrated number")
-    ask.add_argument("--peer-python", default=str(HERE / ".venv-trl" / "bin" / "python"))
+    ask.add_argument("--against", default="trl", help=f"peers, comma-separated, of {', '.join(PEERS)}")
+    for name in ("peer", "litgpt", "llamafactory"):
+        usual = HERE / f".venv-{name.replace('peer', 'trl')}" / "bin" / "python"
+        ask.add_argument(f"--{name}-python", default=str(usual), help="of the environment that setup.sh made")
     ask.add_argument("--work", type=Path, default=HERE / ".work", help="where models and rows are kept")
-    ask.add_argument("--results", type=Path, default=RESULTS)
+    ask.add_argument("--results", type=Path, help="training_speed.json, or training_peers.json against others than TRL")
     ask.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     ask.add_argument("--parity", action="store_true", help="compare losses on equal batches instead")
     ask.add_argument("--table", action="store_true", help="only print what is measured")
     given = ask.parse_args()
-    bench = Bench(given.results, given.work.resolve(), given.peer_python, given.threads)
+    against = tuple(given.against.split(","))
+    if strangers := set(against) - set(PEERS):
+        raise SystemExit(f"no peer {', '.join(strangers)}; there are {', '.join(PEERS)}")
+    trl = given.peer_python
+    pythons = {"trl": trl, "hf": trl, "litgpt": given.litgpt_python, "llamafactory": given.llamafactory_python}
+    results = given.results or RESULTS / ("training_speed.json" if against == ("trl",) else "training_peers.json")
+    bench = Bench(results, given.work.resolve(), pythons, given.threads)
     if not given.table:
-        if not Path(given.peer_python).exists():
-            raise SystemExit(f"{given.peer_python} is missing: run benchmarks/training_speed/setup.sh first")
+        for name in against:
+            if not Path(pythons[name]).exists():
+                raise SystemExit(f"{pythons[name]} is missing: run benchmarks/training_speed/setup.sh {name} first")
         bench.data["machine"] = {
             "processor": processor(),
             "threads": given.threads,
@@ -267,11 +289,12 @@ def main() -> None:
         }
         bench.data["allocator"] = ALLOCATOR
         if given.parity:
-            parity(bench)
+            parity(bench, against)
         else:
             for cell in cells_.cells(given.cells):
-                measure(bench, cell, pairs=given.pairs or (3 if cell in cells_.HEADLINE else 1), fixed_rows=given.rows)
-    print(table(bench.data))
+                runs = given.pairs or (3 if cell in cells_.HEADLINE else 1)
+                measure(bench, cell, against, pairs=runs, fixed_rows=given.rows)
+    print(show(bench.data))
 
 
 if __name__ == "__main__":

@@ -45,18 +45,20 @@ HEADLINE = (
     Cell("30M", "full", "bf16", 256),
 )
 ANSWERS = tuple(Cell("10M", "lora", "fp32", 256, vocab, True) for vocab in (32_000, 150_000))
+SIZES = tuple(Cell(*values) for values in product(("10M", "30M", "100M"), ("lora", "full"), ("fp32",), (256,)))
 SETS = {
     "headline": HEADLINE,
     "rest": tuple(cell for cell in GRID if cell not in HEADLINE),
     "answers": ANSWERS,
     "quick": HEADLINE[:1],
+    "sizes": SIZES,
     "all": (*HEADLINE, *ANSWERS, *(cell for cell in GRID if cell not in HEADLINE)),
 }
 
 
 def cells(wanted: str) -> tuple[Cell, ...]:
     """The cells of a set, or the ones named, comma-separated."""
-    named = {cell.name: cell for cell in SETS["all"]}
+    named = {cell.name: cell for cell in (*SETS["all"], *SIZES)}
     chosen: list[Cell] = []
     for word in wanted.split(","):
         if word in SETS:

@@ -1,10 +1,11 @@
-"""Random Llama models of two sizes, written once as ordinary folders that both sides load."""
+"""Random Llama models of three sizes, written once as ordinary folders that both sides load."""
 
 from pathlib import Path
 
 SHAPES = {
     "10M": {"hidden_size": 256, "num_hidden_layers": 10, "intermediate_size": 704},  # 9.5M at vocabulary 8192
     "30M": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408},  # 27.8M
+    "100M": {"hidden_size": 768, "num_hidden_layers": 14, "intermediate_size": 2048},
 }
 
 

@@ -6,40 +6,27 @@ Options tried: padding, packing ("bfd"), length groups, length groups with two m
 bf16, bf16 autocast over fp32 weights, and both. Gradient checkpointing, TRL's default, is off: it costs speed.
 """
 
-import json
 import sys
 import tempfile
-from pathlib import Path
+from typing import Any
 
+from benchmarks.training_speed import hf_side
 from benchmarks.training_speed.cells import STEP_ROWS
 from benchmarks.training_speed.measure import Meter, gemm_gflops
-from benchmarks.training_speed.rows import answer_start, fingerprint, load
 from benchmarks.training_speed.trl_settings import common
 
-# name -> what it sets. {cut} is the cell's longest row.
-BATCHING = {
-    "group_by_length": {"train_sampling_strategy": "group_by_length"},
-    "group_by_length_8x2": {
-        "train_sampling_strategy": "group_by_length",
-        "per_device_train_batch_size": STEP_ROWS // 2,
-        "gradient_accumulation_steps": 2,
-    },
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "group_by_length": hf_side.LENGTH_GROUPS,
+    "group_by_length_8x2": hf_side.LENGTH_GROUPS | hf_side.TWO_PASSES,
     "padding_free": {"padding_free": True, "max_length": None},
     "packing": {"packing": True, "packing_strategy": "bfd"},
     "padded": {},
     "in_order": {"train_sampling_strategy": "sequential"},  # to compare losses, never timed
 }
-PRECISIONS = {
-    "fp32": {"fp32": ("float32", False)},
-    "bf16": {"weights": ("bfloat16", False), "autocast": ("float32", True), "weights+autocast": ("bfloat16", True)},
-}
 
 
-def main(spec_file: str, out_file: str) -> None:
-    """Train one epoch and write what was measured."""
-    spec = json.loads(Path(spec_file).read_text())
-    cell, work = spec["cell"], Path(spec["work"])
-
+def main(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one epoch and return what was measured."""
     import datasets
     import peft
     import torch
@@ -47,26 +34,26 @@ def main(spec_file: str, out_file: str) -> None:
     import trl
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+    cell = spec["cell"]
     torch.set_num_threads(spec["threads"])
-    dtype_name, autocast = PRECISIONS[cell["precision"]][spec["dtype"]]
+    dtype_name, autocast = hf_side.PRECISIONS[spec["dtype"]]
     model = AutoModelForCausalLM.from_pretrained(spec["model"], dtype=getattr(torch, dtype_name))
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
-    rows = load(work, cut=cell["cut"], num=spec["num_rows"])
-    columns = {"input_ids": rows}
-    if cell["answers"]:
-        columns["labels"] = [[-100] * answer_start(row) + row[answer_start(row) :] for row in rows]
+    columns = hf_side.columns(spec)
+    rows = columns["input_ids"]
+    if not cell["answers"]:
+        del columns["labels"]
     dataset = datasets.Dataset.from_dict(columns)
 
-    batching = dict(BATCHING[spec["option"]])
-    if batching.get("packing"):  # as many tokens a step as sixteen average rows
-        batching["per_device_train_batch_size"] = max(1, round(spec["step_tokens"] / cell["cut"]))
-    lora = peft.LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    layout = dict(LAYOUTS[spec["option"]])
+    if layout.get("packing"):  # as many tokens a step as sixteen average rows
+        layout["per_device_train_batch_size"] = max(1, round(spec["step_tokens"] / cell["cut"]))
     settings = {
         **common(spec["lr"]),
         "max_length": cell["cut"],
         "per_device_train_batch_size": STEP_ROWS,
         "bf16": autocast,
-        **batching,
+        **layout,
     }
 
     class Clock(TrainerCallback):
@@ -90,27 +77,15 @@ def main(spec_file: str, out_file: str) -> None:
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            peft_config=lora if cell["adapter"] == "lora" else None,
+            peft_config=peft.LoraConfig(**hf_side.LORA) if cell["adapter"] == "lora" else None,
             callbacks=[clock],
         )
         trainer.remove_callback(transformers.PrinterCallback)
         clock.trainer = trainer
         trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    meter.steps = [(moment, tokens, loss) for (moment, tokens, _), loss in zip(meter.steps, losses, strict=True)]
-    report = meter.report()
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    report |= {
-        "side": "trl",
-        "gemm_gflops": [quiet, gemm_gflops()],
-        "option": spec["option"],
-        "dtype": spec["dtype"],
-        "rows": fingerprint(rows),
-        "trainable": trainable,
-        "versions": {m.__name__: m.__version__ for m in (torch, transformers, trl, peft, datasets)},
-    }
-    Path(out_file).write_text(json.dumps(report))
+    used = [torch, transformers, trl, peft, datasets]
+    return hf_side.report(trainer, meter, side="trl", spec=spec, rows=rows, quiet=quiet, used=used)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    hf_side.run(main, sys.argv)

@@ -1,15 +1,21 @@
 #!/bin/sh
-# Makes the environment the peer is measured in, apart from ours:  benchmarks/training_speed/setup.sh [FOLDER]
-# FOLDER is .venv-trl next to this file unless given. PYTHON names the interpreter; TORCH_INDEX an index to take torch from
-# (https://download.pytorch.org/whl/cpu gives the small build without CUDA).
+# Makes the environment a peer is measured in, apart from ours:  benchmarks/training_speed/setup.sh [trl|litgpt|llamafactory] [FOLDER]
+# FOLDER is .venv-PEER next to this file unless given (transformers' Trainer runs in TRL's). PYTHON names the interpreter; TORCH_INDEX
+# an index to take torch from (https://download.pytorch.org/whl/cpu gives the small build without CUDA).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:-"$here/.venv-trl"}
+peer=${1:-trl}
+wanted="$here/peer_requirements_$peer.txt"
+if [ ! -f "$wanted" ]; then
+    echo "setup.sh: no peer '$peer'; wanted trl, litgpt or llamafactory" >&2
+    exit 2
+fi
+folder=${2:-"$here/.venv-$peer"}
 "${PYTHON:-python3}" -m venv "$folder"
 if [ -n "${TORCH_INDEX:-}" ]; then
-    "$folder/bin/pip" install --quiet --index-url "$TORCH_INDEX" "$(grep '^torch==' "$here/peer_requirements.txt")"
+    "$folder/bin/pip" install --quiet --index-url "$TORCH_INDEX" "$(grep '^torch==' "$wanted")"
 fi
-"$folder/bin/pip" install --quiet --requirement "$here/peer_requirements.txt"
-"$folder/bin/pip" check
-"$folder/bin/python" -c "import torch, trl, transformers; print('peer ready: torch', torch.__version__, 'trl', trl.__version__)"
-echo "use it with:  python -m benchmarks.training_speed --peer-python $folder/bin/python"
+"$folder/bin/pip" install --quiet --requirement "$wanted"
+"$folder/bin/python" -c "import importlib.metadata as m, torch; print('peer ready: torch', torch.__version__, '$peer', m.version('$peer'))"
+option=$([ "$peer" = trl ] && echo peer || echo "$peer")
+echo "use it with:  python -m benchmarks.training_speed --against $peer --$option-python $folder/bin/python"

@@ -69,70 +69,10 @@ def measured() -> str:
     """The figures of benchmarks/results as tables; a benchmark without results says so."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.banking77 import show
-        from benchmarks.common import table
-        from benchmarks.methods.__main__ import show as claims_shown
-        from benchmarks.methods.judge import claims
-        from benchmarks.planner.__main__ import table as plans
-        from benchmarks.planner.points import table as published
-        from benchmarks.training_speed.__main__ import table as speeds
+        from benchmarks.tables import TABLES, table
     finally:
         sys.path.remove(str(ROOT))
-
-    def banking77(found: Any) -> str:
-        return show(found["parts"])
-
-    def base_model(found: Any) -> str:
-        size, others = found["bytes"], found["baselines"]
-        models = [found["model"]] if "model" in found else []
-        bits = [
-            *(
-                (f"{model['name']}, {model['parameters'] / 1e6:.1f}M parameters", sum(model["bits"]))
-                for model in models
-            ),
-            (f"Kneser-Ney, {others['kneser_ney']['order']}-grams", sum(others["kneser_ney"]["bits"])),
-            ("xz -9e that knows the training text", 8 * others["xz"]["given_train_bytes"]),
-        ]
-        return table(
-            ["unseen text, English and Korean", "bits per byte"], [[name, f"{b / size:.3f}"] for name, b in bits]
-        )
-
-    def generation(found: Any) -> str:
-        lines = [
-            [name, str(cell["ours"]["median"]), str(cell["transformers"]["median"]), f"{cell['ratio']:.2f}"]
-            for name, cell in found["cells"].items()
-        ]
-        return table(["answers", "ours, tokens/s", "transformers", "ratio"], lines)
-
-    def methods(found: Any) -> str:
-        return claims_shown(found["cells"], claims())
-
-    def planner(found: Any) -> str:
-        return f"```\n{plans(found['results'])}\n```"
-
-    def planner_public(found: Any) -> str:
-        return f"```\n{published(found['points'])}\n```"
-
-    shown = {
-        "methods": methods,
-        "banking77": banking77,
-        "base_model": base_model,
-        "generation": generation,
-        "training_speed": speeds,
-        "planner": planner,
-        "planner_public": planner_public,
-    }
-    parts: list[str] = []
-    for name, tell in shown.items():
-        parts += [f"## {name}", ""]
-        file = ROOT / "benchmarks" / "results" / f"{name}.json"
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            machine = ", ".join(f"{key} {value}" for key, value in found.get("machine", {}).items())
-            parts += [tell(found), "", f"Measured {found.get('date', '')} on: {machine}.".replace("  ", " "), ""]
-        else:
-            parts += ["Not measured yet.", ""]
-    return "\n".join(parts)
+    return "\n".join(f"## {name}\n\n{table(name)}\n" for name in TABLES)
 
 
 PLACES: dict[str, Callable[[], str]] = {"verbs": verbs, "settings": settings, "shelves": items, "measured": measured}

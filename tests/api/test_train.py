@@ -75,6 +75,19 @@ def test_settings_that_train(folder: Path, keys: dict[str, Any]):
     assert (parts["frozen"] == 0) == (keys.get("adapter") == "full")
 
 
+@pytest.mark.parametrize("base", ["int8", "nf4", "streamed"])
+def test_weights_that_are_no_parameters_of_torch_are_counted(folder: Path, base: str):
+    write("rows.jsonl", ROWS)
+    counts = []
+    for name, keys in (("plain", {}), ("packed", {"base": base})):
+        train(out=name, **small(data="rows.jsonl", adapter="lora", **keys))
+        counts.append(json.loads(Path(f"{name}/parameters.json").read_text()))
+    plain, packed = counts
+    assert packed["trainable"] == plain["trainable"] > 0
+    assert packed["frozen"] == plain["frozen"] > plain["trainable"]
+    assert sum(each["frozen"] for each in packed["modules"].values()) == plain["frozen"]
+
+
 def test_shapes_that_train(folder: Path):
     Path("rows.csv").write_text("text,category\n" + "".join(f"hello {i},c{i % 3}\n" for i in range(14)))
     template = {"prompt": "{{ text }}", "answer": '{"intent": "{{ category }}"}'}

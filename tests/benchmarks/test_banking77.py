@@ -59,7 +59,7 @@ def test_every_part_runs_on_the_rows_as_published(published: Path) -> None:
         assert found["n"] == 3, part
         assert 0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1
     assert parts["full"]["steps"] == 2 and parts["full"]["train_tokens"] > 0
-    text = banking77.show(parts)
+    text = banking77.show({"parts": parts})
     assert "mini, LoRA" in text and "TF-IDF" not in text
 
 

@@ -59,7 +59,7 @@ def test_the_verdict_wants_both() -> None:
         {k: v for k, v in line.items() if k != "notch"}
     )
     assert not fit.held({**line, "proposal": {"ended": "out of memory"}})
-    assert fit.show([line, {**line, "notch": {"ended": "runs"}}]).endswith("1 of 2 hold")
+    assert fit.show({"lines": [line, {**line, "notch": {"ended": "runs"}}]}).endswith("1 of 2 hold")
 
 
 def test_ten_pairs_of_their_own() -> None:

@@ -25,9 +25,9 @@ def test_ends_and_signs_are_read_and_the_verdict_follows_from_them(tmp_path):
     fine = reward_hacking.read(a_run(tmp_path / "b", (0.9, 0.85)))
     assert [gamed[when]["hidden"] for when in ("first", "last")] == pytest.approx([0.9, 0.1])
     assert gamed["signs"] == [["hidden", 12]] and fine["signs"] == []
-    text = reward_hacking.shown({"arms": {"free": [gamed, gamed], "held": [fine, fine]}})
+    text = reward_hacking.show({"arms": {"free": [gamed, gamed], "held": [fine, fine]}})
     assert "| free |" in text and "hidden |" in text and "holds what the reward does not see" in text
-    assert "NOT shown" in reward_hacking.shown({"arms": {"free": [fine], "held": [fine]}})
+    assert "NOT shown" in reward_hacking.show({"arms": {"free": [fine], "held": [fine]}})
 
 
 def test_it_runs(tmp_path):

@@ -1,6 +1,8 @@
 """The speed harness itself: who wins is decided by figures it must get right."""
 
+import importlib
 import json
+import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -8,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.training_speed import models, rows
-from benchmarks.training_speed.__main__ import TARGET_SECONDS, Bench, judge, measure, table
+from benchmarks.training_speed.__main__ import TARGET_SECONDS, Bench, judge, measure, show
 from benchmarks.training_speed.cells import GRID, HEADLINE, SETS, cells
+from benchmarks.training_speed.hf_side import PRECISIONS, Counted
 from benchmarks.training_speed.limit import linears
 from benchmarks.training_speed.limit import main as limit
 from benchmarks.training_speed.measure import Meter, resident_mb
 from benchmarks.training_speed.models import SHAPES
-from benchmarks.training_speed.peer_trl import BATCHING, PRECISIONS
+from benchmarks.training_speed.peers import PEERS
 
 
 def test_cells_have_unique_names_and_sets_add_up() -> None:
@@ -24,6 +27,7 @@ def test_cells_have_unique_names_and_sets_add_up() -> None:
         values = [getattr(cell, factor) for cell in HEADLINE]
         assert sorted(map(values.count, set(values))) == [2, 2]
     assert [cell.name for cell in cells("10M-full-bf16-256,quick")] == ["10M-full-bf16-256", "10M-lora-fp32-256"]
+    assert {cell.name for cell in cells("sizes")} >= {"100M-full-fp32-256", "10M-lora-fp32-256"}
     with pytest.raises(SystemExit, match="no cell or set"):
         cells("10M-lora-fp33-256")
 
@@ -73,9 +77,21 @@ def test_the_limit_counts_the_products_of_every_layer(tmp_path: Path) -> None:
     assert found["gflops"] * 1e9 * found["seconds_a_step"] == pytest.approx(6.0 * 8 * weights)
 
 
-def test_every_option_of_the_peer_has_a_precision_to_run_in() -> None:
-    assert "padded" in BATCHING and "packing" in BATCHING
-    assert set(PRECISIONS) == {cell.precision for cell in GRID}
+@pytest.mark.parametrize("name", PEERS)
+def test_each_worker_knows_every_option_it_is_asked_for(name: str) -> None:
+    worker = importlib.import_module(f"benchmarks.training_speed.{PEERS[name].module}")
+    known = worker.MICRO_BATCHES if name == "litgpt" else worker.LAYOUTS
+    assert {*PEERS[name].layouts, "in_order"} == set(known)
+    assert set(PEERS[name].precisions) == {cell.precision for cell in GRID}
+    if name in ("trl", "hf"):
+        assert {each for ways in PEERS[name].precisions.values() for each in ways} <= set(PRECISIONS)
+
+
+def test_tokens_of_a_step_are_those_of_its_batches_though_the_next_is_fetched_ahead() -> None:
+    counted = Counted(lambda features: len(features))
+    for lengths in ([3, 2], [4], [1, 1]):
+        counted([{"attention_mask": [1] * length + [0]} for length in lengths])
+    assert counted.tokens == [5, 4, 2]
 
 
 def record(ours: float, best: float, packing: float, limit: float, memory: tuple[float, float]) -> dict:
@@ -93,8 +109,11 @@ def test_judgement_follows_the_bar() -> None:
     assert not judge(record(2400, 1000, 1000, 9000, (400, 1000)))["speed_held"]  # 2.4x its packing
     near_limit = judge(record(2400, 2000, 1000, 3000, (400, 1000)))  # 80 % of what the machine can do at all
     assert near_limit["speed_held"] and near_limit["by_limit"]
-    text = table({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
+    text = show({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
     assert "2.00x" in text and "3.00x" in text and "single" in text and "MISSED" not in text
+
+
+ENVIRONMENTS = dict.fromkeys(PEERS, "python")
 
 
 class Pretended(Bench):
@@ -102,12 +121,15 @@ class Pretended(Bench):
 
     calls: list
 
-    def worker(self, module, spec, *, peer=False):
+    def worker(self, module, spec, *, python=sys.executable):
+        peer = module.startswith("peer_")
         self.calls.append((module, spec.get("option"), spec.get("dtype"), spec.get("num_rows")))
         if module == "limit":
             return {"tokens_per_second": 9000.0, "gflops": 100.0}
         speed = {"group_by_length": 1500.0, "packing": 800.0}.get(spec.get("option"), 700.0) if peer else 3000.0
-        speed += 100 * (spec.get("dtype") == "autocast")
+        speed += 100 * (spec.get("dtype") == "autocast") + 1000 * (
+            module == "peer_litgpt" and spec["option"] == "padded_8x2"
+        )
         chosen = rows.load(self.work, cut=spec["cell"]["cut"], num=spec["num_rows"])
         return {"tokens_per_second": speed, "above_model_mb": 400.0 if not peer else 1000.0, "late_loss": 2.0, "losses": [2.0],
                 "rows": rows.fingerprint(chosen), "option": spec.get("option"), "dtype": spec.get("dtype")}  # fmt: skip
@@ -120,21 +142,35 @@ def test_a_cell_is_measured_from_calibration_to_table_and_goes_on_where_it_stopp
     np.savez_compressed(tmp_path / "rows.npz", ids=np.zeros(lengths.sum(), dtype=np.int16), lengths=lengths)
     monkeypatch.setattr(models, "build", lambda work, size, vocab: work / "model")
     (cell,) = cells("30M-lora-bf16-1024")
-    bench = Pretended(tmp_path / "results.json", tmp_path, "python", 1)
+    bench = Pretended(tmp_path / "results.json", tmp_path, ENVIRONMENTS, 1)
     bench.calls = []
-    measure(bench, cell, pairs=3, fixed_rows=None)
+    measure(bench, cell, ("trl",), pairs=3, fixed_rows=None)
     record = json.loads((tmp_path / "results.json").read_text())["cells"][cell.name]
-    assert record["num_rows"] == round(3000 * TARGET_SECONDS / 1600) * 16  # as many rows as 75 s take at our speed
-    assert record["best"] == {"option": "group_by_length", "dtype": "autocast"}
+    assert record["num_rows"] == round(3000 * TARGET_SECONDS / 1600) * 16  # as many rows as that time takes
+    assert record["best"] == {"peer": "trl", "option": "group_by_length", "dtype": "autocast"}
     assert [run["role"] for run in record["runs"]] == ["ours", "best", "packing", "best", "ours", "ours", "best"]
-    assert {pilot["option"] for pilot in record["pilots"]} == set(BATCHING) - {"in_order"}
+    assert {pilot["option"] for pilot in record["pilots"]} == set(PEERS["trl"].layouts)
     assert ("packing", "autocast") in {(pilot["option"], pilot["dtype"]) for pilot in record["pilots"]}
 
-    again = Pretended(tmp_path / "results.json", tmp_path, "python", 1)
+    again = Pretended(tmp_path / "results.json", tmp_path, ENVIRONMENTS, 1)
     again.calls = []
-    measure(again, cell, pairs=3, fixed_rows=None)
+    measure(again, cell, ("trl",), pairs=3, fixed_rows=None)
     assert again.calls == []
     again.data["cells"][cell.name]["runs"].pop()
-    measure(again, cell, pairs=3, fixed_rows=None)
+    measure(again, cell, ("trl",), pairs=3, fixed_rows=None)
     assert again.calls == [("peer_trl", "group_by_length", "autocast", record["num_rows"])]
-    assert "| 1.88x | 3.33x |" in table(again.data)
+    assert "| 1.88x | 3.33x |" in show(again.data)
+
+
+def test_the_fastest_of_several_peers_runs_the_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = np.full(rows.NUM_ROWS, 100)
+    np.savez_compressed(tmp_path / "rows.npz", ids=np.zeros(lengths.sum(), dtype=np.int16), lengths=lengths)
+    monkeypatch.setattr(models, "build", lambda work, size, vocab: work / "model")
+    (cell,) = cells("100M-full-fp32-256")
+    bench = Pretended(tmp_path / "results.json", tmp_path, ENVIRONMENTS, 1)
+    bench.calls = []
+    measure(bench, cell, ("hf", "litgpt"), pairs=1, fixed_rows=320)
+    record = bench.data["cells"][cell.name]
+    assert record["best"] == {"peer": "litgpt", "option": "padded_8x2", "dtype": "32-true"}
+    assert [run["role"] for run in record["runs"]] == ["ours", "best"]
+    assert "litgpt padded_8x2/32-true" in show(bench.data) and "MISSED" not in show(bench.data)

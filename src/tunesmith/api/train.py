@@ -69,6 +69,7 @@ def start(
 def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     """Train assembled parts to the end and write what the other stages read."""
     from tunesmith.api.report import describe_data
+    from tunesmith.model.packed import num_weights
     from tunesmith.train.loggers import loggers
     from tunesmith.train.progress import Progress
     from tunesmith.train.run import fit
@@ -83,7 +84,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
-    if not resume and folder.writes and sum(p.numel() for p in model.net.parameters()) >= WORTH_A_PLAN:
+    if not resume and folder.writes and num_weights(model.net) >= WORTH_A_PLAN:
         from tunesmith.api.plan import planned
 
         line = planned(parts)
@@ -131,10 +132,11 @@ def scorer(parts: Any) -> Any:
 def fix_choices(parts: Any) -> str:
     """Write the chosen values into project.yaml (a rerun or a resume takes the same) and tell every value."""
     from tunesmith.core.project import to_yaml
+    from tunesmith.model.packed import num_weights
 
     train, chosen = parts.filled["train"], parts.chosen
     told = {
-        "model": f"{parts.filled['model']} ({sum(p.numel() for p in parts.model.net.parameters()):,} parameters)",
+        "model": f"{parts.filled['model']} ({num_weights(parts.model.net):,} parameters)",
         "method": parts.filled["method"], "adapter": parts.filled["adapter"],
         "rows": f"{len(parts.prepared.train):,} train, {len(parts.prepared.dev):,} dev, {parts.prepared.num_test:,} test",
         "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
@@ -186,11 +188,16 @@ def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
 
 def write_parameters(parts: Any) -> None:
     """parameters.json: what is learned, apart from what is set; counts by module, trained and frozen."""
+    from tunesmith.model.packed import packed_layers
+
     modules: dict[str, dict[str, int]] = {}
-    for name, parameter in parts.model.net.named_parameters():
+    counted = [(name, p.numel(), p.requires_grad) for name, p in parts.model.net.named_parameters()]
+    packed = packed_layers(parts.model.net).items()  # their weights are no parameters of torch's
+    counted += [(f"{name}.weight", layer.out_features * layer.in_features, False) for name, layer in packed]
+    for name, number, trained in counted:
         module = ".".join(part for part in name.split(".")[:-1] if not part.isdigit()) or name
         entry = modules.setdefault(module, {"trainable": 0, "frozen": 0})
-        entry["trainable" if parameter.requires_grad else "frozen"] += parameter.numel()
+        entry["trainable" if trained else "frozen"] += number
     total = {key: sum(entry[key] for entry in modules.values()) for key in ("trainable", "frozen")}
     parts.folder.write_json("parameters.json", {**total, "modules": modules, "targets": parts.targets})
     figures = getattr(parts.objective, "figures", {})

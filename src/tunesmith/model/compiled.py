@@ -114,6 +114,14 @@ def _run(backward: int, bounds: Sequence[int], scale: float, *tensors: torch.Ten
         raise MemoryError("attention could not have its working memory")
 
 
+def call(library: str, function: str, first: torch.Tensor, *rest: Any) -> int:
+    """A function of a kernel: tensors as pointers (None: a null one), numbers as they are, and at last whether `first` is bf16."""
+    kernel = shared_library(library)
+    assert kernel is not None
+    given = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in (first, *rest)]
+    return int(getattr(kernel, function)(*given, int(first.dtype == torch.bfloat16)))
+
+
 def why_not(name: str = "attention") -> str:
     """Why a kernel is not used; "" when it is."""
     shared_library(name)
@@ -141,7 +149,7 @@ def shared_library(name: str) -> ctypes.CDLL | None:
 def _built(name: str, compiler: str) -> Path:
     source = SOURCES / f"{name}.c"
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
-    texts = [file.read_text(encoding="utf-8") for file in (source, SOURCES / "vectors.h")]
+    texts = [file.read_text(encoding="utf-8") for file in (source, *sorted(SOURCES.glob("*.h")))]
     key = "\0".join([*texts, version, *FLAGS, _processor()])
     place = _cache() / f"{name}-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.so"
     if not place.exists():

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tunesmith.model.batch import Batch
+from tunesmith.model.parts import add_norm, gated, norm, rotated
 from tunesmith.model.segments import Segments, attend
 from tunesmith.model.sizes import even
 
@@ -60,34 +61,47 @@ class Lean:
         x = self.body.embed_tokens(ids)[0]
         cos, sin = self.body.rotary_emb(x, positions)
         half = cos.shape[-1] // 2
-        cos, sin = cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
+        cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
         layers = list(self.body.layers)
         recompute = (
             self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
         )
+        delta = None  # what the layer before adds to x: the next norm adds it in the same go
         for number, layer in enumerate(layers):
             chosen = predictor if number == len(layers) - 1 else None
             if recompute:
-                x = checkpoint(self._layer, layer, x, cos, sin, segments, chosen, use_reentrant=False)
+                x = checkpoint(self._whole, layer, x, cos, sin, segments, chosen, use_reentrant=False)
             else:
-                x = self._layer(layer, x, cos, sin, segments, chosen)
-        return norm(x, self.body.norm.weight, self.eps)[: len(batch.predictor)]
+                x, delta = self._layer(layer, x, delta, cos, sin, segments, chosen)
+        return add_norm(x, delta, self.body.norm.weight, self.eps)[1][: len(batch.predictor)]
+
+    def _whole(self, layer: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        """A layer that gives one tensor: all that is kept of it when it is computed again."""
+        x, delta = self._layer(layer, x, None, *rest)
+        return x + delta
 
     def _layer(
-        self, layer: Any, x: torch.Tensor, cos, sin, segments: Segments, chosen: torch.Tensor | None
-    ) -> torch.Tensor:
+        self,
+        layer: Any,
+        x: torch.Tensor,
+        delta: torch.Tensor | None,
+        cos,
+        sin,
+        segments: Segments,
+        chosen: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x after attention, what the feed-forward adds to it), of x + delta."""
         attention, mlp = layer.self_attn, layer.mlp
-        y = norm(x, layer.input_layernorm.weight, self.eps)
+        x, y = add_norm(x, delta, layer.input_layernorm.weight, self.eps)
         q, k, v = (p(y).view(len(y), -1, self.head_dim) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
         if self.normed:
             q, k = norm(q, attention.q_norm.weight, self.eps), norm(k, attention.k_norm.weight, self.eps)
-        mixed = attend(_Rotary.apply(q, cos, sin), _Rotary.apply(k, cos, sin), v, segments, self.scale)
+        mixed = attend(rotated(q, cos, sin), rotated(k, cos, sin), v, segments, self.scale)
         mixed = mixed.view(len(y), -1)
         if chosen is not None:  # nothing reads the other tokens after the last attention
             mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
-        x = x + attention.o_proj(mixed)
-        y = norm(x, layer.post_attention_layernorm.weight, self.eps)
-        return x + mlp.down_proj(_Gated.apply(mlp.gate_proj(y), mlp.up_proj(y)))
+        x, y = add_norm(x, attention.o_proj(mixed), layer.post_attention_layernorm.weight, self.eps)
+        return x, mlp.down_proj(gated(mlp.gate_proj(y), mlp.up_proj(y)))
 
 
 def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Segments, torch.Tensor]:
@@ -100,70 +114,3 @@ def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
         ids, positions = (F.pad(x, (0, fill)) for x in (ids, positions))
         segments = segments.followed_by(fill)
     return ids, positions, segments, F.pad(predictor, (0, more)) if more else predictor
-
-
-def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """RMSNorm over the last dimension (Zhang & Sennrich 2019), reduced in fp32; keeps its input and one number a row."""
-    return _Norm.apply(x, weight, eps)
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x, weight, eps):
-        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).to(x.dtype).mul_(weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad):
-        x, weight, scale = ctx.saved_tensors
-        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        grad = grad if grad.dtype == wide.dtype else grad.to(wide.dtype)
-        hat = wide * scale
-        d_weight = None
-        if ctx.needs_input_grad[1]:
-            d_weight = (grad * hat).reshape(-1, grad.shape[-1]).sum(0).to(weight.dtype)
-        if not ctx.needs_input_grad[0]:
-            return None, d_weight, None
-        through = grad * weight
-        mean = (through * hat).mean(-1, keepdim=True)
-        return through.addcmul_(hat, mean, value=-1).mul_(scale).to(x.dtype), d_weight, None
-
-
-class _Rotary(torch.autograd.Function):
-    """Rotate (tokens, heads, dim) by cos and sin (tokens, 1, dim / 2); backward rotates back and keeps nothing else."""
-
-    @staticmethod
-    def forward(ctx: Any, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        return _rotate(x, cos, sin, 1)
-
-    @staticmethod
-    def backward(ctx: Any, grad):
-        return _rotate(grad, *ctx.saved_tensors, -1), None, None
-
-
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: int) -> torch.Tensor:
-    first, second = x.chunk(2, dim=-1)
-    out = torch.empty_like(x)
-    one, two = out.chunk(2, dim=-1)
-    torch.mul(first, cos, out=one).addcmul_(second, sin, value=-sign)
-    torch.mul(second, cos, out=two).addcmul_(first, sin, value=sign)
-    return out
-
-
-class _Gated(torch.autograd.Function):
-    """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); backward makes the sigmoid again instead of keeping it."""
-
-    @staticmethod
-    def forward(ctx: Any, gate, up):
-        ctx.save_for_backward(gate, up)
-        return torch.nn.functional.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, grad):
-        gate, up = ctx.saved_tensors
-        d_up = torch.nn.functional.silu(gate).mul_(grad)
-        d_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return d_gate, d_up

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from tunesmith.model.cross_entropy import cross_entropy, fits
 from tunesmith.model.sizes import even
 
 CHUNK_ELEMENTS = 1 << 21  # logits a chunk may hold: 8 MB in fp32, which stays near the caches of a CPU
@@ -31,10 +32,17 @@ class Head:
     softcap: float | None = None
     scale: float = 1.0
 
+    def products(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden @ weight.T + bias, (n, vocab), in their dtype."""
+        return hidden @ self.weight.T if self.bias is None else torch.addmm(self.bias, hidden, self.weight.T)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, vocab) float32."""
-        logits = hidden @ self.weight.T if self.bias is None else torch.addmm(self.bias, hidden, self.weight.T)
-        logits = logits.to(wide(logits.dtype))
+        return self.of_products(self.products(hidden))
+
+    def of_products(self, products: torch.Tensor) -> torch.Tensor:
+        """(n, vocab) float32: cap(scale * products)."""
+        logits = products.to(wide(products.dtype))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -63,22 +71,27 @@ class _Gradients:
     def __init__(self, hidden: torch.Tensor, head: Head, needs: tuple[bool, bool, bool]) -> None:
         self.head = head
         self.hidden = torch.empty_like(hidden) if needs[0] else None
-        # Chunks add up in fp32: many small bf16 sums would lose the tail.
-        self.weight = torch.zeros_like(head.weight, dtype=wide(hidden.dtype)) if needs[1] else None
+        # Chunks add up in fp32: many small bf16 sums would lose the tail. The first writes, the others add.
+        self.weight = torch.empty_like(head.weight, dtype=wide(hidden.dtype)) if needs[1] else None
         self.bias = (
             torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if needs[2] and head.bias is not None else None
         )
 
-    def add(self, rows: slice, hidden: torch.Tensor, logits: torch.Tensor, gradient: torch.Tensor, each: torch.Tensor):
-        """`each` (n,) times `gradient` (n, vocab) is the gradient of the final logits; `gradient` may be overwritten."""
+    def add(
+        self, rows: slice, hidden: torch.Tensor, logits: torch.Tensor | None, gradient: torch.Tensor, each: torch.Tensor
+    ):
+        """`each` (n,) times `gradient` (n, vocab) is the gradient of the final logits; `gradient` may be overwritten.
+
+        The first rows come first; `logits` only under a soft cap.
+        """
         head = self.head
-        if head.softcap is not None:
+        if head.softcap is not None and logits is not None:
             gradient.mul_(1 - (logits / head.softcap) ** 2)
-        each = each.to(gradient.dtype)
+        each = each.to(wide(hidden.dtype))
         if head.scale != 1.0:
             each = each * head.scale
         if self.bias is not None:
-            self.bias += each @ gradient
+            self.bias += each @ gradient.to(each.dtype)
         low = gradient.to(hidden.dtype)
         # a factor a row goes to the narrow side of each product: the wide one is read as seldom as can be
         if self.hidden is not None:
@@ -86,35 +99,41 @@ class _Gradients:
             self.hidden[rows].mul_(each[:, None])
         if self.weight is not None:
             scaled = (hidden * each[:, None]).to(hidden.dtype)
-            if low.dtype == self.weight.dtype:
+            if low.dtype == self.weight.dtype and rows.start == 0:  # nothing to add to yet
+                torch.mm(low.T, scaled, out=self.weight)
+            elif low.dtype == self.weight.dtype:
                 self.weight.addmm_(low.T, scaled)
+            elif rows.start == 0:
+                self.weight.copy_(low.T @ scaled)
             else:
                 self.weight += low.T @ scaled
 
 
-def _walk(hidden: torch.Tensor, head: Head, target: torch.Tensor):
-    """Yield (rows, hidden chunk, logits, probabilities, log-prob of the target) chunk by chunk.
+def _walk(hidden: torch.Tensor, head: Head, target: torch.Tensor, wants: bool):
+    """Yield (rows, hidden chunk, logits, gradient of -log p by the logits, log-prob of the target) chunk by chunk.
 
-    The probabilities lie where the logits lay, unless a soft cap needs those again. log-sum-exp comes from the
-    likeliest token's own probability, which is at least 1 / vocab: max - log p(max), one pass over the logits less.
+    The gradient lies where the logits lay, unless a soft cap needs those again: only then they are yielded. Not wanted, it is
+    not made. Without the kernel, log-sum-exp comes from the likeliest token's own probability, which is at least 1 / vocab:
+    max - log p(max), one pass over the logits less.
     """
     size = chunk_rows(head.weight.shape[0], len(target))
     for start in range(0, len(target), size):
         rows = slice(start, min(start + size, len(target)))
-        logits = head.logits(hidden[rows])
+        logits = head.products(hidden[rows])
+        if head.softcap is None and head.scale > 0 and fits(logits):
+            logp = cross_entropy(logits, target[rows], head.scale, wants)
+            yield rows, hidden[rows], None, logits, logp
+            continue
+        logits = head.of_products(logits)
         top, place = logits.max(dim=-1, keepdim=True)
         chosen = logits.gather(1, target[rows, None])
         chances = (
             torch.softmax(logits, dim=-1) if head.softcap is not None else torch.softmax(logits, dim=-1, out=logits)
         )
         logp = chosen - top + chances.gather(1, place).log()
+        if wants:  # p - onehot(target)
+            chances[torch.arange(len(chances), device=target.device), target[rows]] -= 1
         yield rows, hidden[rows], logits, chances, logp[:, 0]
-
-
-def _of_nll(chances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Gradient of -log p(target) with respect to the logits, p - onehot(target), in place of the probabilities."""
-    chances[torch.arange(len(target), device=target.device), target] -= 1
-    return chances
 
 
 class _WeightedNLL(torch.autograd.Function):
@@ -125,11 +144,11 @@ class _WeightedNLL(torch.autograd.Function):
         total = torch.zeros((), dtype=wide(hidden.dtype), device=hidden.device)
         logps = torch.empty(len(target), dtype=wide(hidden.dtype), device=hidden.device)
         wants = any(ctx.needs_input_grad[:3])
-        for rows, chunk, logits, chances, logp in _walk(hidden, head, target):
+        for rows, chunk, logits, gradient, logp in _walk(hidden, head, target, wants):
             total -= (logp * coefficient[rows]).sum()
             logps[rows] = logp
             if wants:
-                grads.add(rows, chunk, logits, _of_nll(chances, target[rows]), coefficient[rows])
+                grads.add(rows, chunk, logits, gradient, coefficient[rows])
         ctx.grads = (grads.hidden, grads.weight, grads.bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(logps)
@@ -148,7 +167,7 @@ class _LogProbs(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, bias, target)
         ctx.facts = (softcap, scale)
         out = torch.empty(len(target), dtype=wide(hidden.dtype), device=hidden.device)
-        for rows, _, _, _, logp in _walk(hidden, Head(weight, bias, softcap, scale), target):
+        for rows, _, _, _, logp in _walk(hidden, Head(weight, bias, softcap, scale), target, False):
             out[rows] = logp
         return out
 
@@ -158,8 +177,8 @@ class _LogProbs(torch.autograd.Function):
         softcap, scale = ctx.facts
         head = Head(weight, bias, softcap, scale)
         grads = _Gradients(hidden, head, ctx.needs_input_grad[:3])
-        for rows, chunk, logits, chances, _ in _walk(hidden, head, target):
-            grads.add(rows, chunk, logits, _of_nll(chances, target[rows]), -grad[rows])
+        for rows, chunk, logits, gradient, _ in _walk(hidden, head, target, True):
+            grads.add(rows, chunk, logits, gradient, -grad[rows])
         made = (grads.hidden, grads.weight, grads.bias)
         dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return (*(None if g is None else g.to(d) for g, d in zip(made, dtypes)), None, None, None)

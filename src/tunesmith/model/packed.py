@@ -159,6 +159,13 @@ def packed_layers(net: nn.Module) -> dict[str, PackedLinear]:
     return {name: module for name, module in net.named_modules() if isinstance(module, PackedLinear)}
 
 
+def num_weights(net: nn.Module) -> int:
+    """How many numbers the network is made of: parameters, and weights that lie in few bits or in their file, which are no
+    parameters of torch's."""
+    packed = sum(layer.out_features * layer.in_features for layer in packed_layers(net).values())
+    return packed + sum(parameter.numel() for parameter in net.parameters())
+
+
 def kind_of(net: nn.Module) -> str:
     """int8, nf4 or streamed; "" of a network that holds its weights itself."""
     return next((name_of(layer.layout) for layer in packed_layers(net).values()), "")

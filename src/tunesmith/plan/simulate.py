@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tunesmith.model.packed import PackedLinear
+from tunesmith.model.packed import num_weights
 from tunesmith.plan.track import Log, Peak, Tracker
 from tunesmith.step.step import backward, cut, passes_of
 from tunesmith.text.example import Unit
@@ -152,7 +152,7 @@ def _simulate(
         weights=weights,
         held=held,
         trainable=sum(p.numel() for p in optimizer.parameters),
-        parameters=sum(p.numel() for p in parameters) + _packed(net),
+        parameters=num_weights(net),
         work=dict(tracker.work),
         num_passes=len(passes_of(policy, units, pass_tokens)),
         num_tokens=sum(unit.num_tokens for unit in units),
@@ -196,11 +196,6 @@ def _phases(log: Log) -> dict[str, int]:
 
 def _back(log: Log, number: int) -> bool:
     return log.storages[number].phase == "backward"
-
-
-def _packed(net: Any) -> int:
-    """Weights that lie in few bits: no parameters of torch's, but the model's."""
-    return sum(m.out_features * m.in_features for m in net.modules() if isinstance(m, PackedLinear))
 
 
 def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False) -> tuple[list[Unit], bool]:

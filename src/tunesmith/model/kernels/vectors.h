@@ -3,6 +3,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
@@ -36,3 +39,46 @@ static inline vec expv(vec x) {
   ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
   return y * (vec)power;
 }
+
+typedef uint32_t uvec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t hvec __attribute__((vector_size(32), aligned(2), may_alias));
+#define EACH static inline __attribute__((always_inline))
+
+/* Sixteen elements from `at` on: floats, or bfloat16 (bf16 != 0) as floats. */
+EACH vec get(const void *p, int64_t at, int bf16) {
+  if (!bf16) return load((const float *)p + at);
+  hvec low = *(const hvec *)((const uint16_t *)p + at);
+  return (vec)(__builtin_convertvector(low, uvec) << 16);
+}
+
+/* The nearest bfloat16, ties to even; what is no number stays none. */
+EACH hvec nearest(vec x) {
+#ifdef __AVX512BF16__
+  return (hvec)_mm512_cvtneps_pbh((__m512)x);
+#else
+  uvec bits = (uvec)x;
+  uvec up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  ivec none = (ivec)((bits & 0x7fffffff) > 0x7f800000);
+  return __builtin_convertvector(((uvec)none & 0x7fc0) | (~(uvec)none & up), hvec);
+#endif
+}
+
+/* 1 / x for x from 1 to 2. */
+EACH vec inverse(vec x) {
+#ifdef __AVX512F__
+  vec near = (vec)_mm512_rcp14_ps((__m512)x);
+  return near * (2.0f - x * near);
+#else
+  return 1.0f / x;
+#endif
+}
+
+EACH void put(void *p, int64_t at, vec x, int bf16) {
+  if (!bf16) store((float *)p + at, x);
+  else *(hvec *)((uint16_t *)p + at) = nearest(x);
+}
+
+/* As it is when it has been stored. */
+EACH vec kept(vec x, int bf16) { return bf16 ? (vec)(__builtin_convertvector(nearest(x), uvec) << 16) : x; }
+
+EACH vec all(float x) { return (vec){0} + x; }

@@ -1,0 +1,18 @@
+"""Every results file of the repository has a table, and the tables are made from nothing else."""
+
+import pytest
+from benchmarks import tables
+from benchmarks.common import RESULTS
+
+
+def test_every_results_file_is_told() -> None:
+    assert {file.stem for file in RESULTS.glob("*.json")} <= set(tables.TABLES)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_a_table_is_made_of_what_is_there(name: str) -> None:
+    told = tables.table(name)
+    if (RESULTS / f"{name}.json").exists():
+        assert "\n" in told and "Measured 20" in told and "nan" not in told.split()
+    else:
+        assert told == "Not measured yet."
