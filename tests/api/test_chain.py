@@ -163,3 +163,23 @@ def test_from_python_with_rows_in_memory(folder: Path):
         {"model": "pico", "train": {"steps": 1, "sample": 0}, "stages": stages, "compare": {"rows": 2}}, quiet=True
     )
     assert found["run"] == "runs/chain" and [one["from"] for one in found["variants"][1:]] == ["base", "one"]
+
+
+def test_a_stage_over_data_that_was_edited_is_refused(here: Path):
+    path = write(here, SHORT)
+    found = chain(path, quiet=True, train={"steps": 1})
+    votes = here / "votes.jsonl"
+    kept = votes.read_text(encoding="utf-8")
+    votes.write_text(kept.replace("Go away.", "Go on."), encoding="utf-8")
+    before = hashes("runs/chain")
+    with pytest.raises(ProjectError, match=r"dpo is there already.*: content of the data \w+ -> \w+"):
+        chain(path, quiet=True, train={"steps": 1})
+    assert hashes("runs/chain") == before
+    votes.write_text(kept, encoding="utf-8")
+    assert chain(path, quiet=True, train={"steps": 1})["variants"] == found["variants"]
+    # a chain of an earlier version did not note what its data were
+    record = json.loads(Path("runs/chain/chain.json").read_text())
+    for stage in record["stages"].values():
+        assert stage["asked"].pop("content of the data")
+    Path("runs/chain/chain.json").write_text(json.dumps(record))
+    assert chain(path, quiet=True, train={"steps": 1})["variants"] == found["variants"]

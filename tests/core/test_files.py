@@ -14,7 +14,17 @@ import pytest
 
 from tunesmith.core import files
 from tunesmith.core.errors import DataError, SpaceError
-from tunesmith.core.files import Journal, free_path, hash_file, hash_json, to_json, write_whole, writing
+from tunesmith.core.files import (
+    Journal,
+    free_path,
+    hash_file,
+    hash_json,
+    hash_sampled,
+    to_json,
+    write_json,
+    write_whole,
+    writing,
+)
 
 
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path: Path):
@@ -160,3 +170,32 @@ def test_free_path_counts_up(tmp_path: Path):
     for name in ("train-1", "train-9", "train-10", "train-x", "eval-11"):
         (tmp_path / name).mkdir()
     assert free_path(tmp_path, "train").name == "train-11"
+
+
+def test_a_sampled_hash_sees_every_byte_of_a_small_file_and_blocks_all_over_a_large_one(tmp_path: Path):
+    draw = np.random.default_rng(0)
+    path = tmp_path / "x"
+    content = bytearray(draw.integers(0, 256, size=300_000, dtype=np.uint8).tobytes())
+    path.write_bytes(content)
+    whole, sampled = hash_sampled(path), hash_sampled(path, most=1 << 17)
+    assert whole == hash_sampled(path) and sampled == hash_sampled(path, most=1 << 17) and whole != sampled
+    for at in (0, 150_000, 299_999):
+        content[at] ^= 1
+        path.write_bytes(content)
+        assert hash_sampled(path) != whole
+        content[at] ^= 1
+    path.write_bytes(draw.integers(0, 256, size=300_000, dtype=np.uint8).tobytes())
+    assert hash_sampled(path, most=1 << 17) != sampled
+    path.write_bytes(content + b"\0")
+    assert hash_sampled(path, most=1 << 17) != sampled
+
+
+def test_half_a_character_is_written_and_read_back(tmp_path: Path):
+    """What a model may say: half of a surrogate pair, which UTF-8 has no bytes for."""
+    said = {"label": "a\\\ud83d b \udc80 가", "n": 1}
+    journal = Journal(tmp_path / "answers.jsonl")
+    journal.append(said)
+    journal.append({"n": 2})
+    assert journal.read() == [said, {"n": 2}]
+    assert json.loads(write_json(tmp_path / "summary.json", said).read_text("utf-8")) == said
+    assert hash_json(said) != hash_json({**said, "label": "a\\\ud83e b \udc80 가"})

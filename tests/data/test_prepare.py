@@ -7,7 +7,7 @@ import pytest
 from tunesmith.core.errors import DataError, ProjectError
 from tunesmith.core.runs import RunFolder
 from tunesmith.data.card import told
-from tunesmith.data.prepare import open_test, prepare
+from tunesmith.data.prepare import hash_sources, open_test, prepare, reopen
 from tunesmith.data.rows import RowFile
 
 
@@ -225,3 +225,33 @@ def test_rows_are_read_as_the_method_wants_them_and_kept_for_verbs_that_want_not
     assert again.kind == "chat" and not again.reused
     assert prepare(tmp_path / "run", path=path).reused and prepare(tmp_path / "run", path=path, kinds="prompt").reused
     assert prepare(tmp_path / "run", path=path, kinds=("preference", "scored")).kind == "preference"
+
+
+def test_rows_of_a_run_that_goes_on_are_the_same_or_refused(tmp_path):
+    path = put(tmp_path, "faq.jsonl", qa(*range(30)))
+    given = {"path": path, "dev": 3, "test": 3}
+    before = dict(prepare(tmp_path / "run", **given).hashes)
+    assert hash_sources(name=None, config=None, split=None, **given) == before["sources"]
+    assert prepare(tmp_path / "run", before=before, **given).reused
+    path.write_text(path.read_text() + "\n")  # other bytes, the same rows
+    assert hash_sources(name=None, config=None, split=None, **given) != before["sources"]
+    assert prepare(tmp_path / "run", before=before, **given).hashes["train"] == before["train"]
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "run" / "data").iterdir()}
+    put(tmp_path, "faq.jsonl", qa(*range(31)))
+    with pytest.raises(DataError, match="no longer what the run was started on"):
+        prepare(tmp_path / "run", before=before, **given)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run" / "data").iterdir()} == kept
+    # rows prepared there in the meantime are no excuse
+    other = prepare(tmp_path / "run", **given)
+    with pytest.raises(DataError, match="other rows in"):
+        prepare(tmp_path / "run", before=before, **given)
+    assert prepare(tmp_path / "run", before=dict(other.hashes), **given).reused
+
+
+def test_a_torn_card_is_named(tmp_path):
+    path = put(tmp_path, "faq.jsonl", qa(*range(30)))
+    prepare(tmp_path / "run", path=path)
+    (tmp_path / "run" / "data" / "card.json").write_text('{"format"')
+    for again in (lambda: prepare(tmp_path / "run", path=path), lambda: reopen(tmp_path / "run")):
+        with pytest.raises(DataError, match=r"card\.json is not JSON"):
+            again()

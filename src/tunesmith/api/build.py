@@ -14,7 +14,7 @@ from typing import Any
 
 from tunesmith.api.config import IN_MEMORY, Project, as_dict, resolve
 from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError, UserError
-from tunesmith.core.files import hash_json
+from tunesmith.core.files import hash_json, hash_sampled
 from tunesmith.core.runs import RunFolder
 
 
@@ -146,7 +146,7 @@ def assemble(
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     objective = shelf("objectives").make(project.method, "method")
-    settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
+    settings = data_settings(data) | {"before": folder.manifest().get("data_hashes")}
     if data.path == IN_MEMORY:
         prepared = kept_rows(folder)
     else:
@@ -176,6 +176,7 @@ def assemble(
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
     added = add_tokens(model, project.add_tokens)
+    same_base(folder, model)
     names = attach(adapter, model, seed=project.seed)
     train_rows(model.net, added)
     virtual = getattr(
@@ -345,6 +346,27 @@ def check_shape(objective: Any, prepared: Any, project: Project) -> None:
     wanted, found = getattr(objective, "shape", "chat"), prepared.kind
     if fits(found, wanted):
         return
+def data_settings(data: Any) -> dict[str, Any]:
+    """The section `data` as the keywords that data.prepare takes, besides the seed."""
+    return {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
+
+
+def same_base(folder: RunFolder, model: Any) -> None:
+    """Note what the weights are that a run starts from, those that are read from files; a run that goes on over others is refused."""
+    files = sorted(model.source.glob("*.safetensors")) if model.source else []
+    found = {file.name: hash_sampled(file) for file in files}
+    known = folder.manifest().get("base_weights")
+    if known is None:
+        folder.update_manifest(base_weights=found)
+    elif known != found:
+        changed = ", ".join(name for name in known | found if known.get(name) != found.get(name))
+        raise ModelError(
+            f"{model.source} no longer holds the weights that {folder.path} was started on: {changed}.",
+            wanted="The same base: what was learned so far fits no other.",
+            fix="Put the old weights back, or start a new run on these: tunesmith train, without --resume.",
+        )
+
+
     used: dict[str, str] = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
     origin = next((str(row.get("origin", "")) for row in prepared.train), "")
     raise refusal(wanted, found, origin, used)

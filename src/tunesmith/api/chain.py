@@ -35,8 +35,10 @@ def chain(config: str | None = None, *, quiet: bool = False, **keys: Any) -> Res
 
     Example: tunesmith chain chain.yaml out=runs/chain
     """
+    from tunesmith.api.build import data_settings
     from tunesmith.core.errors import ProjectError
     from tunesmith.core.files import to_json, write_json, write_whole
+    from tunesmith.data.prepare import hash_sources
     from tunesmith.ladder.stages import changed, differences
 
     plan = _plan(config, keys)
@@ -49,6 +51,8 @@ def chain(config: str | None = None, *, quiet: bool = False, **keys: Any) -> Res
         base = runs[stage.base] if stage.base else plan.model
         project, filled, root = _project(plan, stage, base, run, runs)
         asked = json.loads(to_json(_project(plan, stage, stage.base or plan.model, run, {})[1] | {"out": None}))
+        if (data := project.data).path is not None or data.name is not None:
+            asked["content of the data"] = hash_sources(root=root, **data_settings(data))[:12]
         known = record["stages"].get(stage.name)
         if known and (run / "manifest.json").is_file() and (found := differences(known["asked"], asked)):
             raise changed(stage.name, str(run), found)

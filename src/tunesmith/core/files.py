@@ -25,7 +25,7 @@ from tunesmith.core.errors import DataError, SpaceError, UserError
 def write_whole(path: str | Path, content: bytes | str) -> Path:
     """Write a file whole or not at all: beside it, to the disk, renamed. A full disk is a SpaceError. Makes its folder."""
     with writing(path) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(as_bytes(content) if isinstance(content, str) else content)
     return Path(path)
 
 
@@ -92,7 +92,7 @@ class Journal:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 os.ftruncate(self._fd, self.size())
-            line = (to_json(record) + "\n").encode("utf-8")
+            line = as_bytes(to_json(record) + "\n")
             written = os.write(self._fd, line)
             while written < len(line):  # a nearly full disk takes a part; the next write says why
                 written += os.write(self._fd, line[written:])
@@ -174,15 +174,34 @@ def to_json(value: Any, *, indent: int | None = None, sort: bool = False) -> str
         return json.dumps(_finite(value), ensure_ascii=False, indent=indent, sort_keys=sort, allow_nan=False)
 
 
+def as_bytes(text: str) -> bytes:
+    """Text in UTF-8. Half of a surrogate pair, which a model may write and UTF-8 has no bytes for, becomes \\udXXX: in JSON
+    that is read back as it was."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def hash_file(path: str | Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_sampled(path: str | Path, *, most: int = 64 << 20) -> str:
+    """sha256 of a file's size and of blocks spread evenly over it, `most` bytes in all; of a smaller file every byte. In hex.
+
+    For weights of many gigabytes, which another training changes everywhere."""
+    block, size = 1 << 16, os.path.getsize(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for at in range(0, size, max(block, -(-size * block // most))):
+            file.seek(at)
+            digest.update(file.read(block))
+    return digest.hexdigest()
+
+
 def hash_json(value: Any) -> str:
     """sha256 of a value as JSON with sorted keys, in hex: equal values have equal hashes, whatever the order of keys."""
-    return hashlib.sha256(to_json(value, sort=True).encode("utf-8")).hexdigest()
+    return hashlib.sha256(as_bytes(to_json(value, sort=True))).hexdigest()
 
 
 def free_path(folder: str | Path, name: str) -> Path:

@@ -4,7 +4,7 @@
     run.write_json("plan.json", {...}); run.journal("events.jsonl").append({...})
     run = RunFolder.open("runs/train-1"); run.manifest()["seed"]
 
-manifest.json holds the format number, versions, hardware, the command, hashes of project, data, code and the user's files, the seed, the
+manifest.json holds the format number, versions, hardware, the command, hashes of project, data, base, code and the user's files, the seed, the
 parent run, hyperparameters, and each reading of the test split. Keys and tokens of the environment never get in.
 """
 

@@ -12,7 +12,7 @@ prepared there before, the files are taken as they are. Memory stays flat: at mo
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +107,7 @@ def prepare(
     kinds: str | Sequence[str] = (),
     root: str | Path = ".",
     helpers: Mapping[str, Any] | None = None,
+    before: Mapping[str, str] | None = None,
     **reading: Any,
 ) -> Prepared:
     """Rows of a source into `folder`/data, split by `seed`; the keywords are those of DataSettings and of `read`.
@@ -117,33 +118,16 @@ def prepare(
     kinds      what the method learns from, where the columns can be read in more than one way; rows prepared before
                that fit are taken as they are
     helpers    functions that steps may need: {"ask": ...}
+    before     the hashes that an earlier preparation of this run had (`data_hashes` of its manifest): other rows are refused
 
     Raises DataError and SettingError as `read` and `split` do; nothing is written then but what was there before.
     """
     folder, seed = Path(folder), seed or 0
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    files = {"dev": _own_file(dev), "test": _own_file(test)}
-    hub = {}
-    if name is not None and split is None:
-        there = hub_splits(name, config)
-        split = "train" if "train" in there else there[0] if len(there) == 1 else None
-        if split is None:
-            raise DataError(
-                f"{name} has no split train. Splits: {', '.join(there)}.", fix=f"Say which: data.split: {there[0]}"
-            )
-        hub = {"dev": "validation" if dev is None else None, "test": "test" if test is None else None}
-        hub = {part: other for part, other in hub.items() if other in there and other != split}
+    given = {"path": path, "name": name, "config": config, "split": split, "dev": dev, "test": test}
+    source, own, split = _sources(**given, kinds=kinds, root=root, **reading)
     made = [_step(step) for step in steps]
-
-    def source(part: str, on_drop: Any) -> Reading:
-        if part == "train":
-            return read(path, name=name, config=config, split=split, root=root, kinds=kinds, on_drop=on_drop, **reading)
-        if part in hub:
-            return read(name=name, config=config, split=hub[part], root=root, kinds=kinds, on_drop=on_drop, **reading)
-        return read(files[part], root=root, kinds=kinds, on_drop=on_drop, **reading)
-
-    own = [part for part in ("test", "dev") if files[part] is not None or part in hub]
-    data_hash = hash_json([_hash(source(part, None)) for part in ("train", *own)])
+    data_hash = _hash_all(source, own)
     settings = {
         "config": config, "split": split, "own": own, "dev": dev, "test": test, "stratify": stratify, "seed": seed,
         "steps": [(step_name, repr(step), step_hash) for step_name, step, step_hash in made], **reading,
@@ -151,7 +135,8 @@ def prepare(
     key = hash_json([FORMAT, data_hash, settings])
     done = _done(folder, key)
     if done is None or not fits(done["kind"], kinds):
-        work = _Work(folder, [(step_name, step) for step_name, step, _ in made], helpers or {}, seed, stratify)
+        named = [(step_name, step) for step_name, step, _ in made]
+        work = _Work(folder, named, helpers or {}, seed, stratify, before or {})
         sizes: dict[str, Any] = {part: 0 if part in own else size for part, size in (("dev", dev), ("test", test))}
         try:
             card = work.run(source, own, sizes)
@@ -164,6 +149,7 @@ def prepare(
         write_json(folder / "data" / "card.json", card)
         prepared = Prepared(folder, json.loads((folder / "data" / "card.json").read_text("utf-8")), False)
     else:
+        _refuse_other_rows(folder, done["hashes"], before or {})
         prepared = Prepared(folder, done, True)
     if (folder / "manifest.json").is_file():
         RunFolder.open(folder).update_manifest(data_hashes=dict(prepared.hashes))
@@ -172,8 +158,8 @@ def prepare(
 
 def reopen(folder: str | Path) -> Prepared | None:
     """What was prepared in a folder before, when its files are still what they were; for rows that came from no file."""
-    card = Path(folder) / "data" / "card.json"
-    done = _done(Path(folder), json.loads(card.read_text("utf-8"))["key"]) if card.is_file() else None
+    card = _card(Path(folder))
+    done = None if card is None else _done(Path(folder), card["key"])
     return None if done is None else Prepared(Path(folder), done, True)
 
 
@@ -181,10 +167,17 @@ class _Work:
     """One preparation: the files being written and what is counted."""
 
     def __init__(
-        self, folder: Path, steps: list[tuple[str, Step]], helpers: Mapping[str, Any], seed: int, stratify: str | None
+        self,
+        folder: Path,
+        steps: list[tuple[str, Step]],
+        helpers: Mapping[str, Any],
+        seed: int,
+        stratify: str | None,
+        before: Mapping[str, str],
     ) -> None:
-        self.data = folder / "data"
+        self.folder, self.data = folder, folder / "data"
         self.steps, self.helpers, self.seed, self.stratify = steps, helpers, seed, stratify
+        self.before = before
 
     def run(self, source: Any, own: list[str], sizes: Mapping[str, Any]) -> dict[str, Any]:
         self.data.mkdir(parents=True, exist_ok=True)
@@ -228,6 +221,8 @@ class _Work:
                 self._keep(where(row), row)
             if not len(self.cards["train"]):
                 raise DataError("No row is left to train on.", wanted="At least one.", fix="data.dev=0 data.test=0")
+            self.hashes = {name: _hash_written(self.files[name]) for name in SPLITS}
+            _refuse_other_rows(self.folder, self.hashes, self.before)  # before any file takes its place
         return self._card(where.num_duplicates)
 
     def _keep(self, part: str, row: Row) -> None:
@@ -291,7 +286,7 @@ class _Work:
             "duplicates": duplicates,
             "prompts_in_train_and_test": self.cards["test"].prompts_shared_with(self.cards["train"]),
             "seed": self.seed,
-            "hashes": {name: hash_file(self.data / f"{name}.jsonl") for name in SPLITS},
+            "hashes": self.hashes,
         }
 
 
@@ -299,6 +294,43 @@ def _renewed(row: Row) -> Row:
     from tunesmith.data.read import content_id
 
     return {**row, "id": content_id(row)}
+
+
+def hash_sources(*, root: str | Path = ".", steps: Any = (), stratify: Any = None, **given: Any) -> str:
+    """The hash of the bytes or rows of a run's sources as they are now: the `sources` of what `prepare` would note.
+
+    The keywords are those of DataSettings.
+    """
+    source, own, _ = _sources(**given, kinds=(), root=root)
+    return _hash_all(source, own)
+
+
+def _sources(
+    *, path: Any, name: str | None, config: str | None, split: str | None, dev: Any, test: Any, kinds: tuple[str, ...],
+    root: str | Path, **reading: Any,
+) -> tuple[Callable[[str, Any], Reading], list[str], str | None]:  # fmt: skip
+    """(source of a part: source(part, on_drop), the parts that have a source of their own, the split of the hub's data set)."""
+    files = {"dev": _own_file(dev), "test": _own_file(test)}
+    hub = {}
+    if name is not None and split is None:
+        there = hub_splits(name, config)
+        split = "train" if "train" in there else there[0] if len(there) == 1 else None
+        if split is None:
+            raise DataError(
+                f"{name} has no split train. Splits: {', '.join(there)}.", fix=f"Say which: data.split: {there[0]}"
+            )
+        hub = {"dev": "validation" if dev is None else None, "test": "test" if test is None else None}
+        hub = {part: other for part, other in hub.items() if other in there and other != split}
+    shared: dict[str, Any] = {"root": root, "kinds": kinds, **reading}
+
+    def source(part: str, on_drop: Any) -> Reading:
+        if part == "train":
+            return read(path, name=name, config=config, split=split, on_drop=on_drop, **shared)
+        if part in hub:
+            return read(name=name, config=config, split=hub[part], on_drop=on_drop, **shared)
+        return read(files[part], on_drop=on_drop, **shared)
+
+    return source, [part for part in ("test", "dev") if files[part] is not None or part in hub], split
 
 
 def _own_file(size: Any) -> Any:
@@ -312,6 +344,26 @@ def _step(spec: Any) -> tuple[str, Step, str]:
     name = spec if isinstance(spec, str) else next(iter(spec))
     step = shelf("steps").make(spec)
     return name, step, hash_file(shelf("steps").path(name))
+
+
+def _refuse_other_rows(folder: Path, found: Mapping[str, str], before: Mapping[str, str]) -> None:
+    changed = [name for name in SPLITS if before.get(name, found[name]) != found[name]]
+    if changed:
+        raise DataError(
+            f"The data of {folder} is no longer what the run was started on: other rows in {', '.join(changed)}.",
+            wanted="The same rows, read with the same settings: a run goes on with what it began to learn from.",
+            fix="Put them back as they were, or start a new run on the new ones: tunesmith train, without --resume.",
+        )
+
+
+def _hash_written(file: Any) -> str:
+    """The hash of a file that is still being written under another name."""
+    file.flush()
+    return hash_file(file.name)
+
+
+def _hash_all(source: Callable[[str, Any], Reading], own: Sequence[str]) -> str:
+    return hash_json([_hash(source(part, None)) for part in ("train", *own)])
 
 
 def _hash(reading: Reading) -> list[str]:
@@ -331,13 +383,26 @@ def _hash(reading: Reading) -> list[str]:
     return hashes
 
 
-def _done(folder: Path, key: str) -> dict[str, Any] | None:
-    """The card of an earlier preparation with this key, when its files are still what they were."""
+def _card(folder: Path) -> dict[str, Any] | None:
+    """The card of an earlier preparation in this folder, if there was one."""
     path = folder / "data" / "card.json"
     if not path.is_file():
         return None
-    card = json.loads(path.read_text("utf-8"))
-    if card.get("key") != key:
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON: {error}.",
+            wanted="What preparing the data wrote.",
+            fix=f"Remove {path.parent}: rows that came from files are prepared again.",
+        ) from None
+    return dict(card)
+
+
+def _done(folder: Path, key: str) -> dict[str, Any] | None:
+    """The card of an earlier preparation with this key, when its files are still what they were."""
+    card = _card(folder)
+    if card is None or card.get("key") != key:
         return None
     same = all(
         (folder / "data" / f"{name}.jsonl").is_file()

@@ -487,6 +487,12 @@ class _Rows:
 
     def load(self, loss: torch.Tensor, seen: torch.Tensor) -> None:
         """Take over what a checkpoint holds; it is counted by the first rank alone."""
+        if len(loss) != len(self.loss):
+            raise TrainingError(
+                f"the checkpoint was made on {len(loss):,} examples; there are {len(self.loss):,} now",
+                wanted="The same rows, tokenizer, template and length: a run goes on with what it began with.",
+                fix="Put them back as they were, or start a new run: tunesmith train, without --resume.",
+            )
         if rank() == 0:
             self.loss.copy_(loss)
             self.seen.copy_(seen)
