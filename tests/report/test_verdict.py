@@ -8,6 +8,7 @@ import pytest
 from tunesmith.report.labels import speaker
 from tunesmith.report.read import read_run
 from tunesmith.report.verdict import comparison_verdict, pair_test, paired_tests, panel_of, run_verdict
+from tunesmith.train.watch import Watch
 
 spec = spec_from_file_location("report_fixtures", Path(__file__).parent / "conftest.py")
 made = module_from_spec(spec)
@@ -174,3 +175,24 @@ def test_run_that_is_still_going_was_stopped_or_failed(tmp_path):
     )
     assert failed.tone == "bad" and "the loss is NaN" in failed.headline
     assert "the first at step 2" in dict(failed.points)["Loss"]
+
+
+def test_signs_that_the_reward_is_gamed_are_a_point(tmp_path):
+    """The events are those that the watch gives; a sign of a kind that is not known is told in its own words."""
+    watch, signs = Watch(kl_limit=1.0), []
+    for k in range(60):
+        signs += watch.note(k + 1, {"reward": float(k), "hidden": -float(k), "kl": 3.0})
+    assert [sign.name for sign in signs] == ["kl", "hidden"]
+    warned = [{"kind": "warning", **vars(sign)} for sign in signs]
+    warned += [{**warned[0], "step": 50}, {"kind": "warning", "name": "new", "step": 55, "message": "the moon is full"}]
+    run = run_of(tmp_path, [*steps(3.0, 1.0), *warned, {"kind": "end"}])
+    text = dict(run_verdict(run, say, "en").points)["Warning: is the reward being gamed?"]
+    first = f"Step {signs[0].step}: the KL divergence to the starting model reached 3 nats; the limit is 1."
+    assert text.startswith(f"{first} It was given 2 times in all. Step {signs[1].step}: the reward rose by ")
+    assert "while the hidden metric changed by −" in text and text.endswith("Step 55: the moon is full")
+    korean = dict(run_verdict(run, speaker("ko"), "ko").points)["경고: 보상만 노리고 있나?"]
+    assert korean.startswith(f"{signs[0].step}단계: 처음 모델과의 KL이 3냇이 되어 한도 1을 넘었습니다. 모두 2번")
+    quiet = run_of(tmp_path / "quiet", [*steps(3.0, 1.0), {"kind": "end"}])
+    assert not any("gamed" in title for title, _ in run_verdict(quiet, say, "en").points)
+    torn = run_of(tmp_path / "torn", [*steps(3.0), {"kind": "warning", "name": "hidden"}])
+    assert any("gamed" in title for title, _ in run_verdict(torn, say, "en").points)  # and no crash

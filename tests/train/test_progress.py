@@ -6,6 +6,7 @@ import pytest
 
 from tunesmith.train.loggers import loggers, scalars
 from tunesmith.train.progress import Progress, duration, step_line
+from tunesmith.train.watch import Sign
 
 STEP = {
     "kind": "step", "step": 12, "steps": 300, "epoch": 0.1, "loss": 2.31, "lr": 1e-3, "tokens_per_second": 3120.4,
@@ -31,11 +32,27 @@ def test_steps_are_told_now_and_then_and_what_matters_always():
     tell = Progress(out)
     for number in range(1, 301):
         tell({**STEP, "step": number})
-    tell({"kind": "eval", "step": 300, "dev_loss": 1.5, "improved": True})
+    tell({"kind": "eval", "step": 300, "dev_loss": 1.5, "improved": True, "figures": {"loss": 1.5}})
     tell({"kind": "early_stop", "step": 300, "best_step": 200})
     lines = out.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["1/300", "300/300", "300:", "early"]
-    assert "best so far" in lines[2]
+    assert lines[2] == "step 300: dev loss 1.5000  (best so far)"
+
+
+def test_an_evaluation_tells_the_methods_accuracy_beside_its_loss():
+    out = io.StringIO()
+    Progress(out)(
+        {"kind": "eval", "step": 9, "dev_loss": 0.25, "improved": False, "figures": {"loss": 0.25, "accuracy": 0.873}}
+    )
+    assert out.getvalue() == "step 9: dev loss 0.2500  accuracy 87.3%\n"
+
+
+def test_a_warning_is_told_with_what_to_do():
+    out = io.StringIO()
+    sign = Sign("kl", 7, "the KL divergence to the starting model is 12, the limit 10", "Raise kl.", {})
+    Progress(out)({"kind": "warning", **vars(sign)})
+    first, second = out.getvalue().splitlines()
+    assert first == f"warning at step 7: {sign.message}" and second.strip() == "Raise kl."
 
 
 def test_loggers_get_the_numbers_of_steps_and_evaluations():

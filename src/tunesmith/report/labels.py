@@ -136,6 +136,25 @@ LABELS: dict[str, tuple[str, str]] = {
         "{n} steps have a loss that is no number, the first at step {step}.",
         "손실이 숫자가 아닌 단계가 {n}개 있습니다. 처음은 {step}단계.",
     ),
+    "run_warnings": ("Warning: is the reward being gamed?", "경고: 보상만 노리고 있나?"),
+    "run_warning": ("Step {step}: {text}", "{step}단계: {text}"),
+    "run_warning_again": ("It was given {n} times in all.", "모두 {n}번 나타났습니다."),
+    "sign_hidden": (
+        "the reward rose by {reward} while the hidden metric changed by {hidden}: it is paid for something else.",
+        "보상은 {reward} 올랐지만 숨긴 지표는 {hidden} 변했습니다. 보상이 다른 것에 주어지고 있습니다.",
+    ),
+    "sign_length": (
+        "answers grew by {length} tokens as the reward rose: it may be paid for length.",
+        "보상이 오르면서 답이 토큰 {length}개만큼 길어졌습니다. 길이에 보상이 주어지는지 살펴보세요.",
+    ),
+    "sign_repetition": (
+        "the share of answers that repeats what they said rose by {repetition}.",
+        "답에서 같은 말을 되풀이하는 비율이 {repetition} 올랐습니다.",
+    ),
+    "sign_kl": (
+        "the KL divergence to the starting model reached {kl} nats; the limit is {limit}.",
+        "처음 모델과의 KL이 {kl}냇이 되어 한도 {limit:을/를} 넘었습니다.",
+    ),
     "run_of": ("{method} on {model}", "{model}에 {method} 훈련"),
     # sections: title and how to read it
     "ladder": ("What was tried, and how well it works", "시도한 방법과 점수"),

@@ -6,7 +6,7 @@
 Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl,
 data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json, plan.json,
 parameters.json, chosen.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample,
-stopped, error and end; others are skipped.
+warning, stopped, error and end; others are skipped.
 """
 
 import heapq

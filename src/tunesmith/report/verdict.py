@@ -24,6 +24,8 @@ RIGHT = (
     "label_accuracy",
 )  # "gets 84% of the rows right" is true of these
 UNTRAINED = ("prompt", "examples", "retrieval")
+SIGNS = {"hidden": "sign_hidden", "length": "sign_length", "repetition": "sign_repetition", "kl": "sign_kl"}
+SIGN_FACTS = ("reward", "hidden", "length", "repetition", "kl", "limit")
 
 
 @dataclass(frozen=True)
@@ -343,6 +345,8 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         points.append((say("run_kept"), text))
     elif steps and (end or stopped):
         points.append((say("run_kept"), say("run_kept_last", step=formats.count(last_step))))
+    if told := warnings_told(run, say):
+        points.append((say("run_warnings"), " ".join(told)))
     bad = [s["step"] for s in steps if "loss" in s and not finite(s["loss"])]
     if bad:
         points.append((say("loss"), say("not_finite", n=formats.count(len(bad)), step=formats.count(bad[0]))))
@@ -354,6 +358,20 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         if rest or not scores:
             points.append((say("run_score"), " ".join(rest[:3]) or say("run_no_score")))
     return Verdict(headline, tuple(points), tone)
+
+
+def warnings_told(run: Run, say: Say) -> list[str]:
+    """A sentence for each sign that the reward was gamed (train/watch.py): its first time, and how often it came again."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for event in run.events.get("warning", []):
+        found.setdefault(str(event.get("name")), []).append(event)
+    told = []
+    for name, (first, *again) in found.items():
+        facts = {key: formats.compact(as_dict(first.get("facts")).get(key)) for key in SIGN_FACTS}
+        text = say(SIGNS[name], **facts) if name in SIGNS else str(first.get("message") or name)
+        text = say("run_warning", step=formats.count(first.get("step")), text=text)
+        told.append(text + (" " + say("run_warning_again", n=formats.count(1 + len(again))) if again else ""))
+    return told
 
 
 def score_lines(run: Run, say: Say) -> Iterator[str]:

@@ -27,7 +27,11 @@ class Progress:
                 self._write(step_line(event), end="" if self.live else "\n")
         elif kind == "eval":
             mark = "  (best so far)" if event["improved"] else ""
-            self._write(f"step {event['step']}: dev loss {event['dev_loss']:.4f}{mark}")
+            figures = event["figures"]
+            right = f"  accuracy {figures['accuracy']:.1%}" if "accuracy" in figures else ""
+            self._write(f"step {event['step']}: dev loss {event['dev_loss']:.4f}{right}{mark}")
+        elif kind == "warning":
+            self._write(f"warning at step {event['step']}: {event['message']}\n  {event['fix']}")
         elif kind == "pause":
             self._write(f"paused at step {event['step']}: goes on when the pause file is gone")
         elif kind == "early_stop":
