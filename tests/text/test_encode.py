@@ -467,24 +467,53 @@ def test_trim_prompt_keeps_whole_answers_and_never_empties_one(turns, length, vi
         return
     assert all(len(example) + virtual <= length for example in examples)
     assert [run for example in examples for run in trained(text, example)] == answers
+    cut = 0
     for example in examples:
         ids = example.ids.tolist()
         first = int(np.flatnonzero(example.weights)[0])
         assert first >= 1
-        assert any(
-            ids[:first] == other.ids[: len(other)].tolist()[at : at + first]
-            for other in full
-            for at in range(len(other))
-        )
+        rest = ids[1:first] if ids[0] == MINI.control_tokens["<|user|>"] else ids[:first]  # the turn's start stays
+        wholes = [other.ids.tolist() for other in full]
+        assert any(rest == other[at : at + len(rest)] for other in wholes for at in range(len(other)))
+        assert ids[0] == MINI.control_tokens["<|user|>"] or first < 4  # no room for one of its words
+        cut += not any(ids == other[: len(ids)] for other in wholes)
+    assert text.num_trimmed >= cut and bool(text.num_trimmed) == any(len(e) + virtual > length for e in full)
 
 
-def test_trim_prompt_keeps_bos(families):
-    tokenizer = families("llama3")
-    text = Text(tokenizer, length=14, too_long="trim_prompt")
-    (example,) = text.chat([user("hello there, how are you? " * 9), says("fine")])
-    whole = Text(tokenizer).chat([user("hello there, how are you? " * 9), says("fine")])[0].ids.tolist()
-    assert len(example) == 14
-    assert example.ids.tolist() == [tokenizer.bos, *whole[-13:]]
+USER = {
+    "chatml": "<|im_start|>user\n", "qwen2.5": "<|im_start|>user\n", "phi3": "<|user|>\n", "zephyr": "<|user|>\n",
+    "llama3": "<|start_header_id|>user<|end_header_id|>\n\n", "llama3.1": "<|start_header_id|>user<|end_header_id|>\n\n",
+    "gemma": "<start_of_turn>user\n", "gemma3": "<start_of_turn>user\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USER)
+@pytest.mark.parametrize("before", [0, 2])
+def test_trim_prompt_keeps_the_start_of_the_turn(families, name, before):
+    """Every family: BOS where the model has one, then the user's turn as its template starts it, then the end of its words."""
+    tokenizer, chat = families(name), [*TWO[:before], user("hello there, how are you? " * 9), says("fine")]
+    whole = Text(tokenizer).chat(chat)[-1].ids.tolist()
+    text = Text(tokenizer, length=24 + 9 * (name in ("gemma", "gemma3")), too_long="trim_prompt")
+    ids = text.chat(chat)[-1].ids.tolist()
+    assert len(ids) == text.length and text.num_trimmed >= 1
+    shown, all_of_it = (tokenizer.decode(one, skip_special=False).replace(" ", "") for one in (ids, whole))
+    head = (tokenizer.bos_token if whole[0] == tokenizer.bos else "") + USER[name].strip()
+    words = shown.removeprefix(head).lstrip()
+    assert shown.startswith(head) and all_of_it.endswith(words) and "you?" in words
+    assert not words.startswith(USER[name].strip())
+
+
+def test_trim_prompt_leaves_earlier_turns_whole_or_out():
+    """Where the cut falls in an answer given before, what is left begins with the next question."""
+    chat = [user("aaaa"), says("bbbbbbbb", train=False), user("cc"), says("d")]
+    whole = Text(MINI).chat(chat)[0].ids.tolist()
+    asked = whole[whole.index(MINI.encode("c")[0]) - 1 :]
+    for room in range(len(asked), len(asked) + 13):
+        last = Text(MINI, length=room, too_long="trim_prompt").chat(chat)[-1].ids.tolist()
+        assert last == asked
+    text = Text(MINI, length=len(asked) + 13, too_long="trim_prompt")
+    start = text.chat(chat)[-1].ids.tolist()
+    assert start[0] == MINI.control_tokens["<|user|>"] and start[1] == MINI.encode("a")[0] and len(start) == text.length
 
 
 # -- looking --------------------------------------------------------------------------------------------------------

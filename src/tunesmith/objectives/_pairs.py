@@ -127,7 +127,7 @@ def encode_whole(text: Any, prompt: Messages, answer: Messages, tools: Any = Non
 
 
 def _trimmed(examples: list[Example], over: int, text: Any) -> list[Example]:
-    """The Examples without `over` tokens at the beginning of their prompt; a BOS there stays."""
+    """The Examples with a prompt that is `over` tokens shorter: it stays one prompt, and keeps the start of its turn."""
     starts = [int(np.flatnonzero(example.weights)[0]) for example in examples]
     shared = together(examples).shared_prompt if len(examples) > 1 else starts[0]
     if shared - over < 1:
@@ -137,11 +137,11 @@ def _trimmed(examples: list[Example], over: int, text: Any) -> list[Example]:
             text.limit,
             f"The longer answer alone has {longest} tokens; trim_prompt never cuts an answer.",
         )
-    first = int(examples[0].ids[0] == text.tokenizer.bos)
+    prompt = np.asarray(text.shortened(examples[0].ids[:shared].tolist(), shared - over), dtype=np.int32)
     return [
         Example(
-            np.concatenate([example.ids[:first], example.ids[first + over :]]),
-            np.concatenate([example.weights[:first], example.weights[first + over :]]),
+            np.concatenate([prompt, example.ids[shared:]]),
+            np.concatenate([np.zeros(len(prompt), dtype=np.float32), example.weights[shared:]]),
             example.columns,
         )
         for example in examples

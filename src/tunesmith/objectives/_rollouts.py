@@ -76,7 +76,7 @@ def prompts(row: Mapping[str, Any], text: Any, max_tokens: int) -> list[Unit]:
         if text.too_long != "trim_prompt" or room < 2:
             kept = f"{max_tokens} of them are kept for the answer: max_tokens."
             raise TooLong(len(ids) + max_tokens + text.virtual, text.limit, kept)
-        ids = [ids[0], *ids[len(ids) - room + 1 :]] if ids[0] == text.tokenizer.bos else ids[len(ids) - room :]
+        ids = text.shortened(ids, room)
     example = Example.of(ids, [0.0] * len(ids))
     return [Unit((example,), origin=row.get("origin", ""), columns={"row": asked})]
 

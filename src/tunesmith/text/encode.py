@@ -13,6 +13,7 @@ answer shares the Example of a later one only if the later one holds it unchange
 (earlier thinking dropped) it gets its own.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.too_long import POLICIES, TooLong
 
 REASONING = ("train", "mask", "drop")
+PROBES = ("Aq", "7z", "hello you", "나는")  # words that share neither beginning nor end: the rest is the template's
+BEGINS_THINKING = ("<think>", "<|think|>")
 
 
 class Encoded(list[Example]):
@@ -99,6 +102,7 @@ class Text:
         self.virtual = virtual
         self.variables = {**variables_of(tokenizer), **(variables or {})}
         self.now = now or datetime.now()
+        self.num_trimmed = 0  # prompts and texts that too_long: trim_prompt has cut so far
         self._guards: dict[str, Guard] = {}
         self._facts: dict[tuple[str, str], Any] = {}
 
@@ -175,6 +179,7 @@ class Text:
             if self.too_long != "trim_prompt":
                 why = "too_long: split cuts raw text; a text that is judged stays in one piece."
                 raise TooLong(len(ids) + self.virtual, self.limit, why if self.too_long == "split" else "")
+            self.num_trimmed += 1
             ids, types = self.tokenizer.around(text, second, most=self.limit)
         if not ids:
             raise DataError("The text is empty.", wanted="A text of at least one token.")
@@ -207,9 +212,61 @@ class Text:
         chat.check_shown(text)
         return self._one_bos(chat.guard.encode(text + chat.guard.mark(prefill, thinking=True)))
 
+    def shortened(self, prompt: Sequence[int], room: int) -> list[int]:
+        """A prompt's ids in at most `room`: its end, with BOS and the start of the user's turn before it. Counted in `num_trimmed`.
+
+        What goes is the beginning of the user's words there, and all turns before. Where not one of these words would fit, or the
+        template does not say where a turn starts, only BOS and the end are left.
+
+        <|user|> a b c d <|end|> <|assistant|>, room 5  ->  <|user|> c d <|end|> <|assistant|>
+        """
+        ids = list(prompt)
+        if len(ids) <= room:
+            return ids
+        self.num_trimmed += 1
+        bos = ids[:1] if ids[0] == self.tokenizer.bos else []
+        openings, closing = self._user_turn()
+        at = len(ids) - room + len(bos)  # the end that fits begins here when nothing but BOS stands before it
+        turns = sorted((place, one) for one in openings for place in _places(ids, one))
+        start, opening = max((turn for turn in turns if turn[0] <= at), default=(0, []))
+        ends = next(iter(_places(ids, closing, start + len(opening))), 0)
+        if at + len(opening) < ends and opening:
+            return [*bos, *opening, *ids[at + len(opening) :]]
+        return [*bos, *ids[next((place for place, _ in turns if place >= at), at) :]]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of an answer, without control tokens."""
         return self.tokenizer.decode(ids)
+
+    def said(self, ids: Sequence[int], prompt: Sequence[int] = (), cut: int = 0) -> tuple[str, str]:
+        """(thinking, answer) of ids a model wrote after `prompt`. Thinking that was begun and never ended has no answer.
+
+        ids  without the token that ended them;  cut  characters at their end that do not count: a stop string and what came with it
+        """
+        control = self.tokenizer.control_tokens
+        ends = {control[name] for name in ("</think>", "<|/think|>") if name in control}
+        if (end := next((at for at, id in enumerate(ids) if id in ends), None)) is not None:
+            answer = self.decode(ids[end + 1 :])
+            return self.decode(ids[:end]).strip(), answer[: max(0, len(answer) - cut)].lstrip()
+        text = self.decode(ids)
+        text = text[: len(text) - cut]
+        if (found := split_reasoning(text)) is not None:
+            return found
+        written = self.tokenizer.decode(ids[:8], skip_special=False).lstrip()
+        served = self.tokenizer.decode(prompt[-8:], skip_special=False).rstrip()
+        if written.startswith(BEGINS_THINKING) or served.endswith(BEGINS_THINKING):
+            return text.strip().removeprefix("<think>").strip(), ""
+        return "", text
+
+    def answer(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> str:
+        """What a model must write as the last message, read as `said` reads what one wrote: tool calls in its template's words.
+
+        mini: [..., {"role": "assistant", "tool_calls": [{"name": "add", "arguments": {"a": 1}}]}]
+            ->  '{"name": "add", "arguments": {"a": 1}}'
+        """
+        chat = _Chat(self, messages, tools)
+        found = self._answer(chat, len(chat.turns) - 1)
+        return self.said(found.ids[found.start : -1], found.ids[: found.start])[1]
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -277,7 +334,7 @@ class Text:
         turn, guard = chat.turns[index], chat.guard
         before, whole = chat.prompt(index), chat.upto(index)
         cut = len(before) if whole.startswith(before) else _continuation(before, whole, chat, index)
-        if cut is None and before.rstrip().endswith(("<think>", "<|think|>")):
+        if cut is None and before.rstrip().endswith(BEGINS_THINKING):
             raise DataError(
                 f"messages[{index}] holds no reasoning, but the model is served with its thinking already begun.",
                 fix="Give the reasoning (reasoning_content), or a chat_template.jinja that does not begin it.",
@@ -336,10 +393,7 @@ class Text:
             raise TooLong(
                 num, self.limit, f"The answer alone has {num_answer} tokens; trim_prompt never cuts an answer."
             )
-        prompt = answer.ids[: answer.start]
-        if len(prompt) > room:
-            keep_bos = prompt[0] == self.tokenizer.bos
-            prompt = [prompt[0], *prompt[len(prompt) - room + 1 :]] if keep_bos else prompt[len(prompt) - room :]
+        prompt = self.shortened(answer.ids[: answer.start], room)
         return _Answer(prompt + answer.ids[answer.start :], len(prompt), answer.weights)
 
     def _one_bos(self, ids: list[int]) -> list[int]:
@@ -367,6 +421,32 @@ class Text:
                 )
             self._facts[key] = ids[0]
         return self._facts[key]
+
+    def _user_turn(self) -> tuple[list[list[int]], list[int]]:
+        """(ids that start a user's turn, the first and a later one; ids between its words and the answer), as the template has it."""
+        template = template_of(self.tokenizer)
+        key = (template, "user_turn")
+        if key not in self._facts:
+            openings, closing = [], []
+            for before in ([], [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ok7"}]):
+                asked = [[*before, {"role": "user", "content": words}] for words in PROBES]
+                written = [
+                    render(template, one, add_generation_prompt=True, variables=self.variables, now=self.now)
+                    for one in asked
+                ]
+                made = [self._guard(template).encode(text) for text in written]
+                opening, closing = _shared_start(made), _shared_start([ids[::-1] for ids in made])[::-1]
+                stops = {*self.tokenizer.eos_ids, self._end_of_turn(template)}
+                first = max((place + 1 for place, id in enumerate(opening) if id in stops), default=0)
+                opening = opening[first:]  # what stands before, a system turn of the template's own too, ends there
+                while opening and (opening[0] == self.tokenizer.bos or self._is_space(opening[0])):
+                    opening = opening[1:]
+                openings += [opening] if opening and opening not in openings else []
+            self._facts[key] = (openings, closing)
+        return self._facts[key]
+
+    def _is_space(self, id: int) -> bool:
+        return self.tokenizer.decode([id], skip_special=False).isspace()
 
     def _reads_reasoning(self, template: str) -> bool:
         key = (template, "reasoning")
@@ -514,6 +594,16 @@ def _shared_end(one: str, other: str) -> int:
     """How many characters two texts share at their ends."""
     pairs = zip(reversed(one), reversed(other))
     return next((num for num, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def _places(ids: list[int], part: list[int], start: int = 0) -> list[int]:
+    """Where `part` stands in `ids`, from `start` on; nowhere when it is empty."""
+    return [place for place in range(start, len(ids)) if part and ids[place : place + len(part)] == part]
+
+
+def _shared_start(several: Sequence[Sequence[int]]) -> list[int]:
+    """The ids that all begin with."""
+    return [ids[0] for ids in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*several))]
 
 
 def _take_reasoning(message: dict[str, Any]) -> str:

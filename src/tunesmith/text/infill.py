@@ -226,6 +226,7 @@ def filled(
     if text.too_long == "drop":
         return Encoded(dropped=[f"too long: {num} tokens, length is {text.length}"])
     if text.too_long == "trim_prompt":
+        text.num_trimmed += 1
         return Encoded([blank.example(prefix, middle, suffix, room=text.limit, **settings)])
     why = (
         "too_long: split cuts raw text; prefix, middle and suffix belong together." if text.too_long == "split" else ""
