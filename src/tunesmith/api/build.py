@@ -151,6 +151,9 @@ def assemble(
         prepared = kept_rows(folder)
     else:
         prepared = prepare(
+    if hasattr(objective, "fit"):
+        refuse_changes(project, filled)
+    check_read(objective, project)
             folder.path, seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **settings
         )
     check_shape(objective, prepared, project)
@@ -385,6 +388,28 @@ def tokenise(
     place = folder.path / "data" / "cache" / part
     found = UnitCache.open(place, key)
     if found is not None:
+def check_read(objective: Any, project: Project) -> None:
+    """Refuse settings of the rows that the method would not read."""
+    from tunesmith.core.shelf import shelf
+
+    methods = shelf("objectives")
+    name, _ = methods.spec(project.method, "method")
+    if project.data.weight is not None and not getattr(objective, "weighted", False):
+        weigh = ", ".join(other for other in methods.names() if getattr(methods.load(other), "weighted", None) is True)
+        raise SettingError(
+            f"data.weight is {project.data.weight}, but method {name} counts every row alike.",
+            wanted=f"A method whose loss is a sum in which rows have weights: {weigh}.",
+            fix="Leave data.weight out. For rows that count double: have them twice.",
+        )
+    policies = getattr(objective, "too_long", ())
+    if project.too_long is not None and policies and project.too_long not in policies:
+        raise SettingError(
+            f"too_long is {project.too_long}, but method {name} always reads a long text in pieces.",
+            wanted=f"too_long: {' or '.join(policies)}.",
+            fix="Leave too_long out.",
+        )
+
+
         return found
     dropped: list[dict[str, Any]] = []
     made = UnitCache.write(place, encode(rows, objective, text, project.seed, dropped.append), key=key)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tunesmith.core.errors import DataError, SettingError
 from tunesmith.core.names import nearest
 from tunesmith.objectives._contract import Loss
-from tunesmith.text.example import Unit
+from tunesmith.text.example import Unit, weighed
 
 MOST_LABELS = 1000
 
@@ -35,6 +35,7 @@ class Classify:
     shape: ClassVar[str] = "text+label"
     kind: ClassVar[str] = "classify"
     # each text has its weight on one token, where its score is read
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"label": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean loss of a text: cross-entropy in nats (of several labels, the mean over them), or squared error",
@@ -94,8 +95,7 @@ class Classify:
         columns = self._columns(row)
         made = []
         for example in text.whole(row["text"], row.get("text2")):
-            weights = example.weights * float(row.get("weight", 1.0))
-            made.append(replace(example, weights=weights, columns={**example.columns, **columns}))
+            made.append(replace(weighed(example, row), columns={**example.columns, **columns}))
         return [Unit((example,), origin=row.get("origin", "")) for example in made]
 
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:

@@ -60,6 +60,7 @@ class Distill:
     손실에서 교사 분포의 몫. 나머지는 답 토큰의 교차 엔트로피입니다."""
 
     shape: ClassVar[str] = "chat"
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"soft": "tokens", "hard": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean cross-entropy of the answers' tokens, in nats; of dev rows the training loss, the teacher's part with it",

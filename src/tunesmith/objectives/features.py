@@ -12,6 +12,7 @@ Formula: v = mean over tokens of the last hidden states; logistic: minimise -sum
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,11 @@ class Features:
                 wanted="strength above 0, the others at least 1.",
             )
 
+    @property
+    def weighted(self) -> bool:
+        """Whether data.weight counts: the logistic regression alone can weigh rows."""
+        return self.head == "logistic"
+
     def learn_labels(self, rows: Iterable[Mapping[str, Any]]) -> "Features":
         """The same with `labels` as the training rows name them."""
         return replace(self, labels=Classify(labels=self.labels).learn_labels(rows).labels)
@@ -100,7 +106,7 @@ class Features:
         whole = np.stack(rows).astype(np.float32)
         if place is not None:
             place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_suffix(".part.npy")
+            part = place.with_suffix(f".{os.getpid()}.part.npy")  # runs side by side may write the same
             np.save(part, whole, allow_pickle=False)
             part.replace(place)
         return whole

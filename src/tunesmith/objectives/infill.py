@@ -19,7 +19,7 @@ import numpy as np
 
 from tunesmith.core.limits import between
 from tunesmith.objectives._contract import Loss
-from tunesmith.text.example import Unit
+from tunesmith.text.example import Unit, weighed
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Infill:
     무엇을 학습하는지: 글의 모든 토큰(all), 또는 가운데와 그 끝만(middle). 제어 토큰은 학습하지 않습니다."""
 
     shape: ClassVar[tuple[str, ...]] = ("infill", "text")
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"text": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean cross-entropy of the trained-on tokens, in nats",
@@ -70,7 +71,7 @@ class Infill:
         else:
             settings: dict[str, Any] = {"rate": self.rate, "spm": self.spm, "whole": self.level == "document"}
             examples = blanked(text, row["text"], draw, middle_only=only, **settings)
-        return [Unit((example,), origin=row.get("origin", "")) for example in examples]
+        return [Unit((weighed(example, row),), origin=row.get("origin", "")) for example in examples]
 
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:
         """Sum of weight x -log p over the trained-on tokens, wherever they stand."""

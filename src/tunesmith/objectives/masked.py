@@ -27,6 +27,8 @@ class Masked:
 
     shape: ClassVar[str] = "text"
     kind: ClassVar[str] = "masked"
+    weighted: ClassVar[bool] = True
+    too_long: ClassVar[tuple[str, ...]] = ("split",)  # a text longer than the context is read in pieces
     per: ClassVar[Mapping[str, str]] = {"hidden": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean cross-entropy of the hidden tokens, in nats",

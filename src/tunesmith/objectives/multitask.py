@@ -125,6 +125,11 @@ class Multitask:
         return tuple(dict.fromkeys(found))
 
     @property
+    def weighted(self) -> bool:
+        """Whether every task's method counts data.weight."""
+        return all(getattr(method, "weighted", False) for method in self.methods.values())
+
+    @property
     def per(self) -> dict[str, str]:
         """The tasks' terms, each under its task's name."""
         named = {}

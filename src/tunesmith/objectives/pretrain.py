@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tunesmith.objectives._contract import Loss
-from tunesmith.text.example import Unit
+from tunesmith.text.example import Unit, weighed
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Pretrain:
     """Cross-entropy of every token, averaged over all of them in a step."""
 
     shape: ClassVar[str] = "text"
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"text": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {"loss": "mean cross-entropy of the text's tokens, in nats"}
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """One Unit per piece of the text that fits."""
-        return [Unit((example,), origin=row.get("origin", "")) for example in text.raw_pieces(row["text"])]
+        examples = text.raw_pieces(row["text"])
+        return [Unit((weighed(example, row),), origin=row.get("origin", "")) for example in examples]
 
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:
         """Sum of weight x -log p over all predicted tokens."""

@@ -28,6 +28,7 @@ class Seq2seq:
 
     shape: ClassVar[tuple[str, ...]] = ("pair", "chat")
     kind: ClassVar[str] = "seq2seq"
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"written": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean cross-entropy of the written tokens, in nats; exp(loss) is their perplexity",
@@ -52,6 +53,13 @@ class Seq2seq:
         read = "\n".join(str(turn.get("content") or "") for turn in turns[:last])
         return self.prefix + read, str(turns[last].get("content") or "")
 
+    def weight(self, row: Mapping[str, Any]) -> float:
+        """What each written token counts: as the pair says (data.weight), or the answer's message (weight, train)."""
+        if "text2" in row:
+            return float(row.get("weight", 1.0))
+        answer = next(turn for turn in reversed(row["messages"]) if turn["role"] == "assistant")
+        return float(answer.get("weight", 1.0)) if answer.get("train", True) else 0.0
+
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """One Unit: the source's ids, then the target's, on which the weights are."""
         read, written = self.texts(row)
@@ -65,7 +73,7 @@ class Seq2seq:
             source, _ = text.tokenizer.around(read, most=text.limit)
         if not source or not target:
             raise DataError("one of its two texts is empty.", wanted="A text to read and a text to write.")
-        weights = [0.0] * len(source) + [float(row.get("weight", 1.0))] * len(target)
+        weights = [0.0] * len(source) + [self.weight(row)] * len(target)
         return [Unit((Example.of([*source, *target], weights, source=len(source)),), origin=row.get("origin", ""))]
 
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tunesmith.objectives._contract import Loss
+from tunesmith.objectives._pairs import Kept
 from tunesmith.text.example import Unit
 
 
@@ -25,6 +26,7 @@ class Sft:
     """Cross-entropy of the assistant's tokens, averaged over all of them in a step."""
 
     shape: ClassVar[str] = "chat"
+    weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"answer": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
         "loss": "mean cross-entropy of the answers' tokens, in nats; exp(loss) is their perplexity",
@@ -33,6 +35,9 @@ class Sft:
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """One Unit per Example of the conversation (one, unless the template rewrites earlier turns)."""
+        learned = [turn for turn in row["messages"] if turn["role"] == "assistant" and turn.get("train", True)]
+        if learned and not any(turn.get("weight", 1) for turn in learned):
+            return Kept(dropped=["its weight is 0"])
         examples = text.chat(row["messages"], row.get("tools"))
         return [Unit((example,), origin=row.get("origin", "")) for example in examples]
 

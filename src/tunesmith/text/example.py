@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,16 @@ def together(examples: Sequence[Example], origin: str = "", columns: Mapping[str
         differs = np.flatnonzero(first.ids[:shared] != other.ids[:shared])
         shared = int(differs[0]) if len(differs) else shared
     return Unit(tuple(examples), shared_prompt=max(0, shared), origin=origin, columns=columns or {})
+
+
+def weighed(example: Example, row: Mapping[str, Any]) -> Example:
+    """The Example with its weights times the row's own, which `data.weight` reads; a row without one stays as it is.
+
+    >>> weighed(Example.of([5, 6, 7], [0, 1, 1]), {"weight": 2.0}).weights.tolist()
+    [0.0, 2.0, 2.0]
+    """
+    weight = row.get("weight")
+    return example if weight is None else replace(example, weights=example.weights * np.float32(weight))
 
 
 def spread(values: np.ndarray, example: Example) -> np.ndarray:
