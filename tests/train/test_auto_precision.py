@@ -8,6 +8,8 @@ import torch
 import yaml
 
 import tunesmith
+from tunesmith.api.config import Project
+from tunesmith.core.errors import SettingError
 from tunesmith.train import defaults
 from tunesmith.train.settings import TrainSettings
 
@@ -20,19 +22,31 @@ ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for 
 def test_the_processor_decides(monkeypatch, flags, wanted):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(defaults, "_cpu_flags", lambda: flags)
-    assert TrainSettings(precision="auto").precision == wanted
-    assert TrainSettings().precision == "fp32"
+    assert Project(train=TrainSettings(precision="auto")).precision == wanted
+    assert Project().precision == "fp32"
 
 
 @pytest.mark.parametrize(("supported", "wanted"), [(True, "bf16"), (False, "fp32")])
 def test_the_gpu_decides_where_there_is_one(monkeypatch, supported, wanted):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
-    assert defaults.precision() == wanted
+    monkeypatch.setattr(defaults, "_cpu_flags", lambda: set() if supported else {"amx_bf16"})
+    assert Project(train=TrainSettings(precision="auto")).precision == wanted
+    assert Project(device="cuda", train=TrainSettings(precision="auto")).precision == wanted
+    other = Project(device="cpu", train=TrainSettings(precision="auto")).precision
+    assert other == {"fp32": "bf16", "bf16": "fp32"}[wanted], "the processor computes, so the processor decides"
+
+
+def test_masters_wait_for_what_auto_means(monkeypatch):
+    monkeypatch.setattr(defaults, "precision", lambda device: "bf16")
+    assert Project(train=TrainSettings(precision="auto", masters="kahan")).train.masters == "kahan"
+    monkeypatch.setattr(defaults, "precision", lambda device: "fp32")
+    with pytest.raises(SettingError, match="masters is kahan, but train.precision is fp32"):
+        Project(train=TrainSettings(precision="auto", masters="kahan"))
 
 
 def test_a_run_writes_down_what_auto_meant_and_times_its_budget_in_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(defaults, "precision", lambda: "bf16")
+    monkeypatch.setattr(defaults, "precision", lambda device: "bf16")
     from tunesmith.train import run
 
     timed = []

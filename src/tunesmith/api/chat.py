@@ -15,6 +15,7 @@ def chat(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    device: str = "auto",
 ) -> Result:
     """Talk to a model: a run's folder, a model folder, an embedded or a hub model.
 
@@ -25,17 +26,19 @@ def chat(
     temperature  0 = the most likely words; higher = more varied
     top_p        only the most likely words with this much probability together
     seed         what sampling starts from
+    device       auto = a GPU where there is one; cpu, cuda, cuda:1
 
     A conversation ends with an empty line or Ctrl-D; /new starts another.
 
     Example: tunesmith chat runs/train-1 --message "Where is my card?"
     """
     from tunesmith.adapters.store import merged, open_run
+    from tunesmith.api.device import take
     from tunesmith.core.errors import ModelError, UserError
     from tunesmith.model.generate import generate
     from tunesmith.text.encode import Text
 
-    opened = merged(open_run(model))
+    opened = merged(open_run(model, device=take(device)))
     text = Text(opened.tokenizer)
     start = _system(model, system)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
+from tunesmith.api.device import check_device
 from tunesmith.core.errors import ProjectError
 from tunesmith.core.fill import conform, describe, fill, section_of
 from tunesmith.core.limits import at_least, between
@@ -25,6 +26,7 @@ from tunesmith.core.source import Field
 from tunesmith.data.settings import DataSettings
 from tunesmith.evals.settings import EvalSettings
 from tunesmith.model.settings import GenerateSettings, RopeSettings
+from tunesmith.train import defaults
 from tunesmith.train.settings import TrainSettings
 
 
@@ -101,6 +103,13 @@ class Project:
 
     답 속의 생각 부분: 배우거나(train), 남기되 배우지 않거나(mask), 지웁니다(drop)."""
 
+    device: str = "auto"
+    """What computes: auto = a GPU where torch finds one, else the processor; cpu; cuda; or one card of several, cuda:1. Of several
+    processes (--nproc, torchrun) each takes a card of its own. Nothing was measured on a GPU.
+
+    계산하는 장치: auto면 torch가 GPU를 찾을 때 GPU, 없으면 CPU. cpu, cuda, 또는 cuda:1처럼 카드 하나. 여러 프로세스(--nproc, torchrun)는
+    각각 카드 하나씩 씁니다. GPU에서는 아무것도 재지 않았습니다."""
+
     train: TrainSettings = field(default_factory=TrainSettings)
     """The training loop.
 
@@ -134,6 +143,10 @@ class Project:
     def __post_init__(self) -> None:
         at_least("length", self.length, 2)
         between("seed", self.seed, 0, 2**63 - 1)  # what torch takes
+        check_device(self.device)
+        if self.train.precision == "auto":
+            precision = defaults.precision(self.device)
+            object.__setattr__(self, "train", dataclasses.replace(self.train, precision=precision))
 
     @property
     def precision(self) -> str:

@@ -84,6 +84,7 @@ def demo(
     model: str = "mini",
     out: str | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> Result:
     """Fail at a real task, tune, and prove the gain: the whole road in minutes.
 
@@ -94,6 +95,7 @@ def demo(
     model     the base that is asked and tuned
     out       folder of everything; default: runs/demo-TASK. Run again after a kill, it goes on.
     seed      start of all random numbers: the split, the order of rows, new weights
+    device    auto = a GPU where there is one; cpu, cuda, cuda:1
 
     Example: tunesmith demo lang=ko
     """
@@ -110,18 +112,22 @@ def demo(
     if rows is not None and rows < 1:
         raise SettingError(f"rows is {rows}.", wanted="1 or more.")
     folder = Path(out or f"runs/demo-{name}")
-    return Demo(TASKS[name], lang, minutes, rows or TASKS[name].test_rows, model, folder, seed).run()
+    return Demo(TASKS[name], lang, minutes, rows or TASKS[name].test_rows, model, folder, seed, device).run()
 
 
 class Demo:
     """One demo under way: what it found so far lies in its folder, so a second call goes on."""
 
     def __init__(
-        self, task: Task, lang: Literal["en", "ko"], minutes: float, rows: int, model: str, folder: Path, seed: int
-    ) -> None:
+        self, task: Task, lang: Literal["en", "ko"], minutes: float, rows: int, model: str, folder: Path, seed: int,
+        device: str,
+    ) -> None:  # fmt: skip
+        from tunesmith.api.device import take
+
         self.task, self.lang, self.minutes, self.rows, self.base, self.folder, self.seed = (
             task, lang, minutes, rows, model, folder, seed
         )  # fmt: skip
+        self.asked, self.device = device, take(device)
         self.began = time.perf_counter()
 
     def say(self, text: str) -> None:
@@ -217,7 +223,10 @@ class Demo:
         budget = self.minutes * share
         if not (place / "manifest.json").exists():
             self.say(f"{kind}: tuning for about {budget:.1f} minutes")
-            train(str(project), adapter=ADAPTERS[kind], out=str(place), train={"minutes": budget, "precision": "auto"})
+            train(
+                str(project), adapter=ADAPTERS[kind], out=str(place), device=self.asked,
+                train={"minutes": budget, "precision": "auto"},
+            )  # fmt: skip
         elif "outcome" not in RunFolder.open(place).manifest():
             self.say(f"{kind}: going on where it was stopped")
             train(resume=str(place))
@@ -271,7 +280,7 @@ class Demo:
         from tunesmith.prompts.shots import answer_of
         from tunesmith.text.encode import Text
 
-        model = load(self.base)
+        model = load(self.base, device=self.device)
         self.parameters = sum(p.numel() for p in model.net.parameters())
         text, train = Text(model.tokenizer), list(RowFile(self.folder / "lora" / "data" / "train.jsonl"))
         short = self.task.instruction.split(" The intents are")[0]
@@ -304,7 +313,7 @@ class Demo:
         from tunesmith.adapters.store import merge, open_run
 
         self.say(f"asking the model tuned by {kind}")
-        made = self.evaluate(merge(open_run(self.folder / kind)), kind)
+        made = self.evaluate(merge(open_run(self.folder / kind, device=self.device)), kind)
         return self.variant(
             kind, made, note=f"{run['chosen']['epochs']:.1f} {'epochs' if self.lang == 'en' else '에폭'}", trainable=run["parameters"]["trainable"],
             minutes=run["outcome"]["seconds"] / 60,
@@ -353,10 +362,10 @@ class Demo:
         from tunesmith.model.load import load
 
         self.say("other-task panel, before and after: what got worse?")
-        before = run_panel(load(self.base))
+        before = run_panel(load(self.base, device=self.device))
         rows = []
         for kind in runs:
-            after = run_panel(merge(open_run(self.folder / kind)))
+            after = run_panel(merge(open_run(self.folder / kind, device=self.device)))
             rows += [
                 {**row, "variant": NAMES[kind][self.lang]} for row in compare_panels(before, after, lang=self.lang)
             ]

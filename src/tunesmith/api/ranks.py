@@ -26,6 +26,7 @@ def several() -> bool:
 def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int, *, quiet: bool) -> Result:
     """A new run in several processes: those of --nproc, or those that torchrun started."""
     from tunesmith.api.build import new_run, run_facts
+    from tunesmith.api.device import place
     from tunesmith.api.train import run
     from tunesmith.core.errors import ProjectError, SettingError
     from tunesmith.core.files import free_path
@@ -39,13 +40,14 @@ def start_together(project: Any, filled: dict[str, Any], root: Path, nproc: int,
     if project.data.path == "(in memory)" and nproc > 1:
         raise SettingError("--nproc is given, but the rows were handed over in Python.", fix="Write them to a file.")
     if not several():
+        place(project.device, process=nproc - 1)
         path = Path(project.out or free_path("runs", "train"))
         with new_run(path, project=filled, **run_facts(project, root, path)) as folder:
             return launched(folder, nproc, quiet=quiet)
     if project.out is None:
         raise ProjectError("several processes need one folder to meet in.", fix="Name it: out=runs/NAME")
     path = Path(project.out)
-    with together():
+    with together(place(project.device)):
         if rank() == 0:
             RunFolder.create(path, project=filled, **run_facts(project, root, path))
         barrier()
@@ -71,6 +73,7 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
 
     When one of them is lost the others stop; the run goes on from its last checkpoint with --resume.
     """
+    from tunesmith.api.train import told_warnings, warnings_of
     from tunesmith.core.errors import TrainingError
 
     with socket.socket() as free:
@@ -109,7 +112,10 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
     if outcome is None:
         text = f"Stopped; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
         return Result(run=str(folder.path), status="stopped", text=text)
-    text = f"Trained {outcome['steps']} steps in {nproc} processes: last loss {outcome['last_loss']:.4f}.\nResult: {outcome['result']}"
+    text = (
+        f"Trained {outcome['steps']} steps in {nproc} processes: last loss {outcome['last_loss']:.4f}.\n"
+        f"{told_warnings(warnings_of(folder))}Result: {outcome['result']}"
+    )
     return Result(outcome, text=text)
 
 

@@ -19,6 +19,7 @@ def teach(
     top: int = 0,
     batch: int = 64,
     encoding: str | None = None,
+    device: str = "auto",
 ) -> Result:
     """Let a teacher answer the prompts of a file; its answers become rows to learn from.
 
@@ -31,6 +32,7 @@ def teach(
     top          also store so many of the teacher's likeliest tokens at every place, for method=distill
     batch        answers made at a time
     encoding     of the file (cp949, ...)
+    device       auto = a GPU where there is one; cpu, cuda, cuda:1
 
     The student then learns them with method=sft, whatever its tokenizer, or with method=distill where `top` was given and it has
     the teacher's own.
@@ -40,6 +42,7 @@ def teach(
     from pathlib import Path
 
     from tunesmith.adapters.store import merge, open_run
+    from tunesmith.api.device import take
     from tunesmith.core.errors import DataError, SettingError
     from tunesmith.core.files import to_json, writing
     from tunesmith.data.read import read
@@ -53,7 +56,7 @@ def teach(
     rows: list[dict[str, Any]] = list(read(data, encoding=encoding, need_answer=False, kinds=("prompt", "chat")))
     if not all("messages" in row for row in rows):
         raise DataError(f"{data} holds no prompts.", wanted="Prompts, questions, or conversations.")
-    model = merge(open_run(teacher))
+    model = merge(open_run(teacher, device=take(device)))
     text = Text(model.tokenizer, length=model.context)
     kept, dropped = taught(
         model, text, rows, n=n, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, batch=batch,

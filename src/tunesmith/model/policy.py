@@ -26,7 +26,7 @@ class Policy:
     """A causal language model as objectives see it.
 
     layout  "packed" when the model was proved to keep documents apart, else "padded" (see model/prove.py)
-    lean  True when our own forward was proved to give the module's states (see model/lean.py)
+    lean  True when our own forward was proved to give the module's states (see model/lean.py); it computes on the CPU, elsewhere the module does
     exact_head  False when the model's logits are not its head's: then the head module itself is called, chunk by chunk
     """
 
@@ -82,7 +82,7 @@ class Policy:
 
     def predicting(self, batch: Batch) -> torch.Tensor:
         """Hidden states that predict a trained-on token, (targets, dim)."""
-        if self.lean is not None and batch.segments is not None:
+        if self.lean is not None and batch.segments is not None and batch.ids.device.type == "cpu":
             return self.lean.predicting(batch)
         return self.hidden(batch).index_select(0, batch.predictor)
 

@@ -1,6 +1,6 @@
 """Several processes that make one step together, as torchrun starts them (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
 
-    with together():                      # joins the others when there are any; else nothing happens
+    with together("cpu"):                 # joins the others when there are any; else nothing happens
         rank(), ranks()                   # 0, 2
         stop, save = agree(asked, late)   # True everywhere when it is True anywhere
 
@@ -30,14 +30,17 @@ def rank() -> int:
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Join the other processes for as long as the block lasts. A process that is lost is a TrainingError in all others."""
+def together(device: str = "cpu") -> Iterator[None]:
+    """Join the other processes for as long as the block lasts. A process that is lost is a TrainingError in all others.
+
+    device  where this one computes: on cards they talk by NCCL, on processors by gloo
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or ranks() > 1:
         yield
         return
-    cuda = torch.cuda.is_available()
+    cuda = torch.device(device).type == "cuda"
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     # a pause may be long; a process that dies is noticed at once by its closed connection
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
     try:

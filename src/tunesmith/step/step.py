@@ -170,7 +170,8 @@ def backward(
             passed()
         losses.append(total.detach())
         for name, (value, count) in out.stats.items():
-            pair = torch.stack([value.detach().double(), torch.as_tensor(count).detach().double()])
+            count = torch.as_tensor(count, device=value.device)  # a plain number lies on no card
+            pair = torch.stack([value.detach().double(), count.detach().double()])
             sums.setdefault(name, []).append(pair)
         if keep_unit_losses and out.per_target is not None and units:
             unit_losses[chosen] = _by_unit(batch, out.per_target)

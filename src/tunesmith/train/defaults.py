@@ -4,6 +4,7 @@ learning_rate(adapter_lr=2e-4, width=256)  ->  3.2e-3
 """
 
 import math
+from contextlib import nullcontext
 
 REFERENCE_WIDTH = 4096
 
@@ -30,12 +31,14 @@ def pass_tokens(width: int, layers: int, vocab: int, memory_bytes: int) -> int:
     return int(min(16384, max(512, 2 ** int(math.log2(max(1.0, fits))))))
 
 
-def precision() -> str:
-    """What `train.precision: auto` is here: bf16 where it is multiplied in hardware, else fp32."""
+def precision(device: str) -> str:
+    """What `train.precision: auto` is on a device (auto, cpu, cuda, cuda:1): bf16 where it multiplies that in hardware, else fp32."""
     import torch
 
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device != "cpu" and torch.cuda.is_available():
+        card = torch.device("cuda" if device == "auto" else device).index
+        with torch.cuda.device(card) if card is not None and card < torch.cuda.device_count() else nullcontext():
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if "amx_bf16" in _cpu_flags() else "fp32"
 
 

@@ -299,7 +299,7 @@ class Optimizer:
             else:
                 _, _, field, name = key.split(".", 3)
                 master = self.masters[number_of[name]]
-                inner_of[id(master)].state[master][field] = value.clone()
+                inner_of[id(master)].state[master][field] = value.to(master.device, copy=True)
         for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
             if master is not parameter and number not in self.low:
                 parameter.data.copy_(master)

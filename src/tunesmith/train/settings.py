@@ -10,7 +10,6 @@ from typing import Literal
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.limits import above, at_least, between
-from tunesmith.train import defaults
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,11 @@ class TrainSettings:
 
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Number format of the forward and backward pass. bf16 and fp16 are mixed: see masters. fp16 scales the loss. auto is bf16
-    where this machine multiplies it in hardware (a GPU from Ampere on, a CPU with AMX), else fp32; the run's project.yaml says
+    where the device multiplies it in hardware (a GPU from Ampere on, a CPU with AMX), else fp32; the run's project.yaml says
     which. Micikevicius et al. 2018, arXiv 1710.03740.
 
     순전파와 역전파의 수 형식. bf16과 fp16은 혼합 정밀도이고(masters 참고), fp16은 손실을 키워 작은 기울기를 지킵니다. auto는
-    이 기계가 bf16을 하드웨어로 곱하면 bf16, 아니면 fp32이며, 무엇을 썼는지 project.yaml에 남습니다."""
+    쓰는 장치가 bf16을 하드웨어로 곱하면 bf16, 아니면 fp32이며, 무엇을 썼는지 project.yaml에 남습니다."""
 
     masters: Literal["fp32", "kahan", "stochastic"] = "fp32"
     """What stands behind 16-bit weights that train: fp32 copies; or, with bf16, the cut-off digits (kahan) or chance (stochastic).
@@ -232,9 +231,7 @@ class TrainSettings:
                     f"train.{name} is set, but the optimizer {self.optimizer} does not read it.",
                     fix=f"Leave it out, or choose train.optimizer: {readers[0]}",
                 )
-        if self.precision == "auto":
-            object.__setattr__(self, "precision", defaults.precision())
-        if self.masters != "fp32" and self.precision != "bf16":
+        if self.masters != "fp32" and self.precision not in ("bf16", "auto"):  # auto is asked again, with what it means
             raise SettingError(
                 f"train.masters is {self.masters}, but train.precision is {self.precision}.",
                 fix="Set train.precision=bf16, or leave train.masters out.",

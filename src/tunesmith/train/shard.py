@@ -253,8 +253,9 @@ class Sharded:
         return weights + int(added(torch.tensor(self.inner.predicted_state_bytes())))
 
     def _spread(self, number: int, own: torch.Tensor | None, dtype: torch.dtype) -> Spread:
-        flat = torch.empty(0, dtype=dtype) if own is None else own.detach().reshape(-1)
-        return Spread(self.parameters[number].shape, dtype, flat, self.bounds[number])
+        parameter = self.parameters[number]
+        flat = torch.empty(0, dtype=dtype, device=parameter.device) if own is None else own.detach().reshape(-1)
+        return Spread(parameter.shape, dtype, flat, self.bounds[number])
 
     def _sum(self, number: int) -> Any:
         def hook(parameter: torch.Tensor) -> None:
