@@ -1,7 +1,7 @@
 """Does a run that is killed again and again end with the same weights? SIGKILL at random moments, --resume, compare hashes.
 
-    python benchmarks/kill_resume.py                        # 20 kills of a pico run, half a minute a kill on two slow cores
-    python benchmarks/kill_resume.py --kills 5 --adapter full --precision bf16 --optimizer muon
+    python -m benchmarks.kill_resume                      # 20 kills of a pico run, half a minute a kill on two slow cores
+    python -m benchmarks.kill_resume --kills 5 --adapter full --precision bf16 --optimizer muon
 
 One run is left alone. Another is killed at random moments of its life (starting up, between steps, while a checkpoint is
 written) and resumed; when it ends before all kills are spent, the next one begins. Needs no data: the rows are made here.
@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import write_results
 
 
 def write_rows(path: Path, number: int = 60) -> None:
@@ -106,6 +108,15 @@ def torture(
     return wanted["result_hash"], hashes
 
 
+def show(found: dict[str, Any]) -> str:
+    """A results file in words."""
+    shape = ", ".join(
+        f"{key.removeprefix('train.')} {found['settings'][key]}"
+        for key in ("model", "adapter", "train.precision", "train.steps")
+    )
+    return f"{found['kills']} kills over {found['runs']} runs ({shape}): {found['equal']} of {found['runs']} final hashes equal the uninterrupted run's."
+
+
 def main() -> int:
     """Print each kill and the hashes; exit 1 when one differs."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -124,9 +135,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         wanted, hashes = torture(Path(folder), given.kills, settings, given.seed)
     equal = sum(h == wanted for h in hashes)
-    print(
-        f"{given.kills} kills over {len(hashes)} runs: {equal} of {len(hashes)} final hashes equal the uninterrupted run's."
-    )
+    found = {
+        "kills": given.kills,
+        "runs": len(hashes),
+        "equal": equal,
+        "settings": settings,
+        "seed": given.seed,
+        "weights": wanted,
+    }
+    print(show(found))
+    write_results("kill_resume", found)
     return 0 if equal == len(hashes) else 1
 
 

@@ -26,6 +26,7 @@ TABLES = {
     "planner_public": "planner.points",
     "fit": "fit",
     "layer_streaming": "layer_streaming",
+    "kill_resume": "kill_resume",
 }
 
 

@@ -13,6 +13,6 @@ def test_every_results_file_is_told() -> None:
 def test_a_table_is_made_of_what_is_there(name: str) -> None:
     told = tables.table(name)
     if (RESULTS / f"{name}.json").exists():
-        assert "\n" in told and "Measured 20" in told and "nan" not in told.split()
+        assert "Measured 20" in told and len(told.splitlines()) > 2 and "nan" not in told.split()
     else:
         assert told == "Not measured yet."

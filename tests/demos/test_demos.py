@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith.core.errors import SettingError
-from tunesmith.demos import attention, formats, norm, position, precision, step, width
+from tunesmith.demos import attention, descent, formats, norm, position, precision, step, width
 from tunesmith.model.load import load
 
 SENTENCE = "the cat sat on the mat"
@@ -129,3 +129,21 @@ def test_small_updates_survive_masters_and_help_and_not_bf16_alone():
     assert [one["bytes"] for one in ways.values()] == [12, 14, 12, 10, 6]
     assert found["fp16"]["plain"] > 0.3 and found["fp16"]["scaled"] == 0
     assert "가중치당" in precision.show(steps=1, lang="ko").text
+
+
+def test_descent_is_slow_below_diverges_above_and_momentum_is_sooner():
+    """D2, D3: each weight is multiplied by 1 - lr x curvature in a step, so the numbers of steps are known."""
+    found = {rate: descent.descend(rate, 0.0) for rate in (0.001, 0.04, 0.079, 0.081)}
+    assert found[0.001]["steps"] is None and not found[0.001]["diverged"]
+    left = sum(c * (1 - 0.001 * c) ** (2 * descent.STEPS) for c in descent.CURVATURE) / sum(descent.CURVATURE)
+    assert found[0.001]["loss"] == pytest.approx(left, rel=1e-9)
+    along = (1 - 0.04) ** 2  # what is left along the valley decides: across, 1 - lr x 25 is 0
+    assert found[0.04]["steps"] == math.ceil(math.log(descent.TARGET * 26) / math.log(along))
+    assert found[0.079]["steps"] is not None and found[0.081]["diverged"]
+    assert descent.descend(0.01, 0.9)["steps"] < descent.descend(0.01, 0.0)["steps"]
+    shown = descent.show()
+    assert "diverges" in shown.text and len(shown.text.splitlines()) == 2 + len(descent.RATES)
+    assert "발산" in descent.show(0.1, lang="ko").text
+    for wrong in ({"lr": 0.0}, {"momentum": 1.0}):
+        with pytest.raises(SettingError):
+            descent.show(**wrong)
