@@ -183,3 +183,67 @@ def test_a_stage_over_data_that_was_edited_is_refused(here: Path):
         assert stage["asked"].pop("content of the data")
     Path("runs/chain/chain.json").write_text(json.dumps(record))
     assert chain(path, quiet=True, train={"steps": 1})["variants"] == found["variants"]
+
+
+def cells(found, name: str) -> set[str]:
+    return set(next(variant["measures"] for variant in found["variants"] if variant["name"] == name))
+
+
+def test_a_chain_of_soft_prompts_ends_in_its_table(here: Path):
+    """A soft prompt cannot be merged: its run is measured with it in front, and its places are taken from the context."""
+    stages = "  sft: {data: faq.jsonl, adapter: {prompt: {virtual: 4}}}\n"
+    found = chain(write(here, stages), quiet=True)
+    assert cells(found, "sft") == cells(found, "base") == {"sft: bits/byte of answers"}
+    base, tuned = (one["measures"]["sft: bits/byte of answers"]["value"] for one in found["variants"])
+    assert base != tuned and found["blank"] == []
+
+
+def test_networks_of_other_kinds_end_in_a_table_that_says_why_cells_are_blank(here: Path):
+    titles = [{"title": f"{'goal' if i % 2 else 'law'} number {i}", "label": "ab"[i % 2]} for i in range(40)]
+    (here / "titles.jsonl").write_text("\n".join(map(json.dumps, titles)))
+    rows = "data: {path: titles.jsonl, columns: {text: title}}"
+    stages = (
+        "  masked: {method: masked, data: raw.jsonl}\n"
+        f"  classify: {{method: classify, {rows}}}\n"
+        f"  features: {{from: masked, method: features, {rows}}}\n"
+    )
+    found = chain(write(here, stages), quiet=True, model="pico-encoder")
+    hidden, labels = "masked: bits/token of hidden tokens", "classify: accuracy"
+    assert cells(found, "base") == cells(found, "masked") == {hidden}
+    assert cells(found, "classify") == cells(found, "features") == {labels}
+    by_name = {variant["name"]: variant["measures"] for variant in found["variants"]}
+    assert by_name["masked"][hidden]["value"] < by_name["base"][hidden]["value"]
+    assert "base has no classify: accuracy: it is a masked language model, which has no labels." in found.text
+    assert "classify has no masked: bits/token of hidden tokens: it is a classifier." in found.text
+
+
+def test_an_encoder_decoder_is_measured_on_what_it_writes(here: Path):
+    pairs = [{"text": f"item {i}", "text2": f"thing {i}"} for i in range(24)]
+    (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    stages = "  one: {method: seq2seq, data: pairs.jsonl}\n  two: {method: seq2seq, data: pairs.jsonl, seed: 1}\n"
+    found = chain(write(here, stages), quiet=True, model="pico-t5", train={"lr": 0.05, "steps": 8})
+    name = "one: bits/token of what is written"
+    assert [cells(found, variant) for variant in ("base", "one", "two")] == [{*found["measures"]}] * 3
+    values = [variant["measures"][name]["value"] for variant in found["variants"]]
+    assert values[1] < values[0] and values[2] < values[0]
+
+
+def test_scored_and_rated_answers_are_measured(here: Path):
+    asked = [f"What is {i}?" for i in range(30)]
+    scored = [{"prompt": one, "answers": [f"It is {one}", "No.", "Go."], "scores": [3, 1, 2]} for one in asked]
+    rated = [
+        {"prompt": one, "completion": "Good." if i % 2 else "zzzzz", "label": bool(i % 2)}
+        for i, one in enumerate(asked)
+    ]
+    for name, lines in (("scored", scored), ("rated", rated)):
+        (here / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    stages = (
+        "  dpo: {method: dpo, data: scored.jsonl}\n  kto: {method: kto, data: rated.jsonl}\n"
+        "  reward: {method: reward, data: scored.jsonl}\n"
+    )
+    found = chain(write(here, stages), quiet=True, compare={"rows": None})
+    both = {"dpo: pairs right", "kto: good answers above bad"}
+    assert all(cells(found, name) == both for name in ("base", "dpo", "kto", "reward"))
+    pairs = found["variants"][0]["measures"]["dpo: pairs right"]
+    lines = Path("runs/chain/evals/base/dpo.jsonl").read_text().splitlines()
+    assert len(lines) % 3 == 0 and pairs["extra"]["clusters"] == len(lines) // 3  # three scores a row are three pairs

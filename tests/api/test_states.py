@@ -71,3 +71,50 @@ def test_a_name_is_settled_when_a_project_is_read(folder: Path):
     assert Path(project.model) == folder / "runs/first" and filled["model"] == project.model
     with pytest.raises(ProjectError, match="No run is named best"):
         resolve({"model": "@best"})
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "share", "new"),
+    [
+        ("pico", {"adapter": {"prompt": {"virtual": 3}}}, None, ["model.embed_tokens.prompt"]),
+        ("pico", {"adapter": {"prefix": {"virtual": 3}}}, None, ["model.prefix.prompt"]),
+        ("pico", {"adapter": {"bottleneck": {"size": 4}}}, None, 8),
+        ("pico-encoder", {"method": "masked"}, float, []),
+        ("pico-t5", {"method": "seq2seq", "data": "pairs"}, float, []),
+        (
+            "pico-encoder",
+            {"method": "classify", "data": "titles", "adapter": "full"},
+            float,
+            4,
+        ),  # the pooler and the labels
+        ("pico", {"method": "embed", "data": "pairs"}, float, []),
+        ("pico", {"method": "features", "data": "titles"}, None, ["features"]),
+    ],
+)
+def test_runs_of_every_kind_have_their_states(folder: Path, model: str, keys: dict, share: type | None, new: object):
+    data = {
+        "masked": [{"text": f"The law number {i} says that {i} apples are {3 * i} coins."} for i in range(14)],
+        "pairs": [{"text": f"item {i}", "text2": f"thing {i}"} for i in range(14)],
+        "titles": [{"text": f"{'goal' if i % 2 else 'law'} {i}", "label": "ab"[i % 2]} for i in range(14)],
+    }
+    given = data.get(keys.get("data") or keys.get("method", ""), ROWS)
+    train(
+        **{
+            "model": model,
+            "adapter": "lora",
+            "out": "runs/one",
+            "quiet": True,
+            **KEYS,
+            "train.lr": 1e-3,
+            **keys,
+            "data": given,
+        }
+    )
+    tuned = states_of(Path("runs/one"))["tuned"]
+    if share is None:
+        assert tuned["changed"] is None and not any(one["changed"] for one in tuned["modules"].values())
+    else:
+        assert 0 < tuned["changed"] < 1
+    assert len(tuned["new"]) == new if isinstance(new, int) else tuned["new"] == new
+    text = runs("one").text
+    assert "3 fine-tuned" in text and (share is not None) == ("the weights moved" in text)

@@ -1,9 +1,8 @@
 """The table of a chain's variants: what is told of it."""
 
-import math
 from types import SimpleNamespace
 
-from tunesmith.api.variants import _apart, _as_perplexity, _mean, _signs, told
+from tunesmith.api.variants import _apart, _blank, _signs, told
 
 
 def one(value, half, better="higher"):
@@ -58,18 +57,8 @@ def test_the_best_of_a_column_is_marked_unless_all_are_equal():
     )
 
 
-def test_perplexity_is_the_exponential_of_the_same_measurement():
-    summary = {
-        "value": 2.0,
-        "low": 1.5,
-        "high": None,
-        "n": 9,
-        "better": "lower",
-        "extra": {"bytes": 400, "tokens": 100},
-    }
-    found = _as_perplexity(summary)
-    assert math.isclose(found["value"], 2**8) and math.isclose(found["low"], 2**6) and found["high"] is None
-
-
-def test_a_mean_of_one_answer_has_no_interval():
-    assert _mean([3], "higher") == {"value": 3.0, "n": 1, "low": None, "high": None, "better": "higher", "extra": {}}
+def test_blank_cells_of_one_reason_are_one_line():
+    found = [{"variant": "reward", "measure": name, "why": "it is a classifier"} for name in ("sft: bits/byte", "a: b")]
+    assert _blank([*found, {"variant": "base", "measure": "c: d", "why": "it is an encoder-decoder"}]) == [
+        "reward has no sft: bits/byte, a: b: it is a classifier.", "base has no c: d: it is an encoder-decoder.",
+    ]  # fmt: skip

@@ -23,7 +23,7 @@ from tunesmith.core.errors import ModelError, SettingError
 from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
-from tunesmith.model.load import Model, load
+from tunesmith.model.load import Model, load, made_as
 from tunesmith.model.packed import dequantise_network
 from tunesmith.model.packed import kind_of as packing_of
 from tunesmith.model.save import replace_folder
@@ -126,7 +126,7 @@ def open_run(name: str | Path, *, dtype: str = "fp32", device: str = "cpu", base
         )
     if (folder / CONFIG).exists():
         return open_adapter(folder, dtype=dtype, device=device, base=base)
-    return load(name, kind=kind_of(name), dtype=dtype, device=device)
+    return load(name, kind=made_as(name), dtype=dtype, device=device)
 
 
 def open_adapter(folder: Path, *, dtype: str = "fp32", device: str = "cpu", base: str | None = None) -> Model:

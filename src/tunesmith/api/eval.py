@@ -8,6 +8,7 @@ from typing import Any
 from tunesmith.core.result import Result
 
 MOST_LABELS = 1000  # different answers among which one is chosen by likelihood
+JUDGED = ("preference", "scored", "rated", "chat", "prompt")  # rows that a reward model can score
 
 
 def eval(
@@ -21,7 +22,7 @@ def eval(
     quiet       no progress on stderr
 
     Writes evals/NAME.jsonl, a line a row, and evals/NAME.json, each score with n and a 95 % interval. Stopped and started again it goes
-    on where it was. For a run the keys may set eval, generate, metrics, use and lang. Of raw text, bits per byte are measured.
+    on where it was. For a run the keys may set eval, generate, metrics, use, lang and device. Of raw text, bits per byte are measured.
 
     Example: tunesmith eval runs/train-1 eval.rows=500
     """
@@ -40,7 +41,9 @@ def eval(
 
 def score_as(run: str, model: Any, *, evals: Path, name: str, rows: int | None = None, quiet: bool = False) -> Result:
     """Score `model` on the test rows of a run by that run's metrics, as if it were the run's own; files go to evals/name.*."""
-    keys: dict[str, Any] = {"eval.name": name, "eval.split": "test", "eval.panel": False}
+    keys: dict[str, Any] = {
+        "eval.name": name, "eval.split": "test", "eval.panel": False, "eval.base": False, "eval.samples": 1,
+    }  # fmt: skip
     folder, project, _, root = _open(run, keys | ({"eval.rows": rows} if rows else {}))
     return _evaluate(folder, project, root, likelihood=False, fresh=False, quiet=quiet, model=model, evals=evals)
 
@@ -56,7 +59,7 @@ def _open(config: str | None, keys: dict[str, Any]) -> tuple[Any, Any, dict[str,
     if config is None or not (Path(config) / "manifest.json").is_file():
         return None, *resolve(config, **keys)
     folder = RunFolder.open(config)
-    allowed = ("eval", "generate", "metrics", "use", "lang")
+    allowed = ("eval", "generate", "metrics", "use", "lang", "device")
     project, filled, root = resolve(
         str(folder.file("project.yaml")),
         root=Path.cwd() if "use" in keys else Path(folder.manifest().get("root") or "."),
@@ -86,65 +89,148 @@ def _evaluate(
 ) -> Result:
     from tunesmith.adapters.store import merged, open_run
     from tunesmith.api.build import resolve_model
+    from tunesmith.api.device import take
+    from tunesmith.core.files import write_json
+    from tunesmith.evals.compare import compare
+    from tunesmith.evals.files import read_evaluation
     from tunesmith.evals.panel import compare_panels, run_panel
+    from tunesmith.evals.repeats import spread
     from tunesmith.model.load import load
+    from tunesmith.text.encode import Text
 
-    prepared = _prepared(folder, project, root)
-    kind = _kind(prepared, project.eval.source)
-    metrics = _metrics(project, kind, root)
-    labels = _labels(prepared) if likelihood else []
+    device = take(project.device)
     base = resolve_model(project.model, root)
     tuned = folder.manifest().get("verb") != "eval"
     fitted = _fitted(folder)
-    model = load(fitted.facts["base"], kind="embed", seed=project.seed) if fitted else model
-    model = model or (merged(open_run(str(folder.path))) if tuned else open_run(base))
-    rows, reads = _rows(folder, prepared, project, kind)
+    model = load(fitted.facts["base"], kind="embed", device=device, seed=project.seed) if fitted else model
+    model = model or (merged(open_run(str(folder.path), device=device)) if tuned else open_run(base, device=device))
+    judges, causal = model.kind == "classify" and len(getattr(model, "labels", ())) == 1, model.kind == "causal"
+    prepared = _prepared(folder, project, root, kinds=JUDGED if judges else ())
+    kind = _kind(prepared, project.eval.source)
+    judges = judges and kind in ("chat", "rated", "prompt")  # it scores the answers that are there
+    metrics = _metrics(project, kind, root, device)
+    labels = _labels(prepared, Text(model.tokenizer, reasoning=project.reasoning)) if likelihood else {}
     pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
+    _check_again(project, causal and kind != "text" and not (pairs or likelihood), causal and tuned)
+    rows, reads, rated = _rows(folder, prepared, project, kind, judged=judges)
     own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
     name = project.eval.name or project.eval.split + own + ("-pairs" if pairs else "-likelihood" if likelihood else "")
     evals, shown = evals or folder.path / "evals", None if quiet else _Shown()
     facts = {
         "split": project.eval.split, "test_reads": reads, "run": str(folder.path), "tuned": tuned,
-        "use": list(project.use), "root": str(root.resolve()),
+        "use": list(project.use), "root": str(root.resolve()), **rated,
     }  # fmt: skip
     started = time.perf_counter()
-    if model.kind in ("classify", "seq2seq", "embed", "masked") and not pairs:
-        summary = _of_kind(model, fitted, kind, rows, metrics, project, evals, name, shown, facts)
-    elif kind == "text":
-        summary = _perplexity(model, rows, evals, name, facts)
-    elif pairs:
-        summary = _pairs(model, rows, evals, name, facts)
-    else:
-        from tunesmith.evals.likelihood import evaluate_likelihood
-        from tunesmith.evals.run import evaluate
-        from tunesmith.text.encode import Text
 
-        text, ask = Text(model.tokenizer, reasoning=project.reasoning), project.generate
-        if likelihood:
-            summary = evaluate_likelihood(
-                model, text, rows, labels, metrics, folder=evals, name=name, shown=shown, facts=facts
-            )
-        else:
-            summary = evaluate(
-                model, text, rows, metrics, folder=evals, name=name, max_tokens=ask.max_tokens, temperature=ask.temperature,
-                top_p=ask.top_p, stop=ask.stop, frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty,
-                seed=ask.seed or 0, batch=ask.batch, fresh=fresh, spm=_suffix_first(project), shown=shown, facts=facts,
-            )  # fmt: skip
+    def score(asked: Any, evals: Path, name: str, seed: int) -> dict[str, Any]:
+        kept: dict[str, Any] = {"folder": evals, "name": name, "facts": facts}
+        if judges:
+            from tunesmith.evals.reward import RewardModel, evaluate_answers
+
+            return evaluate_answers(RewardModel.of(asked), rows, **kept)
+        if asked.kind in ("classify", "seq2seq", "embed", "masked") and not pairs:
+            return _of_kind(asked, fitted, kind, rows, metrics, project, evals, name, shown, facts)
+        if kind == "text":
+            return _perplexity(asked, rows, evals, name, facts)
+        if pairs:
+            return _pairs(asked, rows, evals, name, facts)
+        return _answered(asked, rows, metrics, project, labels=labels, fresh=fresh, seed=seed, shown=shown, **kept)
+
+    seed = project.generate.seed or 0
+    summary = score(model, evals, name, seed)
+    if project.eval.samples > 1:
+        others = [(f"{name}-{number}", seed + number - 1) for number in range(2, project.eval.samples + 1)]
+        for other, another in others:
+            score(model, evals / "samples", other, another)
+        places = [evals / name, *(evals / "samples" / other for other, _ in others)]
+        summary["samples"] = spread([read_evaluation(place) for place in places])
+    before = causal and tuned and (project.eval.base or project.eval.panel)
+    untuned = _before(base, project.seed, device) if before else None
+    if project.eval.base and untuned is not None:
+        was = score(untuned, evals / "base", name, seed)
+        pair = read_evaluation(evals / "base" / name), read_evaluation(evals / name)
+        names = ("튜닝 전", "튜닝 후") if project.lang == "ko" else ("before tuning", "after tuning")
+        found = [one.as_dict() for one in compare(*pair, names=names, lang=project.lang)]
+        summary["base"] = {"model": base, "metrics": was["metrics"], "comparisons": found}
+    if not {"samples", "base"}.isdisjoint(summary):
+        write_json(evals / f"{name}.json", summary)
     panel: list[dict[str, Any]] = []
-    if project.eval.panel:
+    if project.eval.panel and causal:
         after = run_panel(model, evals)
-        if tuned:
-            before = run_panel(load(base, seed=project.seed), evals, "panel-before")
-            panel = compare_panels(before, after, folder=evals, lang=project.lang)
+        if untuned is not None:
+            panel = compare_panels(run_panel(untuned, evals, "panel-before"), after, folder=evals, lang=project.lang)
     seconds = time.perf_counter() - started
     fields = {**summary, "run": str(folder.path), "file": str(evals / f"{name}.json"), "seconds": round(seconds, 2)}
     if panel:
         fields["panel"] = panel
+    elif project.eval.panel and not causal:
+        fields["panel_left_out"] = model.kind
     return Result(fields, text=_told(fields, panel, project.lang))
 
 
-def _prepared(folder: Any, project: Any, root: Path) -> Any:
-    """The rows of the run: those it was made with, or, for an untuned model, prepared now as training would."""
+def _before(base: str, seed: int, device: str) -> Any:
+    """The model a run started from, as it was: its base, or the run it went on from."""
+    from tunesmith.adapters.store import merged, open_run
+    from tunesmith.model.load import load
+
+    if (Path(base) / "manifest.json").is_file():
+        return merged(open_run(base, device=device))
+    return load(base, device=device, seed=seed)
+
+
+def _answered(
+    model: Any,
+    rows: list[Any],
+    metrics: Any,
+    project: Any,
+    *,
+    labels: dict[str, dict[str, Any]],
+    fresh: bool,
+    seed: int,
+    **kept: Any,
+) -> dict[str, Any]:
+    """Scores of what a model that writes answers, or of the likeliest of the `labels`. What is too long goes as in training."""
+    from tunesmith.evals.likelihood import evaluate_likelihood
+    from tunesmith.evals.run import evaluate
+    from tunesmith.text.encode import Text
+
+    text, ask, too_long = (
+        Text(model.tokenizer, reasoning=project.reasoning),
+        project.generate,
+        project.too_long or "error",
+    )
+    if labels:
+        return evaluate_likelihood(model, text, rows, labels, metrics, too_long=too_long, **kept)
+    return evaluate(
+        model, text, rows, metrics, max_tokens=ask.max_tokens, temperature=ask.temperature, top_p=ask.top_p, stop=ask.stop,
+        frequency_penalty=ask.frequency_penalty, presence_penalty=ask.presence_penalty, seed=seed, batch=ask.batch, fresh=fresh,
+        spm=_suffix_first(project), too_long=too_long, **kept,
+    )  # fmt: skip
+
+
+def _check_again(project: Any, writes: bool, comparable: bool) -> None:
+    """Refuse, before anything is scored, what can have no outcome: answers drawn again that are the same, a base without scores."""
+    from tunesmith.core.errors import ProjectError, SettingError
+
+    if project.eval.samples > 1 and not writes:
+        raise ProjectError(
+            f"eval.samples is {project.eval.samples}, and nothing is drawn here: these scores do not vary.",
+            fix="Leave eval.samples out; it is for answers that a model writes.",
+        )
+    if project.eval.samples > 1 and not project.generate.temperature:
+        raise SettingError(
+            f"eval.samples is {project.eval.samples} at temperature 0: every answer would be the same.",
+            fix="Draw answers: generate.temperature=0.7",
+        )
+    if project.eval.base and not comparable:
+        raise ProjectError(
+            "eval.base is true, and there is no score from before tuning: the run is none of tuning, or its base had no such head.",
+            fix="Leave eval.base out; it is for tuned runs of models that write.",
+        )
+
+
+def _prepared(folder: Any, project: Any, root: Path, *, kinds: tuple[str, ...] = ()) -> Any:
+    """The rows of the run: those it was made with, or, for an untuned model, prepared now as training would. `kinds`: other than what the method learns from."""
     from dataclasses import fields
 
     from tunesmith.core.errors import DataError
@@ -160,41 +246,26 @@ def _prepared(folder: Any, project: Any, root: Path) -> Any:
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
-    kinds = getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
+    kinds = kinds or getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
     return prepare(folder.path, seed=data.seed, root=root, kinds=kinds, **settings)
 
 
-def _metrics(project: Any, kind: str, root: Path) -> dict[str, Any]:
+def _metrics(project: Any, kind: str, root: Path, device: str) -> dict[str, Any]:
     """The project's metrics by name, the second of a kind as `format-2`. When none is named: exact_match, or what fits labels."""
-    from tunesmith.core.errors import SettingError
+    from tunesmith.api.rewards import given, score_later
     from tunesmith.core.shelf import shelf
-    from tunesmith.evals.given import Given
 
     if kind == "text":
         return {}
     found: dict[str, Any] = {}
     for place, spec in enumerate(project.metrics or _usual(project, kind)):
         name, _ = shelf("metrics").spec(spec, f"metrics[{place}]")
-        metric = shelf("metrics").make(spec, f"metrics[{place}]")
-        needs = tuple(getattr(metric, "needs", ()))
-        if needs == ("reward",):
-            metric = Given(metric, {"reward": _reward(metric.model, root)})
-        elif needs:
-            raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
+        metric = given(
+            shelf("metrics").make(spec, f"metrics[{place}]"), name, lambda model: score_later(model, root, device)
+        )
         number = sum(other.partition("-")[0] == name for other in found)
         found[f"{name}-{number + 1}" if number else name] = metric
     return found
-
-
-def _reward(name: str, root: Path) -> Any:
-    """The scores of a reward model, opened when the first answer is scored."""
-    from functools import cache
-
-    from tunesmith.api.build import resolve_model
-    from tunesmith.evals.reward import RewardModel
-
-    opened = cache(lambda: RewardModel.open(resolve_model(name, root)))
-    return lambda rows, texts: opened().score(rows, texts)
 
 
 def _pairs(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -262,21 +333,30 @@ def _usual(project: Any, kind: str) -> tuple[str, ...]:
     return fitting.get(problem, ("accuracy", "macro_f1"))
 
 
-def _labels(prepared: Any) -> list[str]:
+def _labels(prepared: Any, text: Any) -> dict[str, dict[str, Any]]:
     """The different answers of the training rows: what there is to choose from, without a look at the rows that are scored."""
     from tunesmith.core.errors import DataError
-    from tunesmith.prompts.shots import answer_of
+    from tunesmith.evals.run import as_question
+    from tunesmith.text.messages import OWN_FIELDS, calls_tools
 
     if prepared.kind == "text":
         raise DataError("Raw text has no answers to choose from.", fix="Leave --likelihood out.")
-    found = sorted({answer_of(row) for row in prepared.train})
+    found: dict[str, dict[str, Any]] = {}
+    for row in prepared.train:
+        answer = as_question(row, text).get("answer")
+        if answer is not None:
+            calls = "messages" in row and calls_tools(row["messages"][-1])
+            message = (
+                {key: value for key, value in row["messages"][-1].items() if key not in OWN_FIELDS} if calls else {}
+            )
+            found[str(answer)] = message or {"role": "assistant", "content": str(answer)}
     if not 2 <= len(found) <= MOST_LABELS:
         raise DataError(
             f"The training rows have {len(found):,} different answers.",
             wanted=f"From 2 to {MOST_LABELS:,}, to choose one of them by likelihood.",
             fix="For open answers leave --likelihood out.",
         )
-    return found
+    return dict(sorted(found.items()))
 
 
 def _kind(prepared: Any, source: str | None) -> str:
@@ -317,8 +397,13 @@ def _is_of(row: Any, source: str | None) -> bool:
     return source is None or _file(row) == source or _file(row).startswith(f"{source}.")
 
 
-def _rows(folder: Any, prepared: Any, project: Any, kind: str) -> tuple[list[Any], int]:
-    """The rows to score, and how often the test rows have been read by now (0 for other splits)."""
+def _rows(
+    folder: Any, prepared: Any, project: Any, kind: str, *, judged: bool
+) -> tuple[list[Any], int, dict[str, Any]]:
+    """The rows to score, how often the test rows have been read by now (0 for other splits), and what was left out of them.
+
+    An answer that was rated bad is nothing to compare with: such rows are left out, unless they are `judged` themselves.
+    """
     from tunesmith.core.errors import ProjectError
     from tunesmith.data.prepare import open_test
     from tunesmith.ladder.rungs import stratified_sample
@@ -335,13 +420,22 @@ def _rows(folder: Any, prepared: Any, project: Any, kind: str) -> tuple[list[Any
             f"{folder.path} has no {split} rows" + (f" of {project.eval.source}." if project.eval.source else "."),
             fix=f"Hold some out (data.{split}=0.1), or score another split: eval.split=test",
         )
+    left_out: dict[str, Any] = {}
+    if kind == "rated" and not judged:
+        good = [row for row in rows if row["label"]]
+        if not good:
+            raise ProjectError(
+                f"No {split} row of {folder.path} is rated good, and a bad answer is nothing to compare with.",
+                fix="Score another split (eval.split=dev), or judge the answers themselves: eval with a reward model as model.",
+            )
+        rows, left_out = good, {"rated": {"good": len(good), "bad_left_out": len(rows) - len(good)}}
     if number is None or number >= len(rows):
-        return rows, reads
-    if kind != "text":
-        return list(stratified_sample(rows, number, seed=project.seed)), reads
+        return rows, reads, left_out
+    if kind in ("chat", "infill"):
+        return list(stratified_sample(rows, number, seed=project.seed)), reads, left_out
     import random
 
-    return [rows[i] for i in sorted(random.Random(project.seed).sample(range(len(rows)), number))], reads
+    return [rows[i] for i in sorted(random.Random(project.seed).sample(range(len(rows)), number))], reads, left_out
 
 
 def _perplexity(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -400,6 +494,7 @@ class _Shown:
 
 
 def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str:
+    from tunesmith.api.scored import told
     from tunesmith.stats.summary import Summary
     from tunesmith.stats.words import score
 
@@ -408,7 +503,7 @@ def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str
     width = max(len(name) for name in fields["metrics"])
     for name, found in fields["metrics"].items():
         summary = Summary.of_dict({key: found[key] for key in ("value", "n", "low", "high", "better", "extra")})
-        share = summary.better == "higher" and 0 <= summary.low and summary.high <= 1
+        share = summary.better == "higher" and 0 <= summary.low and summary.high <= 1 and "unit" not in summary.extra
         lines.append(f"{name:<{width}}  {score(summary, percent=share, lang='ko' if korean else 'en')}")
         if "perplexity" in summary.extra:
             lines.append(
@@ -428,8 +523,7 @@ def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str
             if korean
             else f"{cut} answers were cut off at generate.max_tokens."
         )
-    for change in panel:
-        lines.append(f"{change['task']}: {change['verdict']}")
+    lines += [*told(fields, korean), *(f"{change['task']}: {change['verdict']}" for change in panel)]
     if fields["split"] == "test":
         reads = fields["test_reads"]
         lines.append(

@@ -1,6 +1,7 @@
 """tunesmith merge: put an adapter into its base and write the whole model, with the proof that both say the same."""
 
 from pathlib import Path
+from typing import Any
 
 from tunesmith.core.result import Result
 
@@ -50,8 +51,7 @@ def write_merged(run: Path, where: Path, *, precision: str = "fp32") -> float:
         0, model.tokenizer.vocab_size, (1, min(64, model.context)), generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
-        before = model.net(ids, use_cache=False).logits
-        after = merged(model).net(ids, use_cache=False).logits
+        before, after = _output(model, ids), _output(merged(model), ids)
     difference = float((before - after).abs().max())
     if difference > 1e-3 * max(1.0, float(before.abs().max())):
         raise ModelError(
@@ -59,3 +59,10 @@ def write_merged(run: Path, where: Path, *, precision: str = "fp32") -> float:
         )
     save(model.net, model.tokenizer, where, dtype=precision)
     return difference
+
+
+def _output(model: Any, ids: Any) -> Any:
+    """What a network makes of some tokens: logits, or states where it has no head."""
+    given = {"decoder_input_ids": ids[:, :8]} if model.kind == "seq2seq" else {}
+    found = model.net(ids, use_cache=False, **given)
+    return found.last_hidden_state if model.kind == "embed" else found.logits

@@ -36,19 +36,38 @@ def sampler(model: Any, text: Any, *, max_tokens: int, temperature: float, batch
     return answer
 
 
-def reward_of(spec: Any, root: Path) -> Reward:
-    """What a setting `reward` means: rows and answers in, one number for each out."""
+def reward_of(spec: Any, root: Path, device: str = "cpu") -> Reward:
+    """What a setting `reward` means: rows and answers in, one number for each out. A reward model computes on `device`."""
     from tunesmith.objectives._rollouts import weighted_reward
 
-    return weighted_reward(spec, lambda one: _one(one, root))
+    return weighted_reward(spec, lambda one: _one(one, root, device))
 
 
-def _one(spec: Any, root: Path) -> Reward:
+def models_of(spec: Any) -> list[str]:
+    """The reward models that a setting `reward` names, each as often as it is opened; none is."""
+    from tunesmith.core.shelf import shelf
+    from tunesmith.objectives._rollouts import weighted_reward
+
+    found: list[str] = []
+
+    def note(one: Any) -> Reward:
+        if isinstance(one, Mapping) and set(one) == {"model"}:
+            found.append(str(one["model"]))
+        elif getattr(metric := shelf("metrics").make(one, "reward"), "needs", ()):
+            found.append(str(metric.model))
+        return lambda rows, texts: []
+
+    weighted_reward(spec, note)
+    return found
+
+
+def _one(spec: Any, root: Path, device: str) -> Reward:
     from tunesmith.core.shelf import shelf
 
     if isinstance(spec, Mapping) and set(spec) == {"model"}:
-        return _by_model(str(spec["model"]), root)
-    metric = shelf("metrics").make(spec, "reward")
+        return _by_model(str(spec["model"]), root, device)
+    name = spec if isinstance(spec, str) else next(iter(spec), "") if isinstance(spec, Mapping) else type(spec).__name__
+    metric = given(shelf("metrics").make(spec, "reward"), str(name), lambda model: _by_model(model, root, device))
 
     def score(rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
         found = [metric.score(text, dict(row)) for row, text in zip(rows, texts, strict=True)]
@@ -63,8 +82,39 @@ def worth(metric: Any, value: Any) -> float:
     return float(found.value) if found.better == "higher" else -float(found.value)
 
 
-def _by_model(name: str, root: Path) -> Reward:
+def _by_model(name: str, root: Path, device: str) -> Reward:
     from tunesmith.api.build import resolve_model
     from tunesmith.evals.reward import RewardModel
 
-    return RewardModel.open(resolve_model(name, root)).score
+    return RewardModel.open(resolve_model(name, root), device=device).score
+
+
+def given(metric: Any, name: str, reward: Callable[[str], Reward]) -> Any:
+    """A metric together with what it needs, so that it scores like any other.
+
+    reward  the scores of the reward model of a name, for a metric that needs `reward` and says in its setting `model` whose
+
+    Raises SettingError where nothing provides what it needs.
+    """
+    from tunesmith.core.errors import SettingError
+    from tunesmith.evals.given import Given
+
+    needs = tuple(getattr(metric, "needs", ()))
+    if not needs:
+        return metric
+    if needs != ("reward",):
+        raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
+    if not getattr(metric, "model", ""):
+        raise SettingError(
+            f"The metric {name} needs a reward model and does not say which.",
+            fix=f"Give it a setting model, as {{{name}: {{model: RUN}}}}.",
+        )
+    return Given(metric, {"reward": reward(str(metric.model))})
+
+
+def score_later(name: str, root: Path, device: str = "cpu") -> Reward:
+    """The scores of a reward model, opened when the first answer is scored."""
+    from functools import cache
+
+    opened = cache(lambda: _by_model(name, root, device))
+    return lambda rows, texts: opened()(rows, texts)

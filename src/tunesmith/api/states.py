@@ -96,14 +96,17 @@ def _adds(project: dict[str, Any]) -> bool:
 
 
 def _changes(run: Path, project: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
-    """{"changed": share, "modules": {name: {"changed", "parameters"}}, "new": [names]} by comparing the weights of both."""
-    from tunesmith.adapters.store import merge, open_run
-    from tunesmith.api.build import base_to_train
-    from tunesmith.core.runs import RunFolder
+    """{"changed": share, "modules": {name: {"changed", "parameters"}}, "new": [names]} by comparing the weights of both.
 
-    root = Path(manifest.get("root") or ".")
-    base = merge(open_run(base_to_train(str(project["model"]), root, RunFolder(run)))).net.state_dict()
-    tuned = merge(open_run(run)).net.state_dict()
+    changed is None where what was learned cannot be put into the weights: then it stands under "new", beside them."""
+    from tunesmith.adapters.store import merged, open_run
+
+    if (run / "features").is_dir():  # a classifier over the model's vectors: no weight of the model was touched
+        return {"changed": None, "modules": {}, "new": ["features"]}
+    model = merged(open_run(run))
+    base, heads = _before(run, project, manifest, model)
+    # the table of the words lies inside a soft prompt's embedding
+    tuned = {name.replace(".words.weight", ".weight"): value for name, value in model.net.state_dict().items()}
     groups: dict[str, list[float]] = {}
     new: list[str] = []
     seen: set[Any] = set()
@@ -114,7 +117,7 @@ def _changes(run: Path, project: dict[str, Any], manifest: dict[str, Any]) -> di
         if place in seen:
             continue  # tied weights lie at one place and count once
         seen.add(place)
-        old = base.get(name)
+        old = None if name.startswith(heads) else base.get(name)
         module = ".".join(part for part in name.split(".")[:-1] if not part.isdigit()).removeprefix("model.") or name
         if old is None or old.shape[1:] != value.shape[1:]:
             new.append(name)
@@ -131,7 +134,21 @@ def _changes(run: Path, project: dict[str, Any], manifest: dict[str, Any]) -> di
         for name, (moved, size, number) in groups.items()
     }
     moved, size = sum(entry[0] for entry in groups.values()), sum(entry[1] for entry in groups.values())
-    return {"changed": (moved / size) ** 0.5 if size else None, "modules": modules, "new": new}
+    share = (moved / size) ** 0.5 if size and model.adapter is None else None
+    return {"changed": share, "modules": modules, "new": new}
+
+
+def _before(run: Path, project: dict[str, Any], manifest: dict[str, Any], model: Any) -> tuple[Any, tuple[str, ...]]:
+    """(the base's weights by name, loaded as the kind of network that the run made of it; beginnings of the names of new heads)."""
+    from tunesmith.api.build import base_to_train
+    from tunesmith.core.runs import RunFolder
+    from tunesmith.evals.labels import problem_of
+    from tunesmith.model.load import load
+
+    where = base_to_train(str(project["model"]), Path(manifest.get("root") or "."), RunFolder(run))
+    own = {"labels": model.labels, "problem": problem_of(model)} if model.kind == "classify" else {}
+    base = load(where, kind=model.kind, seed=int(project.get("seed") or 0), **own)
+    return base.net.state_dict(), tuple(f"{name}." for name in base.facts["heads"])
 
 
 def at_checkpoint(run: Path, step: int) -> Path:

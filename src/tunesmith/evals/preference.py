@@ -2,6 +2,7 @@
 
     evaluate_pairs(RewardModel.open(run).score_answers, rows, folder=run / "evals", name="dev")
     evaluate_pairs(answer_logprobs(model), rows, ...)             # log p; per_token=True for the mean
+    evaluate_ratings(scores, rows, answers, good)                 # answers rated alone: a good one above a bad one
 
 A pair with equal scores counts one half. Pairs of one prompt belong together: where a row gives several, intervals know it.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunesmith.core.errors import DataError
@@ -18,6 +20,8 @@ from tunesmith.evals.files import write_evaluation
 from tunesmith.evals.run import fingerprint, shown_prompt
 from tunesmith.metrics import mean_summary
 from tunesmith.objectives._pairs import Messages, encode, pairs_of
+from tunesmith.stats.intervals import bca
+from tunesmith.stats.summary import Summary
 from tunesmith.step.step import passes_of
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Unit
@@ -76,6 +80,30 @@ def evaluate_pairs(
             **(facts or {}),
         },
     )
+
+
+def evaluate_ratings(
+    scores: Scores, rows: Sequence[Mapping[str, Any]], answers: Sequence[Messages], good: Sequence[bool]
+) -> Summary:
+    """How often an answer that was rated good gets a higher score than one rated bad, over all such pairs of rows.
+
+    That is the area under the ROC curve (Hanley and McNeil 1982); equal scores count one half. The interval is a bootstrap over
+    the rows; a sample of one rating alone counts one half. Raises DataError when all are rated alike.
+    """
+    if len(set(good)) < 2:
+        raise DataError(f"All {len(good)} answers are rated alike.", wanted="Good answers and bad ones to tell apart.")
+    values = np.asarray(scores(rows, answers), dtype=np.float64)
+    rated = np.asarray(good, dtype=bool)
+    apart = values[rated][:, None] - values[~rated][None]  # (good, bad)
+    above = (apart > 0) + 0.5 * (apart == 0)
+
+    def share(counts: np.ndarray) -> np.ndarray:
+        of_good, of_bad = counts[:, rated], counts[:, ~rated]
+        pairs = of_good.sum(1) * of_bad.sum(1)
+        return np.where(pairs > 0, ((of_good @ above) * of_bad).sum(1) / np.maximum(pairs, 1.0), 0.5)
+
+    found = bca(share, len(values))
+    return Summary(found.value, found.n, found.low, found.high)
 
 
 def said(answer: Messages) -> str:

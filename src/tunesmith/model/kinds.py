@@ -41,6 +41,10 @@ PROBLEMS: Mapping[str, str] = {
 }
 
 
+# a family -> the kind of network that its own pre-training makes
+NATIVE: Mapping[str, str] = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "seq2seq"}
+
+
 def family(config: Any) -> str:
     """encoder | decoder | encoder-decoder, from a transformers configuration."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
@@ -104,7 +108,12 @@ def kind_of(place: str | Path) -> str:
     if config.get("is_encoder_decoder"):
         return "seq2seq"
     made = next(iter(config.get("architectures") or ()), "")
-    endings = {"ForSequenceClassification": "classify", "ForMaskedLM": "masked", "Model": "embed"}
+    endings = {
+        "ForSequenceClassification": "classify",
+        "ForMaskedLM": "masked",
+        "LMHeadModel": "causal",
+        "Model": "embed",
+    }
     return next((kind for ending, kind in endings.items() if made.endswith(ending)), "causal")
 
 
@@ -218,7 +227,7 @@ def make(
     """A network with weights drawn from `seed`; the body's are the same whatever the kind."""
     import transformers
 
-    native = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "seq2seq"}[family(config)]
+    native = NATIVE[family(config)]
     check_family(config, kind, "this configuration")
     if kind == "classify":
         if not labels:

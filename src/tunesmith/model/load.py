@@ -30,7 +30,7 @@ from tunesmith.model.virtual import hidden_places, virtual_ids
 from tunesmith.text.tokenizer import Tokenizer, byte_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-NAMES = tuple(dict.fromkeys((*embedded.NAMES, *embedded.CONFIGS)))
+NAMES = embedded.ALL
 
 
 @dataclass(eq=False)
@@ -39,7 +39,7 @@ class Model:
 
     kind    what it was loaded as: causal | classify | masked | seq2seq | embed (see kinds.py)
     labels  names of a classifier's scores, in their order
-    facts   "heads": modules that are new, drawn from the seed
+    facts   "heads": modules that are new, drawn from the seed; "system": the system message its run was trained with
     """
 
     net: nn.Module
@@ -72,6 +72,33 @@ class Model:
         if proof.both_ways:
             return Encoder(self.net, pad_id=pad_id, exact_head=proof.exact_head)
         return Policy(self.net, layout=proof.layout, pad_id=pad_id, exact_head=proof.exact_head, lean=proof.lean)
+
+    def answer(
+        self,
+        asked: "str | Sequence[Mapping[str, Any]]",
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        stop: "str | Sequence[str]" = (),
+        seed: int = 0,
+    ) -> str:
+        """What a causal model says to a text, or to a conversation of {"role", "content"} messages, as `tunesmith chat` asks it.
+
+        A text stands alone, behind the system message of the run (facts["system"]) where it was trained with one.
+
+        model.answer("What is 2 + 2?", temperature=0.7, seed=1) -> "4"
+        """
+        from tunesmith.model.answer import reply
+        from tunesmith.text.encode import Text
+
+        system = [{"role": "system", "content": self.facts["system"]}] if self.facts.get("system") else []
+        messages = [*system, {"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+        found = reply(
+            self, Text(self.tokenizer), messages, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop,
+            seed=seed,
+        )  # fmt: skip
+        return found.text
 
 
 def load(
@@ -168,6 +195,14 @@ def _model(net: nn.Module, tokenizer: Tokenizer, name: str, source: Path | None,
     labels = kinds.labels_of(net.config) if kind == "classify" else ()
     proof = prove(net, kind)
     return Model(net, tokenizer, name, proof, source, facts={"heads": heads}, kind=kind, labels=labels)
+
+
+def made_as(name: str | Path) -> str:
+    """The kind of network that a model by name is, unless it is loaded as another: pico-t5 seq2seq, a saved folder what it says."""
+    if str(name) in embedded.CONFIGS:
+        config = embedded.CONFIGS[str(name)](byte_tokenizer().vocab_size)
+        return kinds.NATIVE[kinds.family(config)]
+    return kinds.kind_of(find(name))
 
 
 def find(name: str | Path) -> Path:
