@@ -7,7 +7,7 @@ import pytest
 import transformers as hf
 
 import tunesmith
-from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.errors import DataError, ModelError, SettingError
 from tunesmith.evals.files import read_evaluation
 
 QUIET = {"quiet": True}
@@ -89,3 +89,28 @@ def test_features_are_fitted_without_a_loop_and_scored(titles):
     assert (
         scored["n"] == 10 and scored["labels"] == ["politics", "sport"] and scored["metrics"]["accuracy"]["value"] > 0.7
     )
+
+
+def test_features_stand_on_a_run_with_an_adapter_and_keep_its_vectors_for_other_heads(titles, monkeypatch):
+    from tunesmith.objectives import features
+
+    tuned("pico", titles, out="runs/l", adapter="lora", **{"train.steps": 2})
+    read, vectors = [], features.vectors
+    monkeypatch.setattr(features, "vectors", lambda policy, batch: read.append(1) or vectors(policy, batch))
+    scores = {}
+    for head in ("logistic", "knn", "mlp"):
+        before = len(read)
+        tuned("runs/l", titles, out=f"runs/{head}", method={"features": {"head": head}}, adapter="lora")
+        assert bool(len(read) - before) == (head == "logistic")  # the next heads read no text
+        scores[head] = tunesmith.eval(f"runs/{head}", **QUIET)["metrics"]["accuracy"]["value"]
+    assert min(scores.values()) > 0.5 and not list(Path("runs/knn/data/cache").glob("*.npy"))
+    assert tunesmith.runs("logistic", name="labels")["run"] == "runs/logistic"
+
+
+@pytest.mark.parametrize(
+    "keys", [{"adapter": {"prompt": {"virtual": 2}}}, {"adapter": "qlora"}, {"adapter": "lora", "base": "nf4"}]
+)
+def test_features_refuse_what_their_scores_would_not_have(titles, keys):
+    with pytest.raises(SettingError, match="changes nothing in the model"):
+        tuned("pico", titles, out="runs/f", method="features", **keys)
+    assert not Path("runs/f").exists()

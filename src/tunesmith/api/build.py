@@ -4,6 +4,7 @@ parts = tunesmith.build({"data": "faq.json", "model": "mini"})
 for step in parts.steps(): print(step.loss)
 """
 
+import copy
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from tunesmith.core.runs import RunFolder
 
 @dataclass(eq=False)
 class Parts:
-    """Everything a project file means. `chosen` are the values nobody gave, with the reason for each."""
+    """Everything a project file means. `chosen` are the values nobody gave, with the reason for each; `device` is what computes."""
 
     project: Project
     filled: dict[str, Any]
@@ -37,6 +38,7 @@ class Parts:
     helpers: Any = None
     feed: Any = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
     def steps(self) -> Iterator[Any]:
         """The bare loop, without checkpoints or evaluation: one Step after each update."""
@@ -129,6 +131,8 @@ def assemble(
 
     from tunesmith.adapters._rows import refuse_untrained, train_rows
     from tunesmith.adapters.store import attach
+    from tunesmith.api.fit import refuse_changes
+    from tunesmith.api.device import take
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -137,6 +141,7 @@ def assemble(
     from tunesmith.objectives._contract import network
     from tunesmith.text.encode import Text
 
+    device = take(project.device)
     if project.train.threads:
         torch.set_num_threads(project.train.threads)
     data = project.data
@@ -146,40 +151,36 @@ def assemble(
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     objective = shelf("objectives").make(project.method, "method")
+    if hasattr(objective, "fit"):
+        refuse_changes(project, filled)
+    check_read(objective, project)
     settings = data_settings(data) | {"before": folder.manifest().get("data_hashes")}
     if data.path == IN_MEMORY:
         prepared = kept_rows(folder)
     else:
         prepared = prepare(
-    if hasattr(objective, "fit"):
-        refuse_changes(project, filled)
-    check_read(objective, project)
             folder.path, seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **settings
         )
     check_shape(objective, prepared, project)
     adapter = shelf("adapters").make(project.adapter, "adapter")
-    if project.base and adapter.file == "model":
-        raise SettingError(
-            f"base is {project.base}, but adapter is {next(iter(filled['adapter']))}, which trains the base itself.",
-            wanted="A base that is packed or streamed is frozen: an adapter beside it learns.",
-            fix="adapter=lora, or leave base out.",
-        )
+    refuse_trained_base(project.base or "", adapter, next(iter(filled["adapter"])))
     if hasattr(objective, "learn_labels"):
         objective = objective.learn_labels(prepared.train)
     model = load(
         base_to_train(project.model, root, folder),
         dtype="fp32",
+        device=device,
         seed=project.seed,
         **network(objective, prepared.train),
         **({"rope": as_dict(project.rope)} if project.rope else {}),
         base=project.base or "",
     )
+    same_base(folder, model)
     if model.labels and hasattr(objective, "learn_labels"):
         objective = replace(objective, labels=model.labels)  # a classifier that knows these labels keeps its own order
     if "value" in getattr(objective, "heads", ()):
         add_value_head(model)
     added = add_tokens(model, project.add_tokens)
-    same_base(folder, model)
     names = attach(adapter, model, seed=project.seed)
     train_rows(model.net, added)
     virtual = getattr(
@@ -209,12 +210,24 @@ def assemble(
             fix="Look at what is trained on: tunesmith data --show. A larger length or too_long=split keeps long rows.",
         )
     refuse_untrained(model, units.used_ids)
-    parts = Parts(project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev)
+    parts = Parts(
+        project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev, device=device
+    )  # fmt: skip
     add_helpers(parts)
     if ready is not None:
         ready()
     parts.chosen = choose(parts)
     return parts
+
+
+def refuse_trained_base(base: str, adapter: Any, name: str) -> None:
+    """Refuse an adapter that trains the base where the base is frozen: packed, or read from its file."""
+    if base and adapter.file == "model":
+        raise SettingError(
+            f"base is {base}, but adapter is {name}, which trains the base itself.",
+            wanted="A base that is packed or streamed is frozen: an adapter beside it learns.",
+            fix="adapter=lora, or leave base out.",
+        )
 
 
 def add_helpers(parts: Parts) -> None:
@@ -227,7 +240,7 @@ def add_helpers(parts: Parts) -> None:
     helpers = parts.helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
     samples = hasattr(objective, "collect")
     if "teacher" in wants:
-        helpers.teacher = teacher(objective, model, parts.root)
+        helpers.teacher = teacher(objective, model, parts.root, parts.device)
     if "reference" in wants and samples:
         helpers.live = frozen(model.policy)
     elif "reference" in wants:
@@ -237,9 +250,9 @@ def add_helpers(parts: Parts) -> None:
     from tunesmith.api.rewards import reward_of, sampler
     from tunesmith.train.feed import Rollouts
 
-    reward = reward_of(objective.reward, parts.root) if "reward" in wants else None
+    reward = reward_of(objective.reward, parts.root, parts.device) if "reward" in wants else None
     if getattr(objective, "hidden", None) is not None:
-        helpers.hidden = reward_of(objective.hidden, parts.root)
+        helpers.hidden = reward_of(objective.hidden, parts.root, parts.device)
     answer = sampler(
         model, parts.text, max_tokens=objective.max_tokens, temperature=objective.temperature,
         batch=max(64, project.generate.batch),
@@ -278,12 +291,12 @@ def hash_weights(net: Any) -> str:
     return digest.hexdigest()
 
 
-def teacher(objective: Any, model: Any, root: Path) -> Any:
+def teacher(objective: Any, model: Any, root: Path, device: str) -> Any:
     """The model that an objective learns from, frozen; it must speak with the same tokens."""
     from tunesmith.adapters.store import open_run
     from tunesmith.model.teacher import Teacher
 
-    return Teacher.of(open_run(resolve_model(str(objective.teacher), root)), model.tokenizer)
+    return Teacher.of(open_run(resolve_model(str(objective.teacher), root), device=device), model.tokenizer)
 
 
 def resolve_model(name: str, root: Path) -> str:
@@ -342,13 +355,6 @@ def kept_rows(folder: RunFolder) -> Any:
     return prepared
 
 
-def check_shape(objective: Any, prepared: Any, project: Project) -> None:
-    """Refuse rows that the method cannot learn from, in words, with the first row's line."""
-    from tunesmith.data.fitting import fits, refusal
-
-    wanted, found = getattr(objective, "shape", "chat"), prepared.kind
-    if fits(found, wanted):
-        return
 def data_settings(data: Any) -> dict[str, Any]:
     """The section `data` as the keywords that data.prepare takes, besides the seed."""
     return {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
@@ -370,24 +376,18 @@ def same_base(folder: RunFolder, model: Any) -> None:
         )
 
 
+def check_shape(objective: Any, prepared: Any, project: Project) -> None:
+    """Refuse rows that the method cannot learn from, in words, with the first row's line."""
+    from tunesmith.data.fitting import fits, refusal
+
+    wanted, found = getattr(objective, "shape", "chat"), prepared.kind
+    if fits(found, wanted):
+        return
     used: dict[str, str] = next((s["used"] for s in prepared.card["sources"] if s.get("used")), {})
     origin = next((str(row.get("origin", "")) for row in prepared.train), "")
     raise refusal(wanted, found, origin, used)
 
 
-def tokenise(
-    folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping
-) -> Any:
-    """The Units of a split, in a memory-mapped cache that is made once for each tokenizer, template and setting."""
-    from tunesmith.data.cache import UnitCache
-
-    key = hash_json(
-        [folder.read_json("data/card.json")["key"], part, filled["method"], text.length, text.too_long, text.reasoning,
-         text.tokenizer.vocab_size, text.tokenizer.chat_template, hash_tokenizer(text.tokenizer), project.seed]
-    )  # fmt: skip
-    place = folder.path / "data" / "cache" / part
-    found = UnitCache.open(place, key)
-    if found is not None:
 def check_read(objective: Any, project: Project) -> None:
     """Refuse settings of the rows that the method would not read."""
     from tunesmith.core.shelf import shelf
@@ -410,18 +410,74 @@ def check_read(objective: Any, project: Project) -> None:
         )
 
 
+def tokenise(
+    folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping
+) -> Any:
+    """The Units of a split, in a memory-mapped cache that is made once for each tokenizer, template and setting."""
+    from tunesmith.data.cache import UnitCache
+
+    key = hash_json(
+        [folder.read_json("data/card.json")["key"], part, filled["method"], text.length, text.too_long, text.reasoning,
+         text.tokenizer.vocab_size, text.tokenizer.chat_template, hash_tokenizer(text.tokenizer), project.seed]
+    )  # fmt: skip
+    place = folder.path / "data" / "cache" / part
+    found = UnitCache.open(place, key)
+    if found is not None:
         return found
-    dropped: list[dict[str, Any]] = []
-    made = UnitCache.write(place, encode(rows, objective, text, project.seed, dropped.append), key=key)
-    for drop in dropped:
+    lost = Lost()
+    made = UnitCache.write(place, encode(rows, objective, text, project.seed, lost), key=key)
+    for drop in lost.drops:
         folder.journal("data/dropped.jsonl").append(drop)
-    if dropped:
-        folder.write_json(f"data/{part}_too_long.json", {"dropped": len(dropped)})
+    if lost.drops or lost.rows_trimmed:
+        told = {"dropped": len(lost.drops), "by_origin": lost.by_origin, "trimmed": lost.rows_trimmed}
+        folder.write_json(f"data/{part}_too_long.json", told)
     return made
 
 
-def encode(rows: Any, objective: Any, text: Any, seed: int, drop: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
-    """Units of rows as they stream by. Too long rows under `error` are gathered into one error with a histogram."""
+@dataclass
+class Lost:
+    """What tokenising left out. drops: a line each for data/dropped.jsonl; by_origin: {source: {reason: rows of which nothing is
+    left}}; rows_trimmed: rows whose prompt or text lost its beginning (too_long: trim_prompt)."""
+
+    drops: list[dict[str, Any]] = field(default_factory=list)
+    by_origin: dict[str, Counter[str]] = field(default_factory=dict)
+    rows_trimmed: int = 0
+
+    def drop(self, row: Mapping[str, Any], reason: str, detail: str, *, whole: bool) -> None:
+        """Note a row that was left out, `whole` or a part of it."""
+        self.drops.append({"origin": row["origin"], "reason": reason, "detail": detail, "by": "tokenise", "row": row})
+        if whole:
+            few = "too long" if reason.startswith("too long") else reason  # without its own number of tokens
+            self.by_origin.setdefault(str(row["origin"]).rpartition(":")[0], Counter())[few] += 1
+
+
+def counts(folder: RunFolder, prepared: Any) -> dict[str, Any]:
+    """Rows in, out and dropped, by origin with the reasons: of preparing the data, then of tokenising train and dev.
+
+    rows_out are the rows that are trained, evaluated or tested on; rows_trimmed those that too_long: trim_prompt has cut.
+    """
+    found: dict[str, Any] = copy.deepcopy(dict(prepared.counts))
+    found["rows_trimmed"] = 0
+    for part in ("train", "dev"):
+        if not folder.file(f"data/{part}_too_long.json").exists():
+            continue
+        lost = folder.read_json(f"data/{part}_too_long.json")
+        found["rows_trimmed"] += lost["trimmed"]
+        for origin, reasons in lost["by_origin"].items():
+            for reason, number in reasons.items():
+                for place in (found, found["by_origin"][origin]):
+                    place["rows_out"] -= number
+                    place["rows_dropped"] += number
+                told = found["by_origin"][origin]["reasons"]
+                told[reason] = told.get(reason, 0) + number
+    return found
+
+
+def encode(rows: Any, objective: Any, text: Any, seed: int, lost: Lost) -> Iterator[Any]:
+    """Units of rows as they stream by; what is left out is noted in `lost`.
+
+    Too long rows under `error` are gathered into one error with a histogram.
+    """
     from array import array
 
     from tunesmith.text.draw import Draw
@@ -432,6 +488,7 @@ def encode(rows: Any, objective: Any, text: Any, seed: int, drop: Callable[[dict
     over = 0
     asks = hasattr(objective, "collect")  # its Units are prompts, on which nothing is trained
     for number, row in enumerate(rows):
+        trimmed = text.num_trimmed
         try:
             units = objective.units(row, text, Draw([seed, 0, number], rows))
         except TooLong as error:
@@ -445,11 +502,12 @@ def encode(rows: Any, objective: Any, text: Any, seed: int, drop: Callable[[dict
         kept = units if asks else [unit for unit in units if any(example.num_trained for example in unit.examples)]
         told = tuple(dict.fromkeys(getattr(units, "dropped", ())))  # what the method left out of the row, and why
         if told:
-            drop({"origin": row["origin"], "reason": "; ".join(told), "detail": "", "by": "tokenise", "row": row})
+            lost.drop(row, "; ".join(told), "", whole=not kept)
         elif len(kept) < len(units) or not units:
             reason = "too long" if not units else "nothing in it is trained on"
             detail = f"length is {text.length} tokens" if not units else ""
-            drop({"origin": row["origin"], "reason": reason, "detail": detail, "by": "tokenise", "row": row})
+            lost.drop(row, reason, detail, whole=not kept)
+        lost.rows_trimmed += text.num_trimmed > trimmed
         lengths.extend(unit.num_tokens for unit in kept)
         if not over:
             yield from kept
@@ -464,7 +522,7 @@ def hash_tokenizer(tokenizer: Any) -> str:
 
 def choose(parts: Parts) -> dict[str, Any]:
     """The values that were not given, each with its reason under `why`."""
-    from tunesmith.core.runs import hardware
+    from tunesmith.api.device import memory
     from tunesmith.train import defaults
     from tunesmith.train.loop import steps_per_epoch
 
@@ -484,8 +542,7 @@ def choose(parts: Parts) -> dict[str, Any]:
         chosen["pass_tokens"] = one_pass(parts.units, train.batch_size)
         why["pass_tokens"] = "a step in one pass: train.update_in_backward"
     elif train.pass_tokens is None:
-        memory = hardware()["memory"] or 8 << 30
-        chosen["pass_tokens"] = defaults.pass_tokens(width, layers, config.vocab_size, memory)
+        chosen["pass_tokens"] = defaults.pass_tokens(width, layers, config.vocab_size, memory(parts.device))
         why["pass_tokens"] = "a quarter of the memory; it never changes the result"
     else:
         chosen["pass_tokens"], why["pass_tokens"] = train.pass_tokens, "train.pass_tokens"

@@ -10,7 +10,7 @@ from tunesmith.core.result import Result
 
 def fit_once(parts: Any, *, quiet: bool = False) -> Result:
     """Fit `parts.objective` on the training rows; features/ in the run folder is the result."""
-    from tunesmith.api.build import base_to_train
+    from tunesmith.api.build import base_to_train, counts
     from tunesmith.api.report import describe_data
     from tunesmith.api.train import fix_choices, hash_result, write_parameters
     from tunesmith.core.events import Events
@@ -23,11 +23,11 @@ def fit_once(parts: Any, *, quiet: bool = False) -> Result:
     events.emit("start", steps=1, steps_per_epoch=1, num_units=len(parts.units), batch_size=len(parts.units))
     if not quiet:
         print(f"Reading {len(parts.units):,} texts once; no weight of the model changes.", file=sys.stderr, flush=True)
-    began, cache = time.perf_counter(), folder.path / "data" / "cache"
+    began, cache = time.perf_counter(), vectors_beside(folder.path)
     fitted = objective.fit(
         policy, parts.units, folder=cache, seed=parts.project.seed, pass_tokens=parts.chosen["pass_tokens"]
     )
-    base = base_to_train(parts.project.model, parts.root)
+    base = base_to_train(parts.project.model, parts.root, folder)
     base = str(Path(base).resolve()) if Path(base).is_dir() else base
     where = type(fitted)({**fitted.facts, "base": base}, fitted.tensors).save(folder.path / "features")
     figures = objective.figures_of(fitted, policy, parts.dev, folder=cache) if len(parts.dev) else {}
@@ -49,6 +49,29 @@ def fit_once(parts: Any, *, quiet: bool = False) -> Result:
         else ""
     )
     return Result(
-        {**facts, "counts": dict(parts.prepared.counts), "chosen": parts.chosen},
+        {**facts, "counts": counts(folder, parts.prepared), "chosen": parts.chosen},
         text=f"Fitted on {len(parts.units):,} texts in {seconds:.1f} s{told}.\nResult: {where}\nNext:   tunesmith eval {folder.path}",
     )
+
+
+def vectors_beside(run: Path) -> Path:
+    """Where vectors of texts are kept for all runs beside this one: another head, over the same base and rows, reads them again."""
+    return run.parent / ".vectors"
+
+
+def refuse_changes(project: Any, filled: dict[str, Any]) -> None:
+    """Refuse what would change the model that a method without a loop reads: it is scored with its base as it is."""
+    from tunesmith.api.config import Project
+    from tunesmith.core.errors import SettingError
+    from tunesmith.core.shelf import shelf
+
+    word = next(iter(filled["method"]))
+    nothing = [shelf("adapters").filled(name) for name in (Project.adapter, "full")]
+    given = [name for name in ("base", "rope", "add_tokens") if getattr(project, name)]
+    given += ["adapter"] if filled["adapter"] not in nothing else []
+    if given:
+        raise SettingError(
+            f"{' and '.join(given)} {'are' if len(given) > 1 else 'is'} set, but method={word} changes nothing in the model: "
+            "it learns from the vectors of the base as it is.",
+            fix=f"Leave {', '.join(given)} out. To train the model too: method=classify",
+        )

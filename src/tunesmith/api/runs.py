@@ -228,7 +228,7 @@ def _name(folder: Path, name: str, checkpoint: int | None, under: Path) -> Resul
         from tunesmith.api.states import at_checkpoint
 
         folder = at_checkpoint(folder, checkpoint)
-    elif not any((folder / part).is_dir() for part in ("model", "adapter")):
+    elif not any((folder / part).is_dir() for part in ("model", "adapter", "features")):
         from tunesmith.core.errors import ProjectError
 
         raise ProjectError(f"{folder} has no finished model.", fix=f"Finish it: tunesmith train --resume {folder}")
