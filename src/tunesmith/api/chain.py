@@ -95,6 +95,7 @@ class Plan:
     model: str
     root: Path
     out: Path
+    device: str
 
 
 def _plan(config: str | None, keys: dict[str, Any]) -> Plan:
@@ -130,7 +131,7 @@ def _plan(config: str | None, keys: dict[str, Any]) -> Plan:
     model = str(over.pop("model", project.model))
     file = Path(config) if isinstance(config, str | Path) and Path(config).is_file() else Path("chain")
     out = Path(str(over.pop("out", None) or project.out or Path("runs") / file.stem))
-    return Plan(shared, over, own, stages, compare, model, root, out)
+    return Plan(shared, over, own, stages, compare, model, root, out, str(over.get("device", project.device)))
 
 
 def _project(

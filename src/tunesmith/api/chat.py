@@ -34,26 +34,19 @@ def chat(
     """
     from tunesmith.adapters.store import merged, open_run
     from tunesmith.api.device import take
-    from tunesmith.core.errors import ModelError, UserError
-    from tunesmith.model.generate import generate
+    from tunesmith.core.errors import UserError
+    from tunesmith.model.answer import reply
     from tunesmith.text.encode import Text
 
     opened = merged(open_run(model, device=take(device)))
     text = Text(opened.tokenizer)
-    start = _system(model, system)
+    start = [{"role": "system", "content": given}] if (given := system_of(model, system)) else []
 
     def answer(messages: list[dict[str, Any]], turn: int) -> Any:
-        prompt = text.prompt(messages)
-        room = opened.context - len(prompt)
-        if room < 1:
-            raise ModelError(
-                f"the conversation has {len(prompt):,} tokens; the model's context is {opened.context:,}, with the answer",
-                fix="Write a shorter message." if message is not None else "Start a new one: /new",
-            )
-        return generate(
-            opened, [prompt], max_tokens=min(max_tokens, room), temperature=temperature, top_p=top_p, seeds=[seed + turn],
-            eos_ids=text.stops,
-        )[0]  # fmt: skip
+        return reply(
+            opened, text, messages, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed + turn,
+            fix="Write a shorter message." if message is not None else "Start a new one: /new",
+        )  # fmt: skip
 
     if message is not None:
         made = answer([*start, {"role": "user", "content": message}], 0)
@@ -90,13 +83,16 @@ def chat(
     return Result(turns=turns, messages=messages, model=model, text=f"{turns} answers.")
 
 
-def _system(model: str, given: str | None) -> list[dict[str, Any]]:
+def system_of(model: str, given: str | None) -> str | None:
     """The system message: what was given, or the one the run was trained with when it is plain words."""
     from pathlib import Path
 
-    if given is None and (Path(model) / "project.yaml").exists():
+    from tunesmith.core.registry import named
+
+    place = Path(named(model)) / "project.yaml"
+    if given is None and place.is_file():
         from tunesmith.core.project import read_project
 
-        template = (read_project(Path(model) / "project.yaml").get("data") or {}).get("system")
+        template = (read_project(place).get("data") or {}).get("system")
         given = template if template and "{{" not in template else None
-    return [{"role": "system", "content": given}] if given else []
+    return given or None

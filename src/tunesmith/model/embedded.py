@@ -82,6 +82,8 @@ CONFIGS: Mapping[str, Callable[[int], Any]] = {
     "pico": pico_config, "pico-encoder": pico_encoder_config, "pico-t5": pico_t5_config, "mini-encoder": mini_encoder_config,
 }  # fmt: skip
 
+ALL = tuple(dict.fromkeys((*NAMES, *CONFIGS)))  # every name that needs no folder
+
 
 def speak_as(tokenizer: "Tokenizer", name: str) -> None:
     """Set what a tokenizer of ours puts around texts: CLS a SEP b SEP for encoders, the end of the text for T5; no chat."""
