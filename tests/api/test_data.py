@@ -54,6 +54,38 @@ def test_show_what_is_trained_on(faq: str):
     assert "<mark>답" in Path("tokens.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("words", "num"),
+    [(["--show"], 3), (["--show", "--json"], 3), (["--show", "2"], 2), (["--show=1"], 1), (["show=2"], 2)],
+)
+def test_show_alone_means_three_rows(faq: str, capsys: pytest.CaptureFixture[str], words: list[str], num: int):
+    assert main(["data", "data.columns.answer=reply", "model=pico", faq, *words]) == 0
+    assert main(["data", *words, "data.columns.answer=reply", "model=pico", faq]) == 0  # no word after it is taken
+    both = capsys.readouterr().out
+    assert both.count("⟦답 ") == 2 * num
+    assert len(tunesmith.data(faq, show=True, model="pico", **{"data.columns.answer": "reply"})["shown"]) == 3
+
+
+def test_columns_that_nothing_reads_are_named(folder: Path):
+    """Not those that a template puts into words, a weight, or a path into nested values reads."""
+    rows = [{"question": "Q?", "answer": "A.", "id": i, "url": "u", "importance": 1, "a b": "x"} for i in range(5)]
+    rows[4]["late"] = 1
+    Path("faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = tunesmith.data("faq.jsonl", dev=0, test=0, **{"data.weight": "importance"})
+    assert found["sources"][0]["not_used"] == {"id": 5, "url": 5, "a b": 5, "late": 1}
+    assert "  not used: id, url, a b, late\n" in found.text
+    written = {"data.prompt": "{{ question }} {{ row['a b'] }}", "data.answer": "{{ answer }} {{ url }}"}
+    found = tunesmith.data("faq.jsonl", dev=0, test=0, **written)
+    assert set(found["sources"][0]["not_used"]) == {"id", "importance", "late"}
+    whole = {"data.prompt": "{% for word in row.values() %}{{ word }} {% endfor %}", "data.answer": "{{ answer }}"}
+    assert "not_used" not in tunesmith.data("faq.jsonl", dev=0, test=0, **whole)["sources"][0]
+    Path("deep.jsonl").write_text(json.dumps({"q": "Q?", "all": [{"out": "A."}], "x": 1}) + "\n")
+    found = tunesmith.data("deep.jsonl", dev=0, test=0, **{"data.columns": {"question": "q", "answer": "all.0.out"}})
+    assert found["sources"][0]["not_used"] == {"x": 1}
+    Path("plain.jsonl").write_text('{"question": "Q?", "answer": "A."}\n')
+    assert "not used" not in tunesmith.data("plain.jsonl", dev=0, test=0).text
+
+
 def test_of_a_project_and_kept(faq: str):
     Path("tunesmith.yaml").write_text(
         "data: {path: faq.jsonl, columns: {answer: reply}, steps: [dedup], dev: 0, test: 0}\nout: kept\n", "utf-8"

@@ -34,6 +34,21 @@ def test_chats_are_read_message_by_message_and_small_corpora_say_what_was_measur
     assert result["texts"] == 2 and result["measured_on"].startswith("the training texts")
 
 
+def test_every_text_of_any_kind_of_row_is_read(tmp_path):
+    """Blanks, groups of texts, preference pairs: none of them has "messages" or "text" alone."""
+    rows = {
+        "infill": {"prefix": "카드가 ", "middle": "아직 ", "suffix": "안 왔어요."},
+        "group": {"texts": ["카드가 안 왔어요.", "카드를 못 받았어요."], "group": "card"},
+        "pairs": {"prompt": "왜 안 오나요?", "chosen": "곧 갑니다.", "rejected": "몰라요."},
+    }
+    for name, row in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        found = tokenizer(str(tmp_path / f"{name}.jsonl"), vocab=300, out=str(tmp_path / name))
+        words = [text for value in row.values() for text in (value if isinstance(value, list) else [value])]
+        words = [text for text in words if text != "card"]
+        assert (found["texts"], found["characters"]) == (len(words), sum(map(len, words))), name
+
+
 def test_rows_that_cannot_be_used(tmp_path):
     good = [json.dumps({"text": f"카드 {i}가 아직 오지 않았어요."}, ensure_ascii=False) for i in range(30)]
     (tmp_path / "news.jsonl").write_text("\n".join([*good, '{"text": 3}', "{"]), encoding="utf-8")

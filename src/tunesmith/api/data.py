@@ -8,11 +8,11 @@ FIRST = 3  # rows printed without --show
 MOST_CHARACTERS = 300
 
 
-def data(source: str | None = None, *, show: int = 0, html: str | None = None, **keys: Any) -> Result:
+def data(source: str | None = None, *, show: int | bool = 0, html: str | None = None, **keys: Any) -> Result:
     """Read data, recognise its shape, count, split and describe it; show what is trained on.
 
     source   a data file, folder or pattern; or a project file, whose `data:` is read; tunesmith.yaml here without it
-    show     so many rows as the model's tokens, what is trained on in colour
+    show     so many rows as the model's tokens, what is trained on in colour; alone, 3 of them
     html     write those rows as an HTML page there
     out      keep the prepared rows: out=FOLDER writes FOLDER/data/train.jsonl, dropped.jsonl, card.json, ...
 
@@ -31,6 +31,7 @@ def data(source: str | None = None, *, show: int = 0, html: str | None = None, *
     from tunesmith.data.prepare import prepare
     from tunesmith.data.show import page, shown
 
+    show = FIRST if show is True else int(show)
     config: Any = source
     if source is not None and not _is_project(source):
         # A file named here is read by what is said here, not by a project that happens to lie in this folder.

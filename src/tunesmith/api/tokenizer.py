@@ -20,7 +20,7 @@ def tokenizer(
 ) -> Result:
     """Train a tokenizer on a corpus and show how well it fits Korean and English.
 
-    corpus    files or folders of text: .txt, .jsonl (.gz), .csv, ... ; of chats, every message is read
+    corpus    files or folders of text: .txt, .jsonl (.gz), .csv, ... ; of other rows, every text is read
     kind      bpe or unigram (on bytes: any text round-trips), or wordpiece (as in BERT, with unknown letters)
     vocab     number of tokens, 32 control tokens included
     out       folder to write; transformers' AutoTokenizer reads it too
@@ -91,11 +91,10 @@ class _Split:
 
 
 def _texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    from tunesmith.data.kinds import pieces
+
     for row in rows:
-        if "text" in row:
-            yield row["text"]
-        else:
-            yield from (message["content"] for message in row["messages"] if message.get("content"))
+        yield from (piece.text for piece in pieces(row) if piece.text)
 
 
 def _told(result: dict[str, Any]) -> str:

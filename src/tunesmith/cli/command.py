@@ -198,7 +198,7 @@ def _flag(function: source.Function, flags: dict[str, source.Field], word: str, 
         raise SettingError(f"tunesmith {function.name} has no {word.partition('=')[0]}.", fix=fix)
     if has_value:
         return name, Typed(value)
-    if flags[name].type == "bool":
+    if flags[name].type == "bool" or (_bare(flags[name]) and not (queue and queue[0].isdigit())):
         return name, True
     if not queue or queue[0].startswith("--"):
         raise SettingError(f"{word} needs a value.", fix=f"Write {_flag_text(flags[name])}")
@@ -209,7 +209,12 @@ def _flag_text(field: source.Field) -> str:
     dashed = field.name.replace("_", "-")
     if field.type == "bool":
         return f"--no-{dashed}" if field.default == "True" else f"--{dashed}"
-    return f"--{dashed} {field.name.upper()}"
+    return f"--{dashed} [{field.name.upper()}]" if _bare(field) else f"--{dashed} {field.name.upper()}"
+
+
+def _bare(field: source.Field) -> bool:
+    """Whether a flag may also stand alone: its type is `int | bool`."""
+    return field.type == "int | bool"
 
 
 def _kind(field: source.Field) -> str:
@@ -217,7 +222,10 @@ def _kind(field: source.Field) -> str:
     if field.type == "bool":
         return ""
     words = {"str": "text", "int": "whole number", "float": "number"}
-    kind = " or ".join(words.get(part, part) for part in field.type.split(" | ") if part != "None") or "value"
+    kind = (
+        " or ".join(words.get(part, part) for part in field.type.split(" | ") if part not in ("None", "bool"))
+        or "value"
+    )
     kind = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), kind)
     return kind if field.default in ("", "None") else f"{kind}, otherwise {field.default}"
 

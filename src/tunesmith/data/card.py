@@ -141,6 +141,8 @@ def told(card: Mapping[str, Any]) -> str:
                 facts.append(f"{name.replace('_', ' ')}: {_listed(source[name])}")
         lines.append(f"{source['name']}: " + ", ".join(fact for fact in facts if fact))
         lines.append(f"  shape {source['reads_as']}")
+        if source.get("not_used"):
+            lines.append(f"  not used: {_listed(list(source['not_used']))}")
     lines += ["", f"{'':24}{'in':>10}{'kept':>10}{'dropped':>10}"]
     for name, part in counts["by_origin"].items():
         lines.append(

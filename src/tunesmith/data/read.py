@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -32,6 +33,8 @@ from tunesmith.data.rows import Row
 from tunesmith.data.shapes import BadRow, Shape, canonical, recognise
 
 _HEAD = 100
+_DEEPEST = 100  # lists and objects inside one another: more is no data
+_LARGEST = sys.float_info.max
 _SHOWN = 5
 _CONTENT = (
     "messages", "tools", "text", "label", "text2", "negatives", "score", "chosen", "rejected", "margin", "answers",
@@ -125,11 +128,13 @@ class Reading:
         every: int | None,
         on_drop: Callable[[dict[str, Any]], None] | None,
         mixed: bool = False,
+        written: Collection[str] | None = (),
     ) -> None:
         self.sources, self.counts = sources, Counts()
         self._recognise, self._bad_rows, self._need_answer = recognise, bad_rows, need_answer
         self._encoding, self._label_names, self._weight, self._on_drop = encoding, tuple(label_names), weight, on_drop
         self._every, self._mixed = every, mixed
+        self._written = written  # columns that templates put into words; None: any of them
         self.bad: list[tuple[str, str]] = []
 
     @property
@@ -225,6 +230,10 @@ class Reading:
         row = canonical(record, source.shape, need_answer=self._need_answer, notes=self.counts.notes)
         for what in changed:
             self.counts.notes[what] += 1
+        for name in () if self._written is None else row.get("columns", {}):
+            if name not in self._written and name != self._weight and name not in source.shape.roots:
+                unused = source.facts.setdefault("not_used", {})
+                unused[name] = unused.get(name, 0) + 1
         if self._label_names and source.shape.kind == "text+label":
             row["label"] = self._named(row["label"])
         if self._weight:
@@ -355,6 +364,7 @@ def read(
         weight=weight,
         every=every,
         on_drop=on_drop,
+        written=shapes.columns_read(prompt, answer, system),
         mixed="mixed" in kinds,
     )
 
@@ -385,7 +395,12 @@ def find_sources(source: Any, root: Path, options: Mapping[str, Any]) -> list[So
 
 def expand(item: str | os.PathLike[str], root: Path, format: str | None = None) -> list[Path]:
     """The files that a path, a folder or a pattern stands for, sorted. Raises DataError naming what is near."""
-    path = Path(root, Path(item).expanduser())
+    try:
+        path = Path(root, Path(item).expanduser())
+    except RuntimeError:
+        raise DataError(
+            f"{item} names the home folder of a user who is not here.", fix="Write the path out, or ~/ for your own."
+        ) from None
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -536,7 +551,8 @@ def _loaded(name: str, config: str | None) -> Any:
     told = name + (f" ({config})" if config else "")
     try:
         return datasets.load_dataset(name, config)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no such config, needs a script
+    # not found, offline, no such config, needs a script; rows that its own files do not make
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         lines = [part for part in str(error).splitlines() if part.strip()]
         raise DataError(
             f"The hub's data set {told} cannot be loaded: {lines[0] if lines else type(error).__name__}",
@@ -603,20 +619,26 @@ def clean(record: dict[str, Any], *, twice: str = "refuse") -> tuple[dict[str, A
             value = unicodedata.normalize("NFC", value)
         return value
 
-    def walk(value: Any, at: str) -> Any:
+    def walk(value: Any, at: str, deep: int) -> Any:
         if isinstance(value, str):
             return text(value, at)
+        if isinstance(value, list | dict) and deep > _DEEPEST:
+            raise BadRow("nested too deeply", f"{at.split('[')[0]}: more than {_DEEPEST} lists inside one another")
         if isinstance(value, list):
-            return [walk(item, f"{at}[{i}]") for i, item in enumerate(value)]
+            return [walk(item, f"{at}[{i}]", deep + 1) for i, item in enumerate(value)]
         if isinstance(value, dict):
-            return {text(name, at): walk(item, f"{at}.{name}") for name, item in value.items()}
+            return {text(name, at): walk(item, f"{at}.{name}", deep + 1) for name, item in value.items()}
+        if isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:
+            raise BadRow("too large a number", f"{at}: beyond {_LARGEST:.2g}, which no number here can be")
         return value
 
-    return {text(name, "a column's name"): walk(value, name) for name, value in record.items()}, found
+    return {text(name, "a column's name"): walk(value, name, 1) for name, value in record.items()}, found
 
 
-def printable(value: Any) -> Any:
-    """A record as it can be written to a file: what was no text is shown as \\xNN."""
+def printable(value: Any, deep: int = 0) -> Any:
+    """A record as it can be written to a file: what was no text is shown as \\xNN, what lies too deep as ..."""
+    if isinstance(value, list | dict) and deep > _DEEPEST:
+        return "..."
     if isinstance(value, str):
         return (
             value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -624,9 +646,9 @@ def printable(value: Any) -> Any:
             else ascii(value)
         )
     if isinstance(value, list):
-        return [printable(item) for item in value]
+        return [printable(item, deep + 1) for item in value]
     if isinstance(value, dict):
-        return {printable(name): printable(item) for name, item in value.items()}
+        return {printable(name): printable(item, deep + 1) for name, item in value.items()}
     return value
 
 

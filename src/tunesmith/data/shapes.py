@@ -34,7 +34,7 @@ from tunesmith.data.messages import (
 )
 from tunesmith.data.rows import Row
 
-__all__ = ["NAMES", "SHAPES", "BadRow", "Shape", "canonical", "pick", "recognise", "templates"]
+__all__ = ["NAMES", "SHAPES", "BadRow", "Shape", "canonical", "columns_read", "pick", "recognise", "templates"]
 
 # Our word for a column, and the names it goes by in published sets (compared in lower case).
 NAMES: dict[str, tuple[str, ...]] = {
@@ -119,6 +119,11 @@ class Shape:
     kind: str
     columns: Mapping[str, str]
     templates: Mapping[str, Callable[[Mapping[str, Any]], str]] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> set[str]:
+        """The record's own columns that it reads: of `instances.0.output` the first part."""
+        return {part for column in self.columns.values() for part in (column, column.partition(".")[0])}
 
     def __str__(self) -> str:
         used = {**self.columns, **{word: f"data.{word}" for word in self.templates}}
@@ -616,6 +621,30 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     if isinstance(value, Undefined):
         str(value)  # raises, naming the column
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def columns_read(*templates: str | None) -> set[str] | None:
+    """The columns that templates read; None where one takes the row as a whole, and so perhaps any of them.
+
+    >>> sorted(columns_read("{{ question }} ({{ row['a b'] }})", None))
+    ['a b', 'question']
+    """
+    from jinja2 import meta, nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment()
+    found: set[str] = set()
+    for source in filter(None, templates):
+        tree = environment.parse(source)
+        names = meta.find_undeclared_variables(tree)
+        if "row" in names:
+            parts = [part for part in tree.find_all(nodes.Getitem) if getattr(part.node, "name", "") == "row"]
+            named = [part.arg.value for part in parts if isinstance(part.arg, nodes.Const)]
+            if len(named) < sum(name.name == "row" for name in tree.find_all(nodes.Name)):
+                return None
+            found |= {str(name) for name in named}
+        found |= names - {"row", *environment.globals}
+    return found
 
 
 def templates(
