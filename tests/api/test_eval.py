@@ -121,3 +121,147 @@ def test_mistakes_are_explained(faq):
         tunesmith.eval("no-such.yaml", **QUIET)
     with pytest.raises(DataError, match="no field"):
         scored(metrics=[{"accuracy": {"field": "intent"}}])
+
+
+def test_the_base_on_the_same_rows_and_the_report_of_both(run):
+    plain = tunesmith.eval(run, **QUIET)
+    told = tunesmith.report(run).text
+    assert f"tunesmith eval {run} eval.base=true eval.panel=true" in " ".join(told.split())
+    result = tunesmith.eval(run, **{"eval.base": True}, **QUIET)
+    assert result["metrics"] == plain["metrics"] and result["cost"]["asked_now"] == 0  # the run's own answers were kept
+    alone = tunesmith.eval(
+        model="pico",
+        data=DATA,
+        metrics=["exact_match", "chrf"],
+        **{"generate.max_tokens": 4, **QUIET},
+        out="runs/alone",
+    )
+    assert result["base"]["metrics"] == alone["metrics"]
+    (exact, chrf) = result["base"]["comparisons"]
+    assert (exact["a"], exact["b"], exact["n"]) == ("before tuning", "after tuning", 8) and "McNemar" in exact["test"]
+    assert chrf["a_value"] == alone["metrics"]["chrf"]["value"] and chrf["b_value"] == plain["metrics"]["chrf"]["value"]
+    assert f"exact_match: {exact['verdict']}" in result.text
+    page = Path(run, "report.html")
+    told = " ".join(tunesmith.report(run).text.split())
+    assert "Before tuning On the same rows it had exact_match" in told
+    assert f"tunesmith eval {run} eval.panel=true" in told and "eval.base" not in told
+    assert "Is the difference real?" in page.read_text("utf-8") and "after · exact_match" in page.read_text("utf-8")
+    tunesmith.eval(run, **{"eval.base": True, "eval.panel": True}, lang="ko", **QUIET)
+    told = " ".join(tunesmith.report(run, lang="ko").text.split())
+    assert "재지 않은 것" not in told and "무엇이 나빠졌나" in told and "test, 전 exact_match" in told
+
+
+def test_answers_drawn_again_are_counted_and_their_spread_is_told(faq):
+    with pytest.raises(SettingError, match="temperature 0"):
+        scored(**{"eval.samples": 3})
+    keys = {"eval.samples": 3, "generate.temperature": 1.0, "generate.seed": 5, "generate.max_tokens": 1}
+    result = scored(out="runs/drawn", metrics=["chrf"], **keys)
+    places = ["evals/test", "evals/samples/test-2", "evals/samples/test-3"]
+    drawn = [read_evaluation(Path("runs/drawn", place)) for place in places]
+    said = [tuple(row["prediction"] for row in each.rows) for each in drawn]
+    assert len(set(said)) == 3 and [each.summary["generate"]["seed"] for each in drawn] == [5, 6, 7]
+    same = [len({a, b}) == 1 for row in zip(*said) for a, b in (row[:2], row[1:], row[::2])]
+    assert result["samples"]["n"] == 3 and result["samples"]["agreement"]["value"] == pytest.approx(
+        sum(same) / len(same)
+    )
+    values = [each.summary["metrics"]["chrf"]["value"] for each in drawn]
+    assert result["samples"]["metrics"]["chrf"]["mean"] == pytest.approx(sum(values) / 3)
+    assert (result["samples"]["metrics"]["chrf"]["least"], result["samples"]["metrics"]["chrf"]["most"]) == (
+        min(values), max(values),
+    )  # fmt: skip
+    assert "Asked 3 times, two answers are the same: " in result.text and "chrf: mean of 3 draws" in result.text
+    assert json.loads(Path("runs/drawn/evals/test.json").read_text())["samples"] == result["samples"]
+    one = scored(out="runs/once", metrics=["chrf"], **keys | {"eval.samples": 1})
+    assert one["metrics"] == result["metrics"] and "samples" not in one and not Path("runs/once/evals/samples").exists()
+    with pytest.raises(ProjectError, match="nothing is drawn"):
+        tunesmith.eval("runs/drawn", likelihood=True, **{"eval.samples": 2}, **QUIET)
+
+
+def test_what_was_rated_bad_is_never_the_reference(folder):
+    rows = [{"prompt": f"What is {i}?", "completion": "no" if i % 3 else "yes", "label": not i % 3} for i in range(30)]
+    (folder / "votes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = {"model": "pico", "method": "kto", "data": {"path": "votes.jsonl", "dev": 3, "test": 12}, "train.steps": 1}
+    tunesmith.train(**keys, out="runs/kto", **{"generate.max_tokens": 4, "train.sample": 3}, **QUIET)
+    events = [json.loads(line) for line in Path("runs/kto/events.jsonl").read_text().splitlines()]
+    assert {one["expected"] for event in events for one in event.get("samples", [])} <= {"yes", ""}
+    found = tunesmith.eval("runs/kto", **QUIET)
+    lines = read_evaluation("runs/kto/evals/test").rows
+    labels = [json.loads(line)["label"] for line in Path("runs/kto/data/test.jsonl").read_text().splitlines()]
+    assert {line["answer"] for line in lines} == {"yes"} and len(lines) == sum(labels) == found["n"]
+    assert found["rated"] == {"good": sum(labels), "bad_left_out": 12 - sum(labels)}
+    assert f"{12 - sum(labels)} rows rated bad were left out" in found.text
+    few = tunesmith.eval("runs/kto", **{"eval.rows": 2, "eval.name": "few"}, **QUIET)
+    assert few["n"] == 2
+    bad = [{**row, "completion": "no", "label": False} for row in rows]
+    (folder / "bad.jsonl").write_text("\n".join(map(json.dumps, bad)))
+    with pytest.raises(ProjectError, match="No test row of .* is rated good"):
+        tunesmith.eval(**keys | {"data": {"path": "bad.jsonl", "test": 12}}, out="runs/bad", **QUIET)
+
+
+def test_a_reward_model_scores_the_answers_that_are_there(folder):
+    from tunesmith.evals.reward import RewardModel
+
+    pairs = [{"prompt": f"Say {i}", "chosen": f"{i} it is", "rejected": "no"} for i in range(24)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    tunesmith.train(
+        model="pico",
+        method="reward",
+        data={"path": "pairs.jsonl", "dev": 4, "test": 4},
+        steps=2,
+        out="runs/judge",
+        **QUIET,
+    )
+    judge = RewardModel.open("runs/judge")
+    chats = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in pairs]
+    votes = [{**row, "label": i % 2 == 0} for i, row in enumerate(chats)]
+    for name, rows in (("chats", chats), ("votes", votes)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        found = tunesmith.eval(
+            model="runs/judge", data={"path": f"{name}.jsonl", "test": 8}, out=f"runs/{name}", **QUIET
+        )
+        lines = read_evaluation(f"runs/{name}/evals/test").rows
+        asked = [{"messages": [{"role": "user", "content": line["prompt"]}]} for line in lines]
+        wanted = judge.score(asked, [line["prediction"] for line in lines])
+        assert [line["metrics"]["reward"] for line in lines] == pytest.approx(wanted, abs=1e-6)
+        assert found["metrics"]["reward"]["value"] == pytest.approx(sum(wanted) / 8) and "reward  " in found.text
+    good = [value for line, value in zip(lines, wanted) if line["label"]]
+    assert found["metrics"]["reward"]["extra"]["good"] == {"mean": pytest.approx(sum(good) / len(good)), "n": len(good)}
+    assert "Rated good: mean reward" in found.text and "rated" not in found and "%" not in found.text.split("(95")[0]
+    (folder / "asked.jsonl").write_text("\n".join(json.dumps({"prompt": row["prompt"]}) for row in pairs))
+    with pytest.raises(DataError, match="no answer to score"):
+        tunesmith.eval(model="runs/judge", data={"path": "asked.jsonl", "shape": "prompts", "test": 8}, **QUIET)
+
+
+@pytest.mark.parametrize("method", ["classify", "reward"])
+def test_the_panel_of_a_model_that_does_not_write_is_left_out_with_a_word(folder, method):
+    rows = [{"text": f"This is {i}.", "label": "odd" if i % 2 else "even"} for i in range(24)]
+    if method == "reward":
+        rows = [{"prompt": f"Say {i}", "chosen": f"{i}", "rejected": "no"} for i in range(24)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = {
+        "model": "pico",
+        "method": method,
+        "data": {"path": "rows.jsonl", "dev": 4, "test": 8},
+        "steps": 1,
+        "eval.panel": True,
+    }
+    tunesmith.train(**keys, out="runs/made", **QUIET)
+    found = tunesmith.eval("runs/made", **QUIET)
+    assert found["panel_left_out"] == "classify" and "panel" not in found and found["n"] == 8
+    assert "this one is of kind classify, so it was left out" in found.text
+    assert "classify 모델이라 뺐습니다" in tunesmith.eval("runs/made", lang="ko", **QUIET).text
+    with pytest.raises(ProjectError, match="no score from before tuning"):
+        tunesmith.eval("runs/made", **{"eval.base": True}, **QUIET)
+
+
+def test_test_rows_too_long_go_as_in_training(folder):
+    rows = [{"question": f"What is {i} plus {i}?", "answer": "even" if i % 2 else "odd"} for i in range(16)]
+    (folder / "faq.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    long = [{**row, "question": "word " * 200 + row["question"]} if i % 2 else row for i, row in enumerate(rows[:5])]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, long)))
+    data = {"path": "faq.jsonl", "test": "test.jsonl", "dev": 2}
+    for policy, fact, n in (("trim_prompt", {"trimmed": 2}, 5), ("drop", {"left_out": 2}, 3)):
+        tunesmith.train(model="pico", data=data, too_long=policy, steps=1, out=f"runs/{policy}", **QUIET)
+        found = tunesmith.eval(f"runs/{policy}", **{"generate.max_tokens": 4}, **QUIET)
+        assert found["n"] == n and found["too_long"] == {"policy": policy, **fact}
+        assert f"too_long: {policy}" in found.text and "2" in found.text

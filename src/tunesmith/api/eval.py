@@ -246,8 +246,8 @@ def _prepared(folder: Any, project: Any, root: Path, *, kinds: tuple[str, ...] =
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
-    kinds = kinds or getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
-    return prepare(folder.path, seed=data.seed, root=root, kinds=kinds, **settings)
+    wanted: Any = kinds or getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
+    return prepare(folder.path, seed=data.seed, root=root, kinds=wanted, **settings)
 
 
 def _metrics(project: Any, kind: str, root: Path, device: str) -> dict[str, Any]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from tunesmith.core.errors import DataError, ModelError, SpaceError
 from tunesmith.evals.files import score_line, summarise, write_evaluation
-from tunesmith.evals.run import Ask, Shown, as_question, check_rows, fingerprint, shown_prompt
+from tunesmith.evals.run import Ask, Shown, as_question, check_rows, fingerprint, fit_prompts, shown_prompt
 from tunesmith.text.example import Example, Unit
+from tunesmith.text.messages import words_of
 
 if TYPE_CHECKING:
     import torch
@@ -198,13 +199,19 @@ def _agrees(
     return bool(np.allclose(found, wanted, rtol=1e-4 if wide else 5e-2, atol=1e-3 if wide else 0.5))
 
 
-def answer_ids(text: Any, messages: Sequence[Mapping[str, Any]], answer: str) -> list[int]:
-    """The tokens of an answer with the one that ends its turn, as trained on after this question."""
-    examples = text.chat([*messages, {"role": "assistant", "content": answer}])
+def answer_ids(
+    text: Any, messages: Sequence[Mapping[str, Any]], answer: str | Mapping[str, Any], tools: Any = None
+) -> list[int]:
+    """The tokens of an answer (its words, or a message with tool calls) with the one that ends its turn, as trained on after
+    this question."""
+    message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+    examples = text.chat([*messages, message], tools)
     if not examples:
-        raise SpaceError(f"The answer {answer[:60]!r} does not fit behind its question.", wanted="A longer length.")
+        raise SpaceError(
+            f"The answer {words_of(message)[:60]!r} does not fit behind its question.", wanted="A longer length."
+        )
     example = examples[-1]
-    start = len(text.prompt(messages))
+    start = len(text.prompt(messages, tools))
     return [int(token) for token in example.ids[start:]]
 
 
@@ -212,40 +219,48 @@ def evaluate_likelihood(
     model: Any,
     text: Any,
     rows: Sequence[Mapping[str, Any]],
-    labels: Sequence[str],
+    labels: Sequence[str] | Mapping[str, Mapping[str, Any]],
     metrics: Mapping[str, Any],
     *,
     folder: str | Path,
     name: str,
     per_token: bool = False,
     say: Callable[[str], str] = str,
+    too_long: str = "error",
     ask: Ask | None = None,
     shown: Shown | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Answer every row by the likeliest of the labels and write it down like any evaluation (evals/files.py).
 
-    labels     the answers there are, as the model would have to write them
+    labels     the answers there are, as the model would have to write them; or {words: message} where messages call tools
     per_token  compare mean instead of summed log p
     say        label -> whole answer, as  lambda label: '{"intent": "%s"}' % label
+    too_long   as for `evaluate`
     A line also has "logprob" (of the choice, the labels' shares taken as all there is) and "runner_up".
     """
-    rows = [as_question(row) for row in rows]
+    rows = [as_question(row, text) for row in rows]
     if not rows or len(set(labels)) < 2:
         raise DataError(
             f"{len(rows)} rows, {len(set(labels))} different labels.", wanted="At least one row and two labels."
         )
     check_rows(rows, metrics)
+    calls = labels if isinstance(labels, Mapping) else {}
     labels = list(dict.fromkeys(labels))
-    said = [say(label) for label in labels]
+    said = [label if label in calls else say(label) for label in labels]
     asked = [ask(row) if ask else row["messages"] for row in rows]
     prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
-    answers = [answer_ids(text, asked[0], answer) for answer in said]
+    written = [calls.get(label, answer) for label, answer in zip(labels, said)]
+    answers = [answer_ids(text, asked[0], answer, rows[0].get("tools")) for answer in written]
     # the question must not change how an answer is cut into tokens; checked on the last row, whose prompt differs most often
-    if [answer_ids(text, asked[-1], answer) for answer in said[:3]] != answers[:3]:
+    if [answer_ids(text, asked[-1], answer, rows[-1].get("tools")) for answer in written[:3]] != answers[:3]:
         raise DataError(
             "The template writes the same answer differently after different questions.", fix="Use generation."
         )
+    most, context = max(map(len, answers)), getattr(model, "context", None)
+    fitting = fit_prompts(prompts, rows, most, context, shorten=text.shortened, too_long=too_long)
+    prompts, rows = fitting.prompts, [rows[place] for place in fitting.kept]
+    asked = [asked[place] for place in fitting.kept]
     started = time.perf_counter()
     found = likelihoods(model, prompts, answers, shown=shown)
     seconds = time.perf_counter() - started
@@ -276,6 +291,7 @@ def evaluate_likelihood(
             "likelihood": {"labels": len(labels), "per_token": per_token, "prompt_read_once": found.shared},
             "model": {"name": str(getattr(model, "name", "")), "hash": fingerprint(model.net)},
             "cost": {"tokens_per_answer": 0, "seconds_per_answer": seconds / len(rows)},
+            **fitting.facts,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **(facts or {}),
         },

@@ -2,11 +2,13 @@
 
     judge = RewardModel.open("runs/reward-1")
     judge.score([{"messages": [{"role": "user", "content": "1+1?"}]}], ["2"])       # [0.83]
+    evaluate_answers(judge, rows, folder=run / "evals", name="test")                # the answers that rows have, written down
 
 Only differences between answers to one prompt mean something: the model learned from nothing else. A score does not depend on
 what else is scored with it.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,13 +17,16 @@ from typing import Any
 
 import torch
 
-from tunesmith.core.errors import ModelError
-from tunesmith.evals.run import as_question
+from tunesmith.core.errors import DataError, ModelError
+from tunesmith.evals.files import write_evaluation
+from tunesmith.evals.run import as_question, fingerprint, shown_prompt
+from tunesmith.metrics import mean_summary
 from tunesmith.objectives._pairs import Messages, encode
 from tunesmith.objectives.reward import read_at_end
 from tunesmith.step.step import passes_of
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit, together
+from tunesmith.text.messages import words_of
 
 
 @dataclass(eq=False)
@@ -79,3 +84,65 @@ class RewardModel:
             for i in chosen:
                 found[i], scores = scores[: len(units[i].examples)], scores[len(units[i].examples) :]
         return [score for i in range(len(units)) for score in found[i]]
+
+
+def evaluate_answers(
+    judge: RewardModel,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    folder: str | Path,
+    name: str,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score the answer that each row has, write folder/name.jsonl and folder/name.json; returns the latter.
+
+    rows  chats and rated answers, which end with the answer; or prompts with their reference, {"messages", "answer"}
+    Metric: reward, the mean score. Where answers are rated, `extra` has the means of good and of bad ones.
+    Raises DataError for rows without an answer.
+    """
+    asked = [given_answer(row) for row in rows]
+    if not asked:
+        raise DataError("There are no answers to score.", wanted="A split with at least one row.")
+    scores = judge.score_answers([question for question, _ in asked], [[answer] for _, answer in asked])
+    rated: dict[bool, list[float]] = {True: [], False: []}
+    lines: list[dict[str, Any]] = []
+    for row, (question, answer), value in zip(rows, asked, scores, strict=True):
+        label = {"label": row["label"]} if isinstance(row.get("label"), bool) else {}
+        if label:
+            rated[row["label"]].append(value)
+        lines.append(
+            {
+                "id": row.get("id"), "origin": row.get("origin"), "prompt": shown_prompt(question["messages"]),
+                "answer": "", "prediction": words_of(answer), **label, "metrics": {"reward": value},
+            }
+        )  # fmt: skip
+    means = {
+        name: {"mean": sum(values) / len(values), "n": len(values)}
+        for name, values in (("good", rated[True]), ("bad", rated[False]))
+        if values
+    }
+    summary = mean_summary(scores, bounds=None, extra={"unit": "reward", **means})
+    return write_evaluation(
+        Path(folder),
+        name,
+        lines,
+        {
+            "metrics": {"reward": {**summary.as_dict(), "spec": None, "mean_of_rows": True}},
+            "model": {"name": str(judge.model.name), "hash": fingerprint(judge.model.net)},
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **(facts or {}),
+        },
+    )
+
+
+def given_answer(row: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """(the row with its prompt's messages alone, the answer as a message). A DataError for a row without one."""
+    messages = row["messages"]
+    if len(messages) > 1 and messages[-1].get("role") == "assistant" and messages[-1].get("train", True):
+        return {**row, "messages": messages[:-1]}, messages[-1]
+    if isinstance(row.get("answer"), str):
+        return {**row, "messages": messages}, {"role": "assistant", "content": row["answer"]}
+    raise DataError(
+        f"{row.get('origin') or row.get('id') or 'A row'} has a prompt and no answer to score.",
+        wanted="prompt and completion, messages that end with the assistant's, or a prompt with its reference answer.",
+    )

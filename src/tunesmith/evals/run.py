@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunesmith.core.errors import DataError, SpaceError
 from tunesmith.core.files import Journal, hash_json
 from tunesmith.evals.files import read_evaluation, score_line, summarise, write_evaluation
 from tunesmith.text.infill import blank_of, prompt_ids
+from tunesmith.text.messages import calls_tools, words_of
 
 Ask = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 Shown = Callable[[int, int], None]
@@ -43,6 +45,7 @@ def evaluate(
     cluster: str = "",
     fresh: bool = False,
     spm: bool = False,
+    too_long: str = "error",
     shown: Shown | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -55,22 +58,31 @@ def evaluate(
     cluster  name of a column whose equal values mark rows that belong together (passage, user): intervals become cluster-robust
     fresh    ask all rows again, also those answered before by this model with these settings
     spm      ask for blanks suffix first, for a model that learned them so
+    too_long of prompts that leave no room for max_tokens: error; drop leaves the rows out; trim_prompt shortens them as in training.
+             How many is in the summary
     shown    called with (answered, all) as answers come;  facts: put into the summary as they are
+
+    Answers are scored without the thinking before them, which a line keeps as "thinking"; thinking that never ended is no answer.
 
     Raises DataError for rows that cannot be used, SpaceError naming the rows whose prompt and answer exceed the context.
     """
-    folder, rows = Path(folder), [as_question(row) for row in rows]
+    folder, rows = Path(folder), [as_question(row, text) for row in rows]
     if not rows:
         raise DataError("There are no rows to evaluate.", wanted="A split with at least one row.")
     check_rows(rows, metrics)
-    clusters = _clusters(rows, cluster)
     asked = [ask(row) if ask else row["messages"] for row in rows]
     blanks = ask is None and all("middle" in row for row in rows)
     if blanks:
         prompts = [prompt_ids(text, row.get("prefix", ""), row.get("suffix", ""), spm=spm) for row in rows]
     else:
         prompts = [text.prompt(messages, row.get("tools")) for messages, row in zip(asked, rows)]
-    _check_lengths(prompts, rows, max_tokens, getattr(model, "context", None))
+    fitting = fit_prompts(
+        prompts, rows, max_tokens, getattr(model, "context", None), shorten=text.shortened,
+        too_long="error" if blanks and too_long == "trim_prompt" else too_long,  # a blank has text on both of its sides
+    )  # fmt: skip
+    prompts = fitting.prompts
+    rows, asked = [rows[place] for place in fitting.kept], [asked[place] for place in fitting.kept]
+    clusters = _clusters(rows, cluster)
     settings: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": list(stop),
         "frequency_penalty": frequency_penalty, "presence_penalty": presence_penalty,
@@ -105,8 +117,10 @@ def evaluate(
     def keep(number: int, answer: Any) -> None:
         nonlocal done
         place = open_rows[number]
+        thinking, said = ("", answer.text) if blanks else read_answer(text, answer, prompts[place])
         given[keys[place]] = answered = {
-            "prediction": answer.text,
+            "prediction": said,
+            "thinking": thinking,
             "tokens": len(answer.ids),
             "prompt_tokens": answer.num_prompt,
             "seconds": round(answer.seconds, 4),
@@ -145,6 +159,8 @@ def evaluate(
             "model": {"name": str(getattr(model, "name", "")), "hash": model_hash},
             "cost": _cost(lines, len(open_rows), seconds, batch, cost_before),
             "finish": dict(Counter(each["finish"] for each in lines)),
+            **_thinking(lines),
+            **fitting.facts,
             "cluster": cluster,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **(facts or {}),
@@ -173,12 +189,15 @@ def check_rows(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) ->
         )
 
 
-def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
+def as_question(row: Mapping[str, Any], text: Any = None) -> dict[str, Any]:
     """A row as it is asked and scored: "messages" end with the user's, "answer" is the reference.
 
-    {"messages": [user, assistant]} -> {"messages": [user], "answer": what the assistant says}
+    {"messages": [user, assistant]} -> {"messages": [user], "answer": what the assistant says, its thinking taken out}
+    {"messages", "label": False}    -> {"messages"}: what was rated bad is no reference
     {"messages", "chosen", ...}     -> {"messages", "answer": the chosen one, ...}; of scored answers the best one
     {"prefix", "middle", "suffix"}  -> {"messages": [the text with ____ for the blank], "answer": the middle, ...}
+
+    text  the model's Text: a tool call is then written as the model must write it, without it as plain JSON
     """
     messages = list(row.get("messages") or [])
     if not messages and "middle" in row:
@@ -192,21 +211,25 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
             fix="For raw text, perplexity is the score: metrics that read answers do not fit.",
         )
     if messages[-1].get("role") != "assistant":
-        return {**row, "messages": messages, **_preferred(row)}
+        return {**row, "messages": messages, **_preferred(row, text)}
     if len(messages) < 2:
         raise DataError(f"{where} has an answer and no question.", wanted="A user's message before the assistant's.")
+    if row.get("label") is False:
+        return {**row, "messages": messages[:-1]}
     answer = row.get("answer")
     return {
         **row,
         "messages": messages[:-1],
-        "answer": str(messages[-1].get("content") or "") if answer is None else answer,
+        "answer": _reference(messages[:-1], messages[-1], row, text) if answer is None else answer,
     }
 
 
-def _preferred(row: Mapping[str, Any]) -> dict[str, Any]:
+def _preferred(row: Mapping[str, Any], text: Any) -> dict[str, Any]:
     """The reference that preferences hold: {"answer": ...}, or {} when the row is none."""
     if "chosen" in row:
-        return {"answer": "\n".join(str(m.get("content") or "") for m in row["chosen"] if m.get("role") == "assistant")}
+        turns = [*row["messages"], *row["chosen"]]
+        said = [place for place in range(len(row["messages"]), len(turns)) if turns[place].get("role") == "assistant"]
+        return {"answer": "\n".join(_reference(turns[:place], turns[place], row, text) for place in said)}
     scored = row.get("answers")
     if isinstance(scored, list) and scored and isinstance(scored[0], Mapping):
         best = max(scored, key=lambda answer: float(answer["score"]))
@@ -214,11 +237,33 @@ def _preferred(row: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _reference(before: Sequence[Any], message: Mapping[str, Any], row: Mapping[str, Any], text: Any) -> str:
+    """What an assistant's message asks for: its words, or its tool calls in the words of the model's template."""
+    if text is not None and calls_tools(message):
+        return str(text.answer([*before, message], row.get("tools")))
+    return words_of(message)
+
+
+def read_answer(text: Any, answer: Any, prompt: Sequence[int]) -> tuple[str, str]:
+    """(thinking, answer) of what `generate` gave for a prompt."""
+    ids = answer.ids[:-1] if answer.finish == "stop" else answer.ids
+    cut = len(text.decode(ids)) - len(answer.text) if answer.finish == "stop_string" else 0
+    thinking, said = text.said(ids, prompt, max(0, cut))
+    return str(thinking), str(said)
+
+
+def _thinking(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many answers came after thinking, and how many thought to the end of their tokens and gave none."""
+    thought = [line for line in lines if line["thinking"]]
+    unfinished = sum(not line["prediction"] and line["finish"] == "length" for line in thought)
+    return {"thinking": {"answers": len(thought), "unfinished": unfinished}} if thought else {}
+
+
 def shown_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
     """The prompt for people: the user's words alone, or all turns by role."""
     if len(messages) == 1:
-        return str(messages[0].get("content") or "")
-    return "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in messages)
+        return words_of(messages[0])
+    return "\n".join(f"{message['role']}: {words_of(message)}" for message in messages)
 
 
 def answer_seed(seed: int, row: Mapping[str, Any], place: int) -> int:
@@ -257,28 +302,59 @@ def _clusters(rows: Sequence[Mapping[str, Any]], column: str) -> list[Any] | Non
     return found
 
 
-def _check_lengths(
-    prompts: Sequence[Sequence[int]], rows: Sequence[Mapping[str, Any]], max_tokens: int, context: int | None
-) -> None:
-    if context is None:
-        return
-    long = [(len(ids), row) for ids, row in zip(prompts, rows) if len(ids) + max_tokens > context]
-    if long:
-        worst = sorted(long, key=lambda item: -item[0])[:5]
-        named = ", ".join(f"{row.get('origin') or row.get('id') or 'a row'} ({size})" for size, row in worst)
-        fits = context - max(size for size, _ in long)
-        raise SpaceError(
-            f"{len(long)} of {len(rows)} prompts leave no room for {max_tokens} tokens of answer: {named}.",
-            wanted=f"Prompt + generate.max_tokens at most {context}, the model's context.",
-            fix=f"Set generate.max_tokens to {fits} or less, or shorten the prompts."
-            if fits > 0
-            else "Shorten the prompts.",
-        )
+@dataclass(frozen=True)
+class Fitting:
+    """Prompts that leave room for an answer, the places of their rows, and what was done to others (nothing: {})."""
+
+    prompts: list[list[int]]
+    kept: list[int]
+    facts: dict[str, Any]
+
+
+def fit_prompts(
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Mapping[str, Any]],
+    max_tokens: int,
+    context: int | None,
+    *,
+    shorten: Callable[[Sequence[int], int], list[int]],
+    too_long: str = "error",
+) -> Fitting:
+    """Prompts that leave no room for an answer under the policy of training: left out (drop), or shortened
+    (trim_prompt) as training shortens them: `Text.shortened`.
+
+    Raises SpaceError naming the rows under any other policy, and when nothing is left to ask.
+    """
+    long = [] if context is None else [at for at, ids in enumerate(prompts) if len(ids) + max_tokens > context]
+    if context is None or not long:
+        return Fitting([list(ids) for ids in prompts], list(range(len(prompts))), {})
+    room = context - max_tokens
+    if too_long == "trim_prompt" and room >= 2:
+        fitted = [shorten(ids, room) for ids in prompts]
+        return Fitting(fitted, list(range(len(prompts))), {"too_long": {"policy": too_long, "trimmed": len(long)}})
+    if too_long == "drop" and len(long) < len(prompts):
+        left = set(long)
+        kept = [at for at in range(len(prompts)) if at not in left]
+        facts = {"too_long": {"policy": too_long, "left_out": len(long)}}
+        return Fitting([list(prompts[at]) for at in kept], kept, facts)
+    worst = sorted(((len(prompts[at]), rows[at]) for at in long), key=lambda item: -item[0])[:5]
+    named = ", ".join(f"{row.get('origin') or row.get('id') or 'a row'} ({size})" for size, row in worst)
+    fits = context - worst[0][0]
+    raise SpaceError(
+        f"{len(long)} of {len(rows)} prompts leave no room for {max_tokens} tokens of answer: {named}.",
+        wanted=f"Prompt + generate.max_tokens at most {context}, the model's context.",
+        fix=f"Set generate.max_tokens to {fits} or less, or shorten the prompts."
+        if fits > 0
+        else "Shorten the prompts; a run made with too_long=trim_prompt or too_long=drop is scored that way, too.",
+    )
 
 
 def _given(path: Path, keys: set[str]) -> dict[str, dict[str, Any]]:
-    names = ("prediction", "tokens", "prompt_tokens", "seconds", "finish", "logprob")
-    return {line["key"]: {name: line[name] for name in names} for line in Journal(path) if line.get("key") in keys}
+    names = ("prediction", "thinking", "tokens", "prompt_tokens", "seconds", "finish", "logprob")
+    lines = (
+        line for line in Journal(path) if line.get("key") in keys and "thinking" in line
+    )  # else of an older version
+    return {line["key"]: {name: line[name] for name in names} for line in lines}
 
 
 def _cost_before(folder: Path, name: str) -> Mapping[str, Any] | None:

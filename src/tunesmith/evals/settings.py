@@ -32,9 +32,20 @@ class EvalSettings:
     이 파일에서 온 행만 채점합니다(확장자는 빼도 됩니다). 여러 과제를 모은 데이터에서 과제 하나를 볼 때 씁니다."""
 
     panel: bool = False
-    """Also score the fixed panel of other tasks, to see what the model forgot.
+    """Also score the fixed panel of other tasks, to see what the model forgot. For models that write; others are told it was left out.
 
-    다른 과제로 된 고정 묶음도 채점해 모델이 무엇을 잊었는지 봅니다."""
+    다른 과제로 된 고정 묶음도 채점해 모델이 무엇을 잊었는지 봅니다. 글을 쓰는 모델에만 씁니다."""
+
+    base: bool = False
+    """Also score the model as it was before tuning on the same rows, with the paired test; both stand in the report.
+
+    튜닝하기 전의 모델도 같은 행으로 채점하고 짝지은 검정을 합니다. 보고서에 둘 다 나옵니다."""
+
+    samples: int = 1
+    """Ask each row so many times, each from another seed, and report how much answers agree and scores spread. Needs
+    generate.temperature above 0.
+
+    각 행을 시드를 바꿔 이만큼 묻고, 답이 얼마나 같은지와 점수가 얼마나 흩어지는지 보고합니다. generate.temperature가 0보다 커야 합니다."""
 
     name: str | None = None
     """Name of the files evals/NAME.json and .jsonl. Null = the split's name, with the source's behind it.
@@ -43,6 +54,7 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         at_least("eval.rows", self.rows, 1)
+        at_least("eval.samples", self.samples, 1)
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise SettingError(
                 f'eval.name is "{self.name}".', wanted="A plain file name without / at its start or inside."

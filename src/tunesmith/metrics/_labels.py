@@ -19,13 +19,13 @@ def predicted_label(text: str, field: str, *, inside_text: bool, ignore_case: bo
         return None
 
 
-def gold_label(row: Mapping[str, Any], field: str, *, ignore_case: bool) -> str:
+def gold_label(row: Mapping[str, Any], field: str, *, inside_text: bool, ignore_case: bool) -> str:
     """The label in a row's answer. With a field, an answer that is not JSON or lacks it is a DataError naming the row."""
     answer = references(row)[0]
     if not field:
         return normalise(answer, ignore_case=ignore_case)
     try:
-        return normalise(as_label(at(read_json(answer), field)), ignore_case=ignore_case)
+        return normalise(as_label(at(read_json(answer, inside_text=inside_text), field)), ignore_case=ignore_case)
     except NotJson as error:
         raise DataError(
             f'{row.get("origin") or row.get("id") or "A row"}: its answer has no field "{field}" ({error}): {answer[:80]}',

@@ -41,11 +41,11 @@ class Accuracy:
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Refuse a row whose own answer has no such field, before anything is generated."""
-        gold_label(row, self.field, ignore_case=self.ignore_case)
+        gold_label(row, self.field, inside_text=self.inside_text, ignore_case=self.ignore_case)
 
     def score(self, prediction: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """Score 1.0 or 0.0, with the two classes; `predicted` is None where no class could be read."""
-        gold = gold_label(row, self.field, ignore_case=self.ignore_case)
+        gold = gold_label(row, self.field, inside_text=self.inside_text, ignore_case=self.ignore_case)
         said = predicted_label(prediction, self.field, inside_text=self.inside_text, ignore_case=self.ignore_case)
         return {"score": float(said == gold), "gold": gold, "predicted": said}
 

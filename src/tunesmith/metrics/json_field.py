@@ -70,13 +70,16 @@ class JsonField:
     def _wanted(self, row: Mapping[str, Any]) -> dict[str, Any]:
         answer = references(row)[0]
         try:
-            gold = read_json(answer)
+            gold = read_json(answer, inside_text=self.inside_text)
             names = self.fields or (tuple(gold) if isinstance(gold, dict) else ("",))
             return {name: at(gold, self._path(name)) for name in names}
         except NotJson as error:
             raise DataError(
                 f"{row.get('origin') or row.get('id') or 'A row'}: json_field cannot read its answer ({error}): {answer[:80]}",
                 wanted="JSON with the fields to compare.",
+                fix=""
+                if self.inside_text
+                else "Where it stands inside other text, as a tool call between its tags:  inside_text: true",
             ) from None
 
 

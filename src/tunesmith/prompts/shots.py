@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from tunesmith.core.errors import DataError, SpaceError
+from tunesmith.text.messages import words_of
 
 Messages = Sequence[Mapping[str, Any]]
 Row = Mapping[str, Any]
@@ -50,11 +51,11 @@ def question_of(row: Row) -> list[dict[str, Any]]:
 
 
 def answer_of(row: Row) -> str:
-    """The last answer's text; of a blank, what belongs in it."""
+    """The last answer's words, its thinking taken out and tool calls as JSON; of a blank, what belongs in it."""
     if "middle" in row and "messages" not in row:
         return str(row["middle"])
     question_of(row)
-    return str(row["messages"][-1].get("content") or "")
+    return words_of(row["messages"][-1])
 
 
 def last_user(row: Row) -> str:
@@ -98,7 +99,7 @@ def with_examples(
         shown = [
             dict(message)
             for row in examples
-            for message in [*question_of(row), {"role": "assistant", "content": answer_of(row)}]
+            for message in [*question_of(row), row["messages"][-1]]
             if message["role"] != "system"
         ]
         return [*messages[:start], *shown, *messages[start:]]

@@ -120,6 +120,30 @@ def tests(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | No
     return {"rows": rows, "axis": scale}
 
 
+def before_after(evaluations: Sequence[Evaluation], say: Say) -> dict[str, Any]:
+    """The first evaluation that holds the base's scores (`eval.base`) as a report: its first metric, and others of the same unit."""
+    for evaluation in evaluations:
+        found = [
+            one for one in as_dict(evaluation.summary.get("base")).get("comparisons") or [] if isinstance(one, Mapping)
+        ]
+        if not found:
+            continue
+        kinds = [(one.get("better"), _within_0_and_1(one.get("a_value"), one.get("b_value"))) for one in found]
+        better, share = kinds[0]
+        tests = [
+            {**one, "a": say("before"), "b": f"{say('after')} · {one.get('metric')}"}
+            for one, kind in zip(found, kinds)
+            if kind == kinds[0]
+        ]
+        unit = "share" if share and better == "higher" else "number"
+        return {"metric": {"unit": unit, "better": better}, "tests": tests}
+    return {}
+
+
+def _within_0_and_1(*values: Any) -> bool:
+    return all(0 <= value <= 1 for value in values if finite(value))
+
+
 def cost(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | None:
     """Tokens and seconds per answer, weights trained, training time of each variant; columns nobody has are left out."""
     variants = variants_of(report)
@@ -221,14 +245,18 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
     """Every metric of every evaluation of a run; shares on one scale, the others as figures."""
     rows: list[dict[str, Any]] = []
     for evaluation in evaluations:
-        for metric, found in {} if evaluation.is_panel else summaries(evaluation.summary).items():
+        told = [(evaluation.name, evaluation.summary)]
+        if base := as_dict(evaluation.summary.get("base")):
+            told.append((f"{evaluation.name}, {say('before')}", {"metrics": base.get("metrics")}))
+        every = [(place, metric, found) for place, one in told for metric, found in summaries(one).items()]
+        for place, metric, found in [] if evaluation.is_panel else every:
             value, low, high = found.get("value"), found.get("low"), found.get("high")
             share = found.get("better", "higher") == "higher" and all(
                 0 <= x <= 1 for x in (value, low, high) if finite(x)
             )
             rows.append(
                 {
-                    "evaluation": evaluation.name,
+                    "evaluation": place,
                     "metric": metric,
                     "value": value,
                     "low": low,

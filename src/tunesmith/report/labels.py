@@ -120,6 +120,15 @@ LABELS: dict[str, tuple[str, str]] = {
         "No score is in this folder yet: evaluate it before trusting it.",
         "아직 점수가 없습니다. 믿기 전에 평가해 보세요.",
     ),
+    "run_before": ("Before tuning", "튜닝하기 전에는"),
+    "run_before_text": (
+        "On the same rows it had {metric} {before}; tuning changed it by {difference} (95% interval {low} to {high}, {p}).",
+        "같은 행에서 {metric} {before}였고, 튜닝한 뒤 {difference} 달라졌습니다 (95% 신뢰구간 {low}~{high}, {p}).",
+    ),
+    "run_unknown": ("What is not known yet", "아직 모르는 것"),
+    "run_unknown_text": ("Not measured: {list}. To find out: {command}", "재지 않은 것: {list}. 알아보려면: {command}"),
+    "unknown_before": ("what it scored before tuning", "튜닝하기 전의 점수"),
+    "unknown_others": ("what happened to other tasks", "다른 과제에 생긴 변화"),
     "run_learned": ("What was trained", "무엇을 학습했나"),
     "run_learned_text": (
         "{trainable} of {total} weights ({share}) by {method} with {adapter}, from {model}.",

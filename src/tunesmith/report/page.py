@@ -162,6 +162,7 @@ def render_run(run: Run, *, lang: str | None = None) -> str:
     settings = facts.settings(run) or {"hyper": [], "rest": []}
     parts = [
         *_section(say, "scores", compared.scores(run.evaluations, say, lang)),
+        *_section(say, "tests", compared.tests(compared.before_after(run.evaluations, say), say, lang)),
         *_section(say, "curves", curves({run.name: run}, say)),
         *_section(say, "worst", compared.worst(worst, say)),
         *_section(say, "confusion", compared.confusion(run.evaluations, say)),

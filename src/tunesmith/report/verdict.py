@@ -357,6 +357,7 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         rest = scores[1:] if headline in scores else scores
         if rest or not scores:
             points.append((say("run_score"), " ".join(rest[:3]) or say("run_no_score")))
+    points += _what_else(run, say, lang)
     return Verdict(headline, tuple(points), tone)
 
 
@@ -372,6 +373,41 @@ def warnings_told(run: Run, say: Say) -> list[str]:
         text = say("run_warning", step=formats.count(first.get("step")), text=text)
         told.append(text + (" " + say("run_warning_again", n=formats.count(1 + len(again))) if again else ""))
     return told
+
+
+def _what_else(run: Run, say: Say, lang: str) -> Iterator[tuple[str, str]]:
+    """Of a tuned model that writes: what it scored before tuning, and what happened to other tasks; or how to find out."""
+    own = [each for each in run.evaluations if each.summary.get("tuned") and "finish" in each.summary]
+    panel = next(
+        (each.summary["panel"] for each in run.evaluations if isinstance(each.summary.get("panel"), list)), None
+    )
+    if panel is not None:
+        yield _worse({"panel": panel}, say)
+    if not own:
+        return
+    base = next((as_dict(each.summary["base"]) for each in own if as_dict(each.summary.get("base"))), None)
+    keys = ("eval.base=true", say("unknown_before"), base), ("eval.panel=true", say("unknown_others"), panel)
+    open_keys = [(key, what) for key, what, known in keys if known is None]
+    if base and (found := next((one for one in base.get("comparisons") or []), None)):
+        share = found.get("better") == "higher" and all(0 <= found[side] <= 1 for side in ("a_value", "b_value"))
+        yield (
+            say("run_before"),
+            say(
+                "run_before_text",
+                metric=found["metric"],
+                before=show_score(found["a_value"], share),
+                difference=show_difference(found["difference"], share, lang),
+                low=difference_figure(found["low"], share),
+                high=difference_figure(found["high"], share),
+                p=formats.p_value(found["p"]),
+            ),
+        )
+    if open_keys:
+        command = f"tunesmith eval {run.folder} {' '.join(key for key, _ in open_keys)}"
+        yield (
+            say("run_unknown"),
+            say("run_unknown_text", list=", ".join(what for _, what in open_keys), command=command),
+        )
 
 
 def score_lines(run: Run, say: Say) -> Iterator[str]:

@@ -79,6 +79,25 @@ def split_reasoning(content: str) -> tuple[str, str] | None:
     return (match[1].strip(), match[2]) if match else None
 
 
+def words_of(message: Mapping[str, Any]) -> str:
+    """What a message says, for people and for telling answers apart: its content without the thinking, then each tool call as JSON.
+
+    words_of({"role": "assistant", "content": "<think>1+1</think>2"})  ->  "2"
+    words_of({"role": "assistant", "tool_calls": [{"name": "add", "arguments": {"a": 1}}]})
+        ->  '{"name": "add", "arguments": {"a": 1}}'
+    """
+    content = str(message.get("content") or "")
+    found = split_reasoning(content) if message.get("role") == "assistant" else None
+    calls = _calls(message.get("tool_calls") or message.get("function_call") or [], "tool_calls", 0)
+    said = [found[1] if found else content, *(json.dumps(call["function"], ensure_ascii=False) for call in calls)]
+    return "\n".join(part for part in said if part)
+
+
+def calls_tools(message: Mapping[str, Any]) -> bool:
+    """Whether a message calls a tool, in today's field or the older one."""
+    return bool(message.get("tool_calls") or message.get("function_call"))
+
+
 def _turn(index: int, given: Any, waiting: list[str]) -> Turn:
     where = f"messages[{index}]"
     if not isinstance(given, Mapping):
