@@ -105,6 +105,11 @@ def test_hyperparameters_and_parameters_are_apart_and_updates_add_up(run_folder)
     page = check(run_folder)
     text = page.text
     assert "16 per pass × 2 accumulated × 1 device = 32 rows per update" in text
+    journal = run_folder / "events.jsonl"
+    whole = journal.read_text("utf-8")
+    journal.write_text(whole.replace('"batch_size": 32', '"batch_size": 32, "devices": 4'), encoding="utf-8")
+    assert "4 per pass × 2 accumulated × 4 devices = 32 rows per update" in check(run_folder).text
+    journal.write_text(whole, encoding="utf-8")
     assert "120 predicted = 120 counted" in text
     assert "each of 400 rows 3 times" in text
     assert "589,824 (6.5%)" in text and "8,450,304" in text  # trainable and frozen

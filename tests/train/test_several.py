@@ -62,6 +62,7 @@ def test_two_processes_make_the_run_of_one(project):
         command(project, "two", "--nproc", "2"), cwd=project, env=env, check=True, capture_output=True, timeout=600
     )
     found, dev_found = steps(project, "two")
+    assert "2 per pass × 1 accumulated × 2 devices = 4 rows per update" in tunesmith.runs(str(project / "two")).text
     assert list(found) == list(wanted) == list(range(1, 9))
     for number, step in wanted.items():
         assert found[number]["loss"] == pytest.approx(step["loss"], rel=1e-5)

@@ -70,6 +70,7 @@ class Seq2seq:
                 return []
             if text.too_long != "trim_prompt" or len(target) > text.limit:
                 raise TooLong(max(len(source), len(target)), text.limit)
+            text.num_trimmed += 1
             source, _ = text.tokenizer.around(read, most=text.limit)
         if not source or not target:
             raise DataError("one of its two texts is empty.", wanted="A text to read and a text to write.")

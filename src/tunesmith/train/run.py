@@ -98,6 +98,20 @@ def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torc
     return masters
 
 
+def refuse(*, update_in_backward: bool, offload: str, processes: int, cuda: bool) -> None:
+    """Raise what stands against these switches on this many processes, on a processor or a GPU."""
+    if update_in_backward and processes > 1:
+        raise SettingError(
+            f"train.update_in_backward is true, but {processes} ranks train together and add their gradients after each step.",
+            fix="Leave it out, or train in one process.",
+        )
+    if offload == "pinned" and not cuda:
+        raise SettingError(
+            "train.offload is pinned, which moves activations from a GPU, but this run computes on the CPU.",
+            fix="Set train.offload=disk, or leave it out.",
+        )
+
+
 def fit(
     model: Model,
     objective: Any,
@@ -162,16 +176,10 @@ def fit(
     if not len(units):
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
-    if update_in_backward and ranks() > 1:
-        raise SettingError(
-            f"train.update_in_backward is true, but {ranks()} ranks train together and add their gradients after each step.",
-            fix="Leave it out, or train in one process.",
-        )
-    if offload == "pinned" and next(net.parameters()).device.type != "cuda":
-        raise SettingError(
-            "train.offload is pinned, which moves activations from a GPU, but this run computes on the CPU.",
-            fix="Set train.offload=disk, or leave it out.",
-        )
+    refuse(
+        update_in_backward=update_in_backward, offload=offload, processes=ranks(),
+        cuda=next(net.parameters()).device.type == "cuda",
+    )  # fmt: skip
     shard = shard if ranks() > 1 else "none"
     held = lower(net, LOW[precision]) if precision in LOW and shard != "all" else None
     scaler = Scaler() if precision == "fp16" else None
@@ -263,8 +271,9 @@ def fit(
         keeps = {"checkpoint_bytes": size, "result_bytes": result_bytes, "keep": keep}
         space = checkpoint.forecast(place, **keeps) if folder.writes else {}
         events.emit(
-            "start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, **space
-        )
+            "start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, devices=ranks(),
+            **space,
+        )  # fmt: skip
     began, last_saved = time.perf_counter() - progress.seconds, time.perf_counter()
     speed = _Speed()
 
