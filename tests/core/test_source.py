@@ -123,3 +123,20 @@ def test_a_changed_file_is_read_again(tmp_path: Path):
     path.write_text("class A:\n    y: int = 1\n")
     os.utime(path, ns=(1, 1))
     assert [f.name for f in source.fields(path, "A")] == ["y"]
+
+
+def test_what_a_class_says_through_names_is_read_without_running_it(tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "far_facts.py").write_text(
+        'raise SystemExit("was run")\nBOTH = {"loss": "of " "all"}\nclass Other:\n    figures: ClassVar = {"kl": "far"}\n'
+    )
+    (tmp_path / "near.py").write_text(
+        "import far_facts as far\nfrom far_facts import BOTH, Other\nMORE: dict = {**BOTH}\n"
+        "class Near:\n"
+        '    figures: ClassVar = {**MORE, **Other.figures, "own": far.BOTH["loss"]}\n'
+        '    computed: ClassVar = dict(a=1)\n    unknown: ClassVar = {**NOWHERE}\n    shape: ClassVar = "chat"\n'
+        '    @property\n    def per(self):\n        """By settings.\n\n        More."""\n'
+    )
+    facts = source.class_facts(tmp_path / "near.py", "Near")
+    assert facts == {"figures": {"loss": "of all", "kl": "far", "own": "of all"}, "shape": "chat"}
+    assert source.property_docs(tmp_path / "near.py", "Near") == {"per": "By settings."}

@@ -25,6 +25,7 @@ from tunesmith.core.shelf import shelf, use
 from tunesmith.core.source import Field
 from tunesmith.data.settings import DataSettings
 from tunesmith.evals.settings import EvalSettings
+from tunesmith.ladder.stages import ChainSettings
 from tunesmith.model.settings import GenerateSettings, RopeSettings
 from tunesmith.train import defaults
 from tunesmith.train.settings import TrainSettings
@@ -291,9 +292,19 @@ def _plain_spec(kind: str, spec: Any, where: str) -> Any:
 @functools.cache
 def catalogue() -> dict[str, Field]:
     """Every setting of a project by its dotted name, as its source says it: type, default, doc. Sections come before theirs."""
+    return _described(Project)
+
+
+@functools.cache
+def chain_catalogue() -> dict[str, Field]:
+    """The same of what a chain's file has besides: stages, compare, compare.judge and so on."""
+    return _described(ChainSettings)
+
+
+def _described(cls: type) -> dict[str, Field]:
     found: dict[str, Field] = {}
-    hints = get_type_hints(Project)
-    for setting in describe(Project):
+    hints = get_type_hints(cls)
+    for setting in describe(cls):
         found[setting.name] = setting
         section = section_of(hints[setting.name])
         if section is not None:
@@ -302,9 +313,10 @@ def catalogue() -> dict[str, Field]:
 
 
 def setting_file(name: str) -> Path:
-    """The file where a setting, by its dotted name, is defined."""
-    section = section_of(get_type_hints(Project)[name.partition(".")[0]]) if "." in name else None
-    return Path(inspect.getfile(section or Project))
+    """The file where a setting of a project or a chain, by its dotted name, is defined."""
+    owner = Project if name in catalogue() else ChainSettings
+    section = section_of(get_type_hints(owner)[name.partition(".")[0]]) if "." in name else None
+    return Path(inspect.getfile(section or owner))
 
 
 def use_project_files(config: str | None = None) -> None:

@@ -18,8 +18,8 @@ _DEMOS = _API.parent / "demos"
 def explain(name: str | None = None, *, lang: str | None = None, project: str | None = None, **asked: Any) -> Result:
     """Say what a verb, setting, method, adapter, metric or data step is, and what it takes; or show how something works.
 
-    name      lora, train.lr, temperature, sft, a verb; `settings` for all settings; without it, what there is. Demonstrations
-              compute what they say: formats, attention, position, norm, step
+    name      lora, train.lr, dpo.beta, compare.judge, temperature, sft, a verb; `settings` for all of the project; without it, what
+              there is. Demonstrations compute what they say: formats, attention, position, norm, step
     lang      en or ko: only that language; both without it
     project   a project file whose `use:` counts too; tunesmith.yaml here without it
     asked     what a demonstration takes, as  value=123456.789  or  text="a sentence" layer=2 svg=map.svg
@@ -54,9 +54,11 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
 def find(name: str, project: str | None = None, *, look: bool = True) -> list[tuple[str, Path, int]]:
     """Every thing of that name as (kind, file, line); kind is a shelf, "setting NAME", "verb" or "demo". None is a SettingError.
 
+    A setting of an item is "setting SHELF/ITEM.NAME"; `dpo.beta` asks for that of one item, `beta` for those of all.
+
     `look` puts the project's own files on the shelves first.
     """
-    from tunesmith.api.config import catalogue, setting_file, use_project_files
+    from tunesmith.api.config import catalogue, chain_catalogue, setting_file, use_project_files
     from tunesmith.core import source
     from tunesmith.core.names import unknown
     from tunesmith.core.shelf import shelves
@@ -64,10 +66,16 @@ def find(name: str, project: str | None = None, *, look: bool = True) -> list[tu
     if look:
         use_project_files(project)
     found = [(item.shelf, item.path, item.line) for item in items_called(name, required=False)]
-    fields = catalogue()
+    fields = {**catalogue(), **chain_catalogue()}
     dotted = [full for full in fields if name in (full, full.rpartition(".")[2])]
     dotted.sort(key=lambda full: full != name)  # `seed` first, then data.seed
     found += [(f"setting {full}", setting_file(full), fields[full].line) for full in dotted]
+    of_items = _settings_of_items()
+    found += [
+        (f"setting {full}", path, field.line)
+        for full, (path, field) in of_items.items()
+        if name in (full, full.partition("/")[2], field.name)
+    ]
     verb = _API / f"{name}.py"
     if name.isidentifier() and verb.is_file() and source.defines_function(verb, name):
         found.append(("verb", verb, source.function(verb, name).line))
@@ -75,10 +83,19 @@ def find(name: str, project: str | None = None, *, look: bool = True) -> list[tu
         found.append(("demo", _DEMOS / f"{name}.py", source.line_of(_DEMOS / f"{name}.py", "show")))
     if not found:
         known = [item for one in shelves() for item in one.names()] + [*fields, *demos()]
-        known += [full.rpartition(".")[2] for full in fields]
+        known += [full.rpartition(".")[2] for full in [*fields, *of_items]]
+        known += [full.partition("/")[2] for full in of_items]
         known += [path.stem for path in _API.glob("*.py") if source.defines_function(path, path.stem)]
-        raise unknown("verb, setting or item of a shelf", name, known)
+        raise unknown("verb, setting or item of a shelf", name, list(dict.fromkeys(known)))
     return found
+
+
+def _settings_of_items() -> "dict[str, tuple[Path, Field]]":
+    """Every setting of every item, by shelf, item and name: {"objectives/dpo.beta": (its file, the field)}."""
+    from tunesmith.core.shelf import shelves
+
+    items = [item for one in shelves() for item in one.items().values()]
+    return {f"{item.shelf}/{item.name}.{field.name}": (item.path, field) for item in items for field in item.settings()}
 
 
 def demos() -> list[str]:
@@ -101,15 +118,13 @@ def items_called(name: str, *, required: bool = True) -> "list[Item]":
 
 
 def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str, dict[str, object]]:
-    from tunesmith.api.config import catalogue
     from tunesmith.core import source
     from tunesmith.core.shelf import shelf
 
     if kind.startswith("setting "):
-        full = kind.removeprefix("setting ")
-        field = catalogue()[full]
+        whose, field = _setting(kind.removeprefix("setting "))
         lines = [
-            f"{full}: a setting of the project",
+            whose,
             "",
             in_language(f"{field.doc}\n\n{field.korean}".strip(), lang),
             "",
@@ -124,7 +139,7 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     doc = source.module_doc(item.path)
     lines = [f"{item.name}: one of the {kind}", "", in_language(doc, lang)]
     told = source.class_facts(item.path, item.class_name)
-    lines += _own_facts(told, doc, lang)
+    lines += _own_facts(told, source.property_docs(item.path, item.class_name), doc)
     if fields:
         lines += ["", "Settings:"]
         lines += [f"  {_setting_line(field.name, field, lang)}" for field in fields]
@@ -136,14 +151,33 @@ def _explained(name: str, kind: str, path: Path, lang: str | None) -> tuple[str,
     }
 
 
-def _own_facts(told: dict[str, Any], doc: str, lang: str | None) -> list[str]:
-    """What a class says of itself, as lines: the rows it reads, what its figures mean; and where its papers are."""
+def _setting(full: str) -> "tuple[str, Field]":
+    """(what a setting belongs to, in words; the field) of a setting's whole name."""
+    from tunesmith.api.config import catalogue, chain_catalogue
+    from tunesmith.core.shelf import shelf
+
+    if "/" in full:
+        place, _, last = full.partition("/")
+        return f"{last}: a setting of the {shelf(place).kind.item} {last.partition('.')[0]}", _settings_of_items()[
+            full
+        ][1]
+    if full in catalogue():
+        return f"{full}: a setting of the project", catalogue()[full]
+    return f"{full}: a setting of a chain", chain_catalogue()[full]
+
+
+def _own_facts(told: dict[str, Any], more: dict[str, str], doc: str) -> list[str]:
+    """What a class says of itself, as lines: the rows it reads, what its figures mean; and where its papers are.
+
+    more  what properties say, where that depends on settings"""
     from tunesmith.data.kinds import KINDS
 
     lines: list[str] = []
     if shape := told.get("shape"):
         kinds = [shape] if isinstance(shape, str) else list(shape)
         lines.append("Rows:     " + "; ".join(f"{kind}: {KINDS.get(kind, kind)}" for kind in kinds))
+    elif "shape" in more:
+        lines.append(f"Rows:     {more['shape']}")
     if isinstance(per := told.get("per"), dict):
         lines.append("Averaged: " + ", ".join(f"{term} over {over}" for term, over in per.items()))
     if needs := [*told.get("helpers", ()), *told.get("needs", ())]:
@@ -153,6 +187,8 @@ def _own_facts(told: dict[str, Any], doc: str, lang: str | None) -> list[str]:
         lines.append("Papers:   " + "  ".join(f"https://arxiv.org/abs/{paper}" for paper in papers))
     if isinstance(figures := told.get("figures"), dict):
         lines += ["Figures:", *(f"  {name}: {meaning}" for name, meaning in figures.items())]
+    elif "figures" in more:
+        lines.append(f"Figures:  {more['figures']}")
     return ["", *lines] if lines else []
 
 
@@ -186,7 +222,7 @@ def _shown(path: Path, lang: str | None, asked: dict[str, Any]) -> tuple[str, di
 
 
 def in_language(doc: str, lang: str | None) -> str:
-    """The paragraphs of a text in one language; all of it where it has none in that language.
+    """The paragraphs of a text in one language, with its formulas, which are in none; all of it where it has none in that language.
 
     >>> in_language("Learn answers.\\n\\n답을 배웁니다.", "ko")
     '답을 배웁니다.'
@@ -194,8 +230,9 @@ def in_language(doc: str, lang: str | None) -> str:
     if lang is None:
         return doc
     paragraphs = doc.split("\n\n")
-    chosen = [text for text in paragraphs if bool(re.search("[가-힣]", text)) == (lang == "ko")]
-    return "\n\n".join(chosen or paragraphs)
+    formulas = [text for text in paragraphs if text.startswith("Formula:")]
+    own = [t for t in paragraphs if t not in formulas and bool(re.search("[가-힣]", t)) == (lang == "ko")]
+    return "\n\n".join(text for text in paragraphs if not own or text in own or text in formulas)
 
 
 def _setting_line(name: str, field: "Field", lang: str | None) -> str:

@@ -319,7 +319,7 @@ def _installed(kind: str) -> dict[str, Item]:
                 f'The packages {found[point.name].origin} and {package} both bring a {KINDS[kind].item} "{point.name}".',
                 fix="Uninstall one of them.",
             )
-        path = _file_of(point.module)
+        path = source.file_of(point.module)
         if path is None or not point.attr:
             raise ProjectError(
                 f'The package {package} says that its {KINDS[kind].item} "{point.name}" is {point.value}, which is not there.',
@@ -330,17 +330,3 @@ def _installed(kind: str) -> dict[str, Item]:
             continue  # an installed package must not change what a word of the project file means; `list` tells
         found[point.name] = Item(kind, point.name, path, point.attr, package, point.module)
     return found
-
-
-def _file_of(module: str) -> Path | None:
-    """A module's file, without importing its packages (find_spec imports the parents)."""
-    places: list[str] | None = None
-    spec = None
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = next((s for finder in sys.meta_path if (s := finder.find_spec(name, places)) is not None), None)
-        if spec is None:
-            return None
-        places = list(spec.submodule_search_locations or [])
-    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -8,6 +8,7 @@
 
 import ast
 import re
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +109,9 @@ def fields(path: Path, name: str) -> list[Field]:
 
 
 def class_facts(path: Path, name: str) -> dict[str, Any]:
-    """What a class says of itself in ClassVars that are plain literals: {"shape": "chat", "figures": {...}}."""
+    """What a class says of itself in ClassVars that are plain: {"shape": "chat", "figures": {...}}.
+
+    Plain are literals, and names that stand for them in the file or in one it imports from: `{**PAIR_FIGURES, "kl": "..."}`."""
     found = {}
     for statement in _class(path, name).body:
         if (
@@ -119,10 +122,88 @@ def class_facts(path: Path, name: str) -> dict[str, Any]:
             continue
         if "ClassVar" in ast.unparse(statement.annotation):
             try:
-                found[statement.target.id] = ast.literal_eval(statement.value)
-            except ValueError:
+                found[statement.target.id] = _value(path, statement.value)
+            except (ValueError, TypeError, LookupError):
                 continue
     return found
+
+
+def property_docs(path: Path, name: str) -> dict[str, str]:
+    """The properties of a class, each with the first line of its docstring."""
+    return {
+        node.name: (ast.get_docstring(node) or "").partition("\n")[0]
+        for node in _class(path, name).body
+        if isinstance(node, ast.FunctionDef) and any(ast.unparse(mark) == "property" for mark in node.decorator_list)
+    }
+
+
+def _value(path: Path, node: ast.expr) -> Any:
+    """What an expression in a file means, if it is plain; else a ValueError, TypeError or LookupError."""
+    if isinstance(node, ast.Dict):
+        found: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values):
+            found |= _value(path, value) if key is None else {_value(path, key): _value(path, value)}
+        return found
+    if isinstance(node, ast.Name):
+        return _named(path, node.id)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return _member(path, node.value.id, node.attr)
+    if isinstance(node, ast.Subscript):
+        return _value(path, node.value)[_value(path, node.slice)]
+    return ast.literal_eval(node)
+
+
+def _named(path: Path, name: str) -> Any:
+    """A name at the top of a file: assigned there, or imported."""
+    for node in _tree(path).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets) and node.value is not None:
+            return _value(path, node.value)
+    place, inside = _imported(path, name)
+    return _named(place, inside)
+
+
+def _member(path: Path, owner: str, name: str) -> Any:
+    """`owner.name`, where owner is a class of the file, a class it imports or a module."""
+    if any(isinstance(node, ast.ClassDef) and node.name == owner for node in _tree(path).body):
+        return class_facts(path, owner)[name]
+    place, inside = _imported(path, owner)
+    return class_facts(place, inside)[name] if inside else _named(place, name)
+
+
+def _imported(path: Path, name: str) -> tuple[Path, str]:
+    """(the file a name comes from, its name there; "" = the name is the whole module)."""
+    for node in _tree(path).body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            if (alias.asname or alias.name) != name:
+                continue
+            if isinstance(node, ast.Import):
+                places = [(alias.name, "")]
+            else:
+                places = [(f"{node.module}.{alias.name}", ""), (str(node.module), alias.name)]
+            for module, inside in places:
+                found = file_of(module)
+                if found is not None and found.suffix == ".py" and found.is_file():
+                    return found, inside
+    raise LookupError(f"{path} says no {name} that can be read")
+
+
+def file_of(module: str) -> Path | None:
+    """A module's file, without importing its packages (find_spec imports the parents)."""
+    places: list[str] | None = None
+    spec = None
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = next((s for finder in sys.meta_path if (s := finder.find_spec(name, places)) is not None), None)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def class_doc(path: Path, name: str) -> str:

@@ -10,7 +10,7 @@ an embedder. `@NAME` anywhere in a stage's settings stands for the run of an ear
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith.core.errors import ProjectError
@@ -74,6 +74,23 @@ class CompareSettings:
     def __post_init__(self) -> None:
         if self.rows is not None:
             at_least("compare.rows", self.rows, 1)
+
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """What a chain's file has besides the settings that all its stages share."""
+
+    stages: Mapping[str, Any]
+    """Trainings in a row, each a name with settings of its own, as  sft: {method: sft, data: faq.jsonl}. A stage starts from the one
+    before it, or from its `from:` (a stage, or base); "@reward" in its settings is the run of the stage reward.
+
+    차례로 이어지는 학습들. 이름마다 제 설정을 적습니다. 예: sft: {method: sft, data: faq.jsonl}. 단계는 바로 앞 단계에서, 또는 `from:`에 적은
+    단계(또는 base)에서 시작합니다. 설정에 "@reward"라고 쓰면 reward 단계의 실행을 뜻합니다."""
+
+    compare: CompareSettings = field(default_factory=CompareSettings)
+    """The table at the end: how every stage's model is measured on the same test rows.
+
+    마지막에 나오는 표: 모든 단계의 모델을 같은 시험 행에서 어떻게 재는지."""
 
 
 def read_stages(raw: Any, *, kind_of: Callable[[str, Mapping[str, Any]], str]) -> list[Stage]:
