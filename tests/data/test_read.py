@@ -208,6 +208,19 @@ def test_a_hub_data_set_from_the_cache(hub):
         read(name="some/other")
 
 
+@pytest.mark.parametrize("error", ["DatasetGenerationError", "NonMatchingSplitsSizesError", "DatasetNotFoundError"])
+def test_what_the_hubs_library_raises_is_told(monkeypatch, error):
+    datasets = pytest.importorskip("datasets")
+
+    def load(name, config):
+        raise getattr(datasets.exceptions, error)("An error occurred while generating the dataset\nline 3 is no JSON")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match="some/set cannot be loaded: An error occurred") as caught:
+        read(name="some/set")
+    assert caught.value.fix == "line 3 is no JSON"
+
+
 # --- what is wrong is said
 
 

@@ -141,6 +141,52 @@ def empty_file(folder: Path) -> list[str]:
     return train(folder, [])
 
 
+@case("rows.jsonl:13", "n: beyond 1.8e+308", "too large a number (1)")
+def number_that_is_infinite(folder: Path) -> list[str]:
+    said = good(folder)
+    with open(folder / "rows.jsonl", "a") as file:
+        file.write('{"question": "How many?", "answer": "Many.", "n": 1e999}\n')
+    return said
+
+
+@case("rows.jsonl:13", "an integer of more digits")
+def integer_of_5000_digits(folder: Path) -> list[str]:
+    said = good(folder)
+    with open(folder / "rows.jsonl", "a") as file:
+        file.write('{"question": "How many?", "answer": "Many.", "n": ' + "7" * 5000 + "}\n")
+    return said
+
+
+@case("rows.json:1", "an integer of more digits")
+def integer_of_5000_digits_in_a_list(folder: Path) -> list[str]:
+    (folder / "rows.json").write_text(json.dumps(ROWS)[:-1] + ', {"question": "How?", "n": ' + "7" * 5000 + "}]")
+    return words("rows.json")
+
+
+@case("rows.jsonl:13", "n: more than 100 lists inside one another")
+def lists_600_deep(folder: Path) -> list[str]:
+    said = good(folder)
+    with open(folder / "rows.jsonl", "a") as file:
+        file.write('{"question": "a", "answer": "b", "n": ' + "[" * 600 + "]" * 600 + "}\n")
+    return said
+
+
+@case("rows.json:1", "nested too deeply")
+def lists_5000_deep_in_json(folder: Path) -> list[str]:
+    (folder / "rows.json").write_text(json.dumps(ROWS)[:-1] + ', {"question": ' + "[" * 5000 + "]" * 5000 + "}]")
+    return words("rows.json")
+
+
+@case("base64", "utf-8, cp949")
+def encoding_that_is_not_of_text(folder: Path) -> list[str]:
+    return good(folder, "data.encoding=base64")
+
+
+@case("~nosuchuser/x", "home folder")
+def home_of_nobody(folder: Path) -> list[str]:
+    return words("~nosuchuser/x")
+
+
 @case("rows")
 def empty_folder(folder: Path) -> list[str]:
     (folder / "rows").mkdir()
@@ -732,6 +778,13 @@ def test_compared_on_different_rows(run: Path, folder: Path, cli: Callable[..., 
     refused(cli("compare", "run", "other"), "rows")
 
 
+@pytest.mark.parametrize("torn", ['{"format": 1, "na', ""])
+def test_compared_with_a_torn_summary(run: Path, folder: Path, cli: Callable[..., Said], torn: str):
+    shutil.copytree(run, folder / "other")
+    (folder / "other" / "evals" / "test.json").write_text(torn)
+    refused(cli("compare", "run", "other"), "test.json is not JSON", "Evaluate again")
+
+
 def test_compared_by_a_metric_that_is_not_there(run: Path, folder: Path, cli: Callable[..., Said]):
     shutil.copytree(run, folder / "other")
     refused(cli("compare", "run", "other", "--metric", "exact_mtch"), "exact_mtch", "exact_match")
@@ -744,6 +797,17 @@ def test_an_unknown_split(run: Path, cli: Callable[..., Said]):
 def test_merge_into_a_model(run: Path, folder: Path, cli: Callable[..., Said]):
     saved_pico(folder)
     refused(cli("merge", "run", "base"), "already holds")
+
+
+@pytest.mark.parametrize("deep", [150, 900, 100_000])
+def test_bad_rows_can_be_dropped_however_deep(folder: Path, cli: Callable[..., Said], deep: int):
+    said = good(folder, "data.bad_rows=drop", "out=run", "--quiet")
+    with open(folder / "rows.jsonl", "a") as file:
+        file.write('{"question": "a", "answer": "b", "n": ' + "[" * deep + "]" * deep + "}\n")
+        file.write('{"question": "a", "answer": "b", "n": [1, -1e999]}\n')
+    assert cli(*said).code == 0
+    dropped = [json.loads(line) for line in (folder / "run" / "data" / "dropped.jsonl").read_text().splitlines()]
+    assert [drop["origin"] for drop in dropped] == ["rows.jsonl:13", "rows.jsonl:14"]
 
 
 # A full disk

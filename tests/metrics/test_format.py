@@ -96,6 +96,18 @@ def test_json_schema_keywords(schema, good, bad):
     assert all(broken(value, schema) for value in bad)
 
 
+@pytest.mark.parametrize("digits", ["7" * 310, "-" + "7" * 310])
+def test_numbers_no_float_can_hold(digits):
+    """What a model may write under a schema: an integer of 310 digits, and 1e999."""
+    whole = Format(schema={"type": "integer", "multipleOf": 7})
+    assert whole.score(digits, {}) == {"score": 1.0}
+    assert "no multiple" in Format(schema={"multipleOf": 2}).score(digits, {})["reason"]
+    assert Format(schema={"multipleOf": 0.5}).score(digits, {}) == {"score": 1.0}
+    assert Format(schema={"minimum": 0}).score(digits, {})["score"] == float(digits[0] != "-")
+    assert "no integer" in whole.score("1e999", {})["reason"]
+    assert "no multiple" in Format(schema={"multipleOf": 0.5}).score("1e999", {})["reason"]
+
+
 def test_json_schema_says_where():
     schema = {"properties": {"orders": {"items": {"properties": {"id": {"type": "integer"}}}}}}
     assert broken({"orders": [{"id": 1}, {"id": "x"}]}, schema) == ['orders[1].id: "x" is no integer']

@@ -86,8 +86,9 @@ def codec(encoding: str) -> str:
         return "utf-8-sig"
     name = "cp949" if encoding.lower() in ("euc-kr", "euckr", "ks_c_5601-1987") else encoding
     try:
+        "".encode(name)  # base64, zlib and others are codecs, but not of text
         return codecs.lookup(name).name
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise SettingError(
             f'There is no encoding "{encoding}".',
             fix="Common ones: utf-8, cp949, utf-16, cp1252, repair (for text encoded twice)",

@@ -136,6 +136,8 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENDS = json.JSONDecoder(parse_int=str)  # tells where a value ends, whatever is wrong with it
+_TOO_LONG = "an integer of more digits than Python reads"  # the only other ValueError that the decoder raises
 
 
 def _jsonl(stream: IO[str], facts: dict[str, Any]) -> Iterator[tuple[int, Record]]:
@@ -159,6 +161,8 @@ def _parsed(text: str) -> Record:
             f"expected a JSON object, {what} at column {error.colno}: {_around(text, error.pos)}",
             text[:200],
         )
+    except ValueError:
+        return Broken("not a JSON value", _TOO_LONG, text[:200])
     except RecursionError:
         return Broken("not JSON", "nested too deeply", text[:200])
     if not isinstance(value, dict):
@@ -226,9 +230,13 @@ class _Window:
             try:
                 try:
                     value, end = _DECODER.raw_decode(self.text, self.at)
-                except _Refused as error:  # where does it end, read as Python would?
-                    refused = error
-                    value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+                except json.JSONDecodeError:
+                    raise
+                except ValueError as error:
+                    refused = error if isinstance(error, _Refused) else _Refused(_TOO_LONG)
+                    value, end = _ENDS.raw_decode(self.text, self.at)
+            except RecursionError:
+                raise self.error("nested too deeply") from None
             except json.JSONDecodeError as error:
                 if not self.ended and self._more():
                     continue

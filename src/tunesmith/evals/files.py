@@ -49,7 +49,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
         )
     import json
 
-    summary = json.loads(summary_path.read_text(encoding="utf-8"))
+    try:
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{summary_path} is not JSON: {error}.", fix="Evaluate again.") from None
     if summary.get("format") != FORMAT:
         raise DataError(f"{summary_path} has format {summary.get('format')}.", wanted=f"This version reads {FORMAT}.")
     rows = Journal(rows_path).read()

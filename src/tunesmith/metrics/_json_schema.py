@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from tunesmith.core.errors import SettingError
@@ -40,7 +41,7 @@ TYPES = {
     "array": lambda v: isinstance(v, list),
     "string": lambda v: isinstance(v, str),
     "number": lambda v: _is_number(v),
-    "integer": lambda v: _is_number(v) and float(v).is_integer(),
+    "integer": lambda v: _is_number(v) and (isinstance(v, int) or v.is_integer()),
     "boolean": lambda v: isinstance(v, bool),
     "null": lambda v: v is None,
 }
@@ -171,10 +172,8 @@ def _broken_number(value: float, schema: Mapping[str, Any], where: str) -> Itera
     for key, word, is_broken in rules:
         if key in schema and is_broken(schema[key]):
             yield f"{where}{_short(value)} is {word} {schema[key]}"
-    if "multipleOf" in schema:
-        times = value / schema["multipleOf"]
-        if not math.isclose(times, round(times), rel_tol=0, abs_tol=1e-9 * max(1.0, abs(times))):
-            yield f"{where}{_short(value)} is no multiple of {schema['multipleOf']}"
+    if "multipleOf" in schema and not _is_multiple(value, schema["multipleOf"]):
+        yield f"{where}{_short(value)} is no multiple of {schema['multipleOf']}"
 
 
 def _outside(count: int, schema: Mapping[str, Any], what: str, subject: str, unit: str) -> Iterator[str]:
@@ -197,6 +196,13 @@ def _target(root: Any, ref: str) -> Any:
 
 def _holds(value: Any, schema: Any, root: Any) -> bool:
     return next(_broken(value, schema, root, ""), None) is None
+
+
+def _is_multiple(value: float, unit: float) -> bool:
+    if isinstance(value, int):  # exact: an integer of 310 digits is no float
+        return Fraction(value) % Fraction(str(unit)) == 0
+    times = value / unit
+    return math.isfinite(times) and math.isclose(times, round(times), rel_tol=0, abs_tol=1e-9 * max(1.0, abs(times)))
 
 
 def _is_number(value: Any) -> bool:
