@@ -28,7 +28,8 @@ def chat(
     seed         what sampling starts from
     device       auto = a GPU where there is one; cpu, cuda, cuda:1
 
-    A conversation ends with an empty line or Ctrl-D; /new starts another.
+    A conversation ends with an empty line or Ctrl-D; /new starts another. What is typed is put into the run's own data.prompt, as in
+    training; where that has several columns, they are typed as JSON: {"question": "...", "language": "..."}
 
     Example: tunesmith chat runs/train-1 --message "Where is my card?"
     """
@@ -40,7 +41,9 @@ def chat(
 
     opened = merged(open_run(model, device=take(device)))
     text = Text(opened.tokenizer)
-    start = [{"role": "system", "content": given}] if (given := system_of(model, system)) else []
+    asking = asking_of(model, system)
+    if asking.notice:
+        print(asking.notice, file=sys.stderr, flush=True)
 
     def answer(messages: list[dict[str, Any]], turn: int) -> Any:
         return reply(
@@ -49,8 +52,10 @@ def chat(
         )  # fmt: skip
 
     if message is not None:
-        made = answer([*start, {"role": "user", "content": message}], 0)
+        asked = asking.messages(message)
+        made = answer(asked, 0)
         return Result(
+            asked=asked,
             answer=made.text,
             finish=made.finish,
             tokens=len(made.ids),
@@ -59,7 +64,8 @@ def chat(
             text=made.text,
         )
     print(f"Talking to {model}. An empty line ends, /new starts over.", file=sys.stderr)
-    messages, turns = list(start), 0
+    messages: list[dict[str, Any]] = []
+    turns = 0
     while True:
         try:
             said = input("> " if sys.stdin.isatty() else "").strip()
@@ -68,31 +74,25 @@ def chat(
         if not said:
             break
         if said == "/new":
-            messages = list(start)
+            messages = []
             continue
-        messages.append({"role": "user", "content": said})
         try:
-            made = answer(messages, turns)
+            asked = [*messages, *asking.messages(said, first=not messages)]
+            made = answer(asked, turns)
         except UserError as error:  # too long, say: the conversation goes on without this message
             print(error, file=sys.stderr, flush=True)
-            messages.pop()
             continue
         turns += 1
-        messages.append({"role": "assistant", "content": made.text})
+        messages = [*asked, {"role": "assistant", "content": made.text}]
         print(made.text, flush=True)
     return Result(turns=turns, messages=messages, model=model, text=f"{turns} answers.")
 
 
-def system_of(model: str, given: str | None) -> str | None:
-    """The system message: what was given, or the one the run was trained with when it is plain words."""
+def asking_of(model: str, system: str | None = None) -> Any:
+    """How the run of that name was asked in training; of any other model, words as they are behind `system`."""
     from pathlib import Path
 
     from tunesmith.core.registry import named
+    from tunesmith.data.asked import Asking
 
-    place = Path(named(model)) / "project.yaml"
-    if given is None and place.is_file():
-        from tunesmith.core.project import read_project
-
-        template = (read_project(place).get("data") or {}).get("system")
-        given = template if template and "{{" not in template else None
-    return given or None
+    return Asking.of(Path(named(model)), system)

@@ -33,7 +33,7 @@ def load(
     """
     from tunesmith.adapters.store import merge as merged
     from tunesmith.adapters.store import open_run
-    from tunesmith.api.chat import system_of
+    from tunesmith.api.chat import asking_of
     from tunesmith.api.device import take
     from tunesmith.core.errors import ModelError
 
@@ -42,8 +42,7 @@ def load(
         if problem != "single":
             raise ModelError(f"problem is {problem}, but no labels are given.", fix="Give them: labels=(...).")
         model: Model = open_run(name, dtype=precision, device=where)
-        if system := system_of(str(name), None):
-            model.facts["system"] = system
+        model.facts["asking"] = asking_of(str(name))
         return merged(model) if merge else model
     from tunesmith.api.build import base_to_train
     from tunesmith.core.registry import named

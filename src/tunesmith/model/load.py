@@ -85,15 +85,15 @@ class Model:
     ) -> str:
         """What a causal model says to a text, or to a conversation of {"role", "content"} messages, as `tunesmith chat` asks it.
 
-        A text stands alone, behind the system message of the run (facts["system"]) where it was trained with one.
+        A text stands alone, put into the templates of the run it was trained in (facts["asking"]: data/asked.py).
 
         model.answer("What is 2 + 2?", temperature=0.7, seed=1) -> "4"
         """
+        from tunesmith.data.asked import Asking
         from tunesmith.model.answer import reply
         from tunesmith.text.encode import Text
 
-        system = [{"role": "system", "content": self.facts["system"]}] if self.facts.get("system") else []
-        messages = [*system, {"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+        messages = self.facts.get("asking", Asking()).messages(asked) if isinstance(asked, str) else list(asked)
         found = reply(
             self, Text(self.tokenizer), messages, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop,
             seed=seed,
