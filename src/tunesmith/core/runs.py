@@ -23,6 +23,7 @@ from typing import Any
 from tunesmith import __version__
 from tunesmith.core.errors import ProjectError
 from tunesmith.core.files import Journal, NoJournal, explain_os_error, hash_json, write_json, write_whole
+from tunesmith.core.memory import usable
 from tunesmith.core.names import nearest
 
 FORMAT = 1
@@ -169,14 +170,13 @@ def versions() -> dict[str, str | None]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine: system, processor, cores this process may use, memory in bytes. GPUs are added by who uses them."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    """The machine: system, processor, cores and bytes of memory this process may use. GPUs are added by who uses them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": cores,
-        "memory": memory,
+        "memory": usable(),
     }
 
 
