@@ -5,7 +5,12 @@ import json
 import pytest
 
 import tunesmith
+from tunesmith.api.planner import Planner, base_of
 from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.plan.devices import device
+from tunesmith.plan.network import architecture
+
+PICO = {"model": "pico", "length": 64, "train.pass_tokens": 128, "train.batch_size": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +56,230 @@ def test_fit_leaves_alone_what_fits():
 
 
 def test_time_and_cost_follow_from_a_card():
-    keys = {"model": "pico", "length": 64, "train.pass_tokens": 128, "train.batch_size": 2}
-    listed = tunesmith.plan(gpu="T4", **keys)["fits"][0]
-    assert listed["seconds_pass"] > 0
+    """One setup there, with the three numbers of its size, its time and its cost; `device` has allocated and reserved apart."""
+    found = tunesmith.plan(on="T4", tokens=5e6, price=2.5, **PICO)
+    seen = found["forecast"]
+    assert found["device"] == "T4" and seen["allocated"] <= seen["reserved"] < seen["device"]
+    assert found["operations"] == pytest.approx(seen["flops"] / seen["tokens"] * 5e6)
+    step = seen["seconds_pass"] * 128 / seen["tokens"] + seen["seconds_update"]
+    assert found["seconds"] == pytest.approx(5e6 / 128 * step) and found["parameters"] == seen["parameters"]
+    assert found["cost"] == pytest.approx(found["seconds"] / 3600 * 2.5)
+    for part in ("allocated", "reserved", "5M tokens", "in all", "peak of a step"):
+        assert part in found.text
+    json.dumps(found)
+
+
+def test_several_cards_share_the_tokens_and_each_costs():
+    found = tunesmith.plan(on="T4", tokens=5e6, price=2.5, devices=2, **PICO)
+    seen = found["forecast"]
+    step = seen["seconds_pass"] * 64 / seen["tokens"] + seen["seconds_update"]  # of two rows a step each has one
+    assert found["seconds"] == pytest.approx(5e6 / (2 * 64) * step)
+    assert found["cost"] == pytest.approx(2 * found["seconds"] / 3600 * 2.5)
+
+
+def test_gpu_and_fit_tell_time_and_cost_too():
+    listed = tunesmith.plan(gpu="T4", tokens=5e6, price=2.5, **PICO)
+    first = listed["fits"][0]["cost"]
+    assert first["seconds"] > 0 and first["cost"] == pytest.approx(first["seconds"] / 3600 * 2.5)
+    assert "5M tokens" in listed.text and "operations" in listed.text
+    fitted = tunesmith.plan(fit="T4", tokens=5e6, price=2.5, **PICO)
+    assert fitted["seconds"] > 0 and fitted["cost"] > 0 and "5M tokens" in fitted.text
+
+
+def test_where_no_speed_is_known_operations_are():
+    found = tunesmith.plan(on="12GB", tokens=5e6, **PICO)
+    assert found["operations"] > 0 and found["seconds"] is None and found["cost"] is None
+    assert "not known" in found.text and "5M tokens" in found.text
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"fit": "T4", "rows": 400}, {"gpu": "T4", "budget": 1e15}, {"price": 2.0}, {"distance": "far"}, {"zero": 3}, {"bytes": 2.0},
+     {"on": "T4", "measure": True}, {"on": "T4", "gpu": "T4"}, {"parameters": 1e9}, {"budget": -5.0}, {"tokens": 0.0}],
+)  # fmt: skip
+def test_a_flag_that_nobody_would_read_is_refused(keys):
+    with pytest.raises(SettingError):
+        tunesmith.plan(**PICO, **keys)
+
+
+def test_the_closed_formulas_are_exact():
+    found = tunesmith.plan(parameters=13e9, bytes=2, tokens=1e12)
+    assert (found["weights"], found["inference"], found["states"]) == (26e9, 31.2e9, 78e9)
+    assert found["operations"] == 6 * 13e9 * 1e12
+    lines = [line.split()[-2:] for line in found.text.splitlines()]
+    assert ["26", "GB"] in lines and ["31.2", "GB"] in lines and ["78", "GB"] in lines
+    with pytest.raises(SettingError, match="-5"):
+        tunesmith.plan(budget=-5)
+
+
+def bytes_of(name: str, each: int = 4) -> int:
+    """fp32 bytes of a model's parameters, counted by nobody but torch."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        net = AutoModelForCausalLM.from_config(architecture(name))
+    return sum({id(p): p.numel() for p in net.parameters()}.values()) * each
+
+
+def test_a_teacher_has_its_own_size():
+    """A teacher of 1.2 billion parameters beside pico."""
+    small, large = (
+        tunesmith.plan(**PICO, method={"gkd": {"teacher": teacher, "max_tokens": 16}})["forecast"]["kinds"]["helpers"]
+        for teacher in ("pico", "Llama-3.2-1B")
+    )
+    assert small == pytest.approx(bytes_of("pico"), rel=0.02)
+    assert large == pytest.approx(bytes_of("Llama-3.2-1B"), rel=0.001)
+
+
+def test_reward_models_are_held_too(tmp_path):
+    from tunesmith.model.load import load
+    from tunesmith.model.save import save
+
+    judge = load("pico", kind="classify", labels=("score",))
+    save(judge.net, judge.tokenizer, tmp_path / "judge")
+    size = sum(p.numel() * 4 for p in judge.net.parameters())
+    grpo = {"max_tokens": 16, "n": 2}
+
+    def held(**more):
+        return tunesmith.plan(**PICO, method={"grpo": {**grpo, **more}})["forecast"]["kinds"]["helpers"]
+
+    alone, judged = held(reward="exact_match"), held(reward={"model": "judge"})
+    assert judged - alone == pytest.approx(size, rel=0.05)
+    both = held(reward=[{"of": {"model": "judge"}}, "exact_match"], hidden={"model": "judge"})
+    assert both - alone == pytest.approx(2 * size, rel=0.05)
+
+
+def test_a_run_with_an_adapter_has_its_bases_architecture(tmp_path):
+    (tmp_path / "run" / "adapter").mkdir(parents=True)
+    (tmp_path / "run" / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "mini"}))
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    assert base_of("run", tmp_path) == "mini"
+
+
+def test_what_train_refuses_to_cut_is_not_planned_as_cut():
+    keys = {**PICO, "devices": 2, "zero": 3}
+    with pytest.raises(SettingError, match="packed"):
+        tunesmith.plan(**keys, base="nf4")
+    for refused in ({"train.precision": "fp16"}, {"train.optimizer": "muon"}, {"adapter": "head"}):
+        with pytest.raises(SettingError, match="shard"):
+            tunesmith.plan(**keys, **refused)
+    with pytest.raises(SettingError, match="update_in_backward"):
+        tunesmith.plan(**PICO, devices=2, **{"train.update_in_backward": True, "train.clip": None})
+    with pytest.raises(SettingError, match="trains the base"):
+        tunesmith.plan(**PICO, adapter="full", base="int8")
+
+
+def test_gpu_says_which_methods_are_refused_there():
+    found = tunesmith.plan(**PICO, devices=2, zero=3, gpu="T4")
+    assert "Refused: qlora" in found.text and "Refused: head" in found.text
+    assert {"full", "lora"} >= {
+        row["setup"]["adapter"] if isinstance(row["setup"]["adapter"], str) else "lora" for row in found["fits"]
+    }
+    assert all(row["setup"]["precision"] == "fp32" for row in found["fits"])
+
+
+def test_a_stretched_context_is_planned_and_nothing_beyond_it():
+    keys = {"model": "pico", "train.pass_tokens": 1024, "train.batch_size": 1}
+    with pytest.raises(SettingError, match="512"):
+        tunesmith.plan(**keys, length=1024)
+    found = tunesmith.plan(**keys, length=1024, rope={"kind": "yarn", "factor": 4})
+    assert found["forecast"]["setup"]["length"] == 1024 and found["forecast"]["tokens"] == 1024
+    with pytest.raises(SettingError, match="2,048"):
+        tunesmith.plan(**keys, length=4096, rope={"kind": "yarn", "factor": 4})
+
+
+def test_rows_say_which_method_to_take_without_a_card_too():
+    found = tunesmith.plan(**PICO, rows=400, distance="far")
+    assert found["recommended"] == "lora" and "400 rows" in found.text
+
+
+def test_a_base_in_its_file_is_never_loaded_whole():
+    """What is held when it has been loaded: everything but the matrices, in fp32, and the adapter."""
+    from tunesmith.model.load import load
+    from tunesmith.model.packed import matrices
+
+    net = load("mini").net
+    inside = sum(net.get_submodule(name).weight.numel() for name in matrices(net))
+    rest = sum(p.numel() for p in net.parameters()) - inside
+    keys = {"model": "mini", "length": 64, "train.pass_tokens": 128, "train.batch_size": 2}
+    whole = Planner.of(None, device("cpu:8GB"), keys=keys)
+    streamed = Planner.of(None, device("cpu:8GB"), keys={**keys, "base": "streamed"})
+    assert whole.look(whole.setup).phases["load"] >= 4 * (rest + inside)
+    seen = streamed.look(streamed.setup)
+    assert seen.phases["load"] == pytest.approx(4 * (rest + seen.trainable), rel=0.01)
+
+
+ROWS = [{"question": "a" * (10 + n % 40), "answer": "b" * 20} for n in range(100)]
+
+
+def write_rows(path, rows=ROWS):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_the_rows_of_a_project_say_length_tokens_and_steps(tmp_path):
+    """D6: ceil(rows / batch) updates an epoch; the rest as `train` itself counts it."""
+    write_rows(tmp_path / "faq.jsonl")
+    (tmp_path / "tunesmith.yaml").write_text(
+        "model: pico\ndata: {path: faq.jsonl, dev: 0, test: 10}\ntrain: {epochs: 2, batch_size: 16}\n"
+    )
+    found = tunesmith.plan(str(tmp_path / "tunesmith.yaml"), on="T4", price=2.0)
+    made = tunesmith.build(str(tmp_path / "tunesmith.yaml"), out=tmp_path / "made")
+    assert found["data"]["rows"] == len(made.prepared.train) == 90
+    assert found["data"]["longest"] == max(made.units.lengths) == found["forecast"]["setup"]["length"]
+    assert (
+        found["data"]["tokens_an_epoch"] == made.units.total_tokens and found["tokens"] == 2 * made.units.total_tokens
+    )
+    assert found["data"]["steps_an_epoch"] == 6 and found["steps"] == made.chosen["steps"] == 12
+    assert found["operations"] > 0 and found["seconds"] > 0 and found["cost"] > 0
+    assert "90 to train on" in found.text and "12 steps" in found.text
+    assert found["forecast"]["tokens"] <= made.units.total_tokens, (
+        "the largest step of the rows themselves is what is planned"
+    )
+    given = tunesmith.plan(str(tmp_path / "tunesmith.yaml"), on="T4", tokens=1e6)
+    assert given["tokens"] == 1e6 and given["steps"] is None
+
+
+def test_rows_of_a_model_whose_tokenizer_is_not_here_are_counted_with_another(tmp_path):
+    from tunesmith.api import ahead
+    from tunesmith.text.tokenizer import Tokenizer
+
+    assert ahead._tokenizer("Llama-3.2-1B", architecture("Llama-3.2-1B"), "causal")[1] == "mini"
+    made, whose = ahead._tokenizer("pico", architecture("pico"), "causal")
+    assert whose == "own" and isinstance(made, Tokenizer)
+
+
+def test_prompts_that_are_answered_have_steps_and_no_tokens_yet(tmp_path):
+    write_rows(tmp_path / "faq.jsonl", ROWS[:20])
+    method = {"grpo": {"max_tokens": 16, "n": 2, "reuse": 2, "reward": "exact_match"}}
+    keys = {
+        "model": "pico",
+        "method": method,
+        "data.path": "faq.jsonl",
+        "data.dev": 0,
+        "data.test": 0,
+        "train.batch_size": 8,
+        "train.epochs": 1,
+    }
+    found = tunesmith.plan(**keys)
+    assert found["tokens"] is None and found["data"]["tokens_an_epoch"] is None
+    assert found["data"]["steps_an_epoch"] == found["steps"] == 6  # 3 rounds of 8 prompts, each used twice
+    with pytest.raises(SettingError, match="how many tokens"):
+        tunesmith.plan(**keys, price=2.0)
+
+
+def test_of_many_rows_some_are_read(tmp_path, monkeypatch):
+    from tunesmith.api import ahead
+
+    monkeypatch.setattr(ahead, "MOST", 20)
+    write_rows(tmp_path / "faq.jsonl")
+    keys = {"model": "pico", "data.path": "faq.jsonl", "data.dev": 0, "data.test": 0}
+    found = tunesmith.plan(**keys)
+    assert found["data"]["rows"] == 100 and found["data"]["read"] == 20 and found["data"]["units"] == 100
+    assert "by 20 of them" in found.text
+    monkeypatch.setattr(ahead, "MOST", 2000)
+    whole = tunesmith.plan(**keys)["data"]["tokens_an_epoch"]
+    assert found["data"]["tokens_an_epoch"] == pytest.approx(whole, rel=0.1)
 
 
 def test_a_budget_alone_gives_the_best_split():

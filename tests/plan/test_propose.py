@@ -93,3 +93,54 @@ def test_the_largest_that_fits_is_found_with_few_looks():
     chosen, forecast, notch = propose.largest(wide, look, 1024)
     assert forecast.fits and not look(notch).fits and chosen.pass_tokens * 2 == notch.pass_tokens
     assert len(seen) < 8
+
+
+def packed_law(memory: int, *, beside: float = 20.0):
+    """As `law`, for an adapter beside a frozen base of 100 (bf16: 50; int8 25, nf4 12, streamed 2), with `beside` of activations."""
+
+    def look(setup: Setup) -> Forecast:
+        full = setup.adapter_name == "full"
+        base = {"": 100.0, "int8": 25.0, "streamed": 2.0}[setup.base] if setup.adapter_name != "qlora" else 12.0
+        base /= 2 if setup.precision != "fp32" and not setup.base else 1
+        states = (75 if setup.states == "8bit" else 200) * full
+        gradients = 0 if setup.update_in_backward else 100 * full
+        active = 0.1 if setup.offload == "disk" else beside
+        need = round(base + states + gradients + active)
+        return Forecast(
+            live=need, kinds={}, where="", allocated=need, reserved=need, device=need, phases={}, error=0.0, memory=memory,
+            flops=1, tokens=setup.pass_tokens, parameters=1, trainable=1, seconds_pass=1.0, seconds_update=0.5, setup=setup,
+        )  # fmt: skip
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("adapter", "memory", "beside", "change", "priced"),
+    [
+        ("full", 350, 20, "train.update_in_backward=true", False),
+        ("full", 260, 20, "train.states=8bit", True),
+        ("lora", 60, 20, "base=int8", True),
+        ("lora", 40, 20, "adapter=qlora", True),
+        ("lora", 25, 20, "base=streamed", True),
+        ("lora", 60, 200, "train.offload=disk", True),
+    ],
+)
+def test_each_other_way_is_offered_where_it_alone_fits_and_says_its_price(adapter, memory, beside, change, priced):
+    wish = replace(WISH, adapter=adapter, length=64, pass_tokens=64)
+    adapters = ["lora", "qlora"] if adapter == "full" else ["qlora"]
+    found = propose.into(wish, packed_law(memory, beside=beside), unit_tokens=lambda n: n, adapters=adapters)
+    assert change in found.changes and found.forecast.fits
+    assert bool(found.price) == priced
+
+
+def test_what_a_run_would_refuse_is_not_offered():
+    wish = replace(WISH, adapter="lora", length=64, pass_tokens=64)
+    found = propose.into(
+        wish, packed_law(60), unit_tokens=lambda n: n, adapters=["qlora"], allowed=lambda setup: setup.base != "int8"
+    )
+    assert found.changes[-1] == "adapter=qlora"
+
+
+def test_updates_within_the_backward_pass_want_a_step_in_one_pass():
+    wide = replace(WISH, update_in_backward=True, batch_size=4)
+    assert list(propose.passes(replace(wide, pass_tokens=64), 1024)) == [4096]

@@ -13,6 +13,7 @@ from tunesmith.plan.rates import Rates, seconds
 from tunesmith.plan.setup import Setup
 from tunesmith.plan.simulate import Simulation
 
+PACKED = {"int8": 1.0, "nf4": 0.5}  # bytes a weight in the closed formulas, scales not counted
 SLACK = 1.05  # rounding and fragmentation where no log is there to replay: while searching
 RUNTIME = 620 << 20  # a Python with torch and transformers loaded, before any model
 
@@ -76,12 +77,14 @@ def forecast(
     stage: int = 0,
     rollout_tokens: int = 0,
     runtime: int = RUNTIME,
+    packed: bool = False,
 ) -> Forecast:
     """What a run of `setup` needs on `device`.
 
     devices, stage   data-parallel processes and the ZeRO stage over them
     runtime          on a processor: bytes of the process before any model
     rollout_tokens   tokens of all answers that are sampled together, prompts included
+    packed           the base lies in few bits in its folder already: it is never whole
     """
     kinds = dict(seen.peak.kinds)
     live = seen.peak.bytes
@@ -96,7 +99,7 @@ def forecast(
         live -= spared
     width = 2 if setup.precision in ("bf16", "fp16") else 4
     saved = seen.trainable * 4 + max(0, seen.held - seen.weights)
-    phases = {"load": seen.parameters * 4, "step": live}
+    phases = {"load": loading(seen, packed), "step": live}
     if rollout_tokens and config is not None:
         cache = formulas.kv_cache(rollout_tokens, *_heads(config), bytes_each=width)
         phases["rollouts"] = seen.held - spared + cache
@@ -118,7 +121,54 @@ def forecast(
         allocated=allocated, reserved=reserved, device=total, phases=phases, error=error, memory=device.memory,
         flops=seen.flops, tokens=seen.num_tokens, parameters=seen.parameters, trainable=seen.trainable,
         seconds_pass=took.passes if took else None, seconds_update=took.update if took else None, setup=setup,
-        closed=_closed(seen, setup, config, width),
+        closed=_closed(seen, setup, config, PACKED.get(seen.packing, width)),
+    )  # fmt: skip
+
+
+def loading(seen: Simulation, packed: bool) -> int:
+    """Bytes of the network at the highest moment of its loading: in fp32, also where it is packed then, layer by layer; without the
+    matrices that stay in their file, and with the codes where they lie in it already (`packed`)."""
+    return seen.loaded if packed or seen.packing == "streamed" else seen.parameters * 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run reads and takes: parameters, tokens, operations; seconds and cost where the device's speed is known. None = not known.
+
+    rate     tokens a second of all devices together;  steps  updates, where they are known
+    """
+
+    parameters: int
+    tokens: float | None
+    operations: float | None
+    seconds: float | None
+    cost: float | None
+    rate: float | None
+    steps: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cost_of(
+    seen: Forecast,
+    *,
+    tokens: float | None,
+    price: float | None = None,
+    devices: int = 1,
+    step_tokens: float | None = None,
+    steps: int | None = None,
+) -> Cost:
+    """What a run over `tokens` tokens takes.
+
+    price        of one device for an hour;  step_tokens  tokens of a step on one device, None = rows of full length
+    """
+    each = seen.tokens_per_second(step_tokens or max(seen.tokens, seen.setup.batch_size * seen.setup.length))
+    rate = None if each is None else each * devices
+    took = tokens / rate if tokens is not None and rate else None
+    return Cost(
+        seen.parameters, tokens, None if tokens is None else seen.flops_per_token * tokens, took,
+        None if took is None or price is None else took / 3600 * price * devices, rate, steps,
     )  # fmt: skip
 
 
@@ -129,11 +179,13 @@ def _heads(config: Any) -> tuple[int, int, int]:
     return int(config.num_hidden_layers), int(getattr(config, "num_key_value_heads", None) or heads), width
 
 
-def _closed(seen: Simulation, setup: Setup, config: Any, width: int) -> dict[str, float]:
-    """The notes' formulas for the same model, in bytes."""
+def _closed(seen: Simulation, setup: Setup, config: Any, width: float) -> dict[str, float]:
+    """The closed formulas for the same model, in bytes. width: of a weight as the base is held; what trains has 2 or 4."""
     out = {
         "inference N x M x 1.2": formulas.inference(seen.parameters, width),
-        "gradients and states N x 3 x M": formulas.states(seen.trainable, width),
+        "gradients and states N x 3 x M": formulas.states(
+            seen.trainable, 2 if setup.precision in ("bf16", "fp16") else 4
+        ),
         "weights N x M": float(seen.parameters * width),
     }
     if config is not None:

@@ -93,7 +93,7 @@ def _from_hub(name: str) -> Any:
 
 def context(config: Any) -> int:
     """How many tokens the model can read."""
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 4096)
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20)
 
 
 def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = ()) -> nn.Module:
@@ -122,7 +122,7 @@ def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = ()) 
 
 def fake_policy(
     config: Any,
-    adapter: Any,
+    adapter: Any = None,
     *,
     kind: str = "causal",
     labels: Sequence[str] = (),
@@ -131,8 +131,9 @@ def fake_policy(
     layout: str | None = None,
     base: str = "",
 ) -> Any:
-    """The door to a network with its adapter, as `model.load` would make it. lean: our own forward, where there is one.
+    """The door to a network with its adapter, as `model.load` would make it; without one, the network alone.
 
+    lean    our own forward, where there is one
     base    nf4, int8 or streamed: how the frozen base is held
     layout  packed or padded; None = packed where the architecture takes our attention
     """
@@ -148,7 +149,8 @@ def fake_policy(
         stream_network(net, torch.float32)
     elif base:
         quantise_network(net, base)
-    adapter.attach(net, seed=0)
+    if adapter is not None:
+        adapter.attach(net, seed=0)
     for name in new:
         net.get_submodule(name).requires_grad_(True)
     if kind == "seq2seq":

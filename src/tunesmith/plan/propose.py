@@ -3,8 +3,9 @@
     found = into(setup, look, one_pass=2048)        # Proposal(setup=..., changes=("checkpointing",), forecast=...)
     rows = methods(setup, look, adapters=[...])     # [Proposal, ...] cheapest first
 
-`look` makes a forecast of a setup. What changes no result is tried first (tokens a pass, checkpointing), then the number
-format, then what is trained, then the length of rows.
+`look` makes a forecast of a setup. What changes no result is tried first (tokens a pass, checkpointing, updates within the backward
+pass), then the number formats of weights and of the optimiser's averages, then what is trained and over how many bits, then what waits
+on the disk, whose time nobody can foresee, then the length of rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +31,24 @@ class Proposal:
     slower: float | None = None
     notch: Setup | None = None
 
+    @property
+    def price(self) -> tuple[str, ...]:
+        """What the changes cost besides time, in words; () for those that change no result and wait for no disk."""
+        told = {
+            "base=streamed": "each pass reads the matrices of the base from their file; the disk's time is not in the factor",
+            "train.offload=disk": "each pass writes its activations to a scratch file and reads them; the disk's time is not in the factor",
+            "base=int8": "the weights of the base are rounded to eight bits",
+            "adapter=qlora": "the weights of the base are rounded to four bits",
+            "train.states=8bit": "the optimiser's averages are rounded to 256 values",
+        }  # fmt: skip
+        return tuple(told[change] for change in self.changes if change in told)
+
 
 def passes(setup: Setup, least: int) -> Iterator[int]:
-    """Tokens a pass, from the setup's own downwards by halves to one Unit."""
+    """Tokens a pass, from the setup's own downwards by halves to one Unit. Updates within the backward pass want all in one pass."""
+    if setup.update_in_backward:
+        yield max(setup.pass_tokens, setup.batch_size * least)
+        return
     tokens = max(setup.pass_tokens, least)
     while tokens > least:
         yield tokens
@@ -73,11 +89,13 @@ def into(
     precisions: Sequence[str] = ("bf16",),
     adapters: Sequence[Any] = ("lora", "qlora"),
     shortest: int = 64,
+    allowed: Callable[[Setup], bool] = lambda setup: True,
 ) -> Proposal | None:
-    """The first of these that fits, cheapest in time among equals: fewer tokens a pass, checkpointing, a shorter number
-    format, an adapter, shorter rows. None when nothing does.
+    """The first of these that fits, cheapest in time among equals: fewer tokens a pass, checkpointing, shorter number formats, an
+    adapter, a base in fewer bits, the disk, shorter rows. None when nothing does.
 
     unit_tokens  length -> tokens of a Unit with rows of that length (a pair is two)
+    allowed      whether a run would take a setup: others are left out
     """
     wished = look(setup)
     if wished.fits:
@@ -86,7 +104,7 @@ def into(
         best: Proposal | None = None
         for checkpointing in (False, True) if not setup.checkpointing else (True,):
             tried = replace(base, checkpointing=checkpointing)
-            fitting = largest(tried, look, unit_tokens(base.length))
+            fitting = largest(tried, look, unit_tokens(base.length)) if allowed(tried) else None
             if fitting is None:
                 continue
             chosen, seen, notch = fitting
@@ -102,24 +120,44 @@ def into(
 
 
 def _meanings(setup: Setup, precisions: Sequence[str], adapters: Sequence[Any], shortest: int) -> Iterator[Setup]:
-    """The setup, then with a shorter number format, then with each adapter, then all of that with rows half as long, ..."""
+    """The setup, then with shorter number formats, with each adapter over ever fewer bits, with what waits on the disk, then all of
+    that with rows half as long, ..."""
+    beside = next((a for a in (setup.adapter, *adapters) if _name(a) not in ("full", "qlora")), setup.adapter)
     length = setup.length
     while length >= shortest:
         base = replace(setup, length=length)
         low = [replace(base, precision=p) for p in precisions if setup.precision == "fp32"]
+        least = (low or [base])[-1]
         yield base
+        if not base.update_in_backward:
+            yield replace(base, update_in_backward=True)
         yield from low
+        if base.states == "fp32":
+            yield replace(least, states="8bit")
         for adapter in adapters:
+            if _name(adapter) == "qlora" and not base.base:
+                yield replace(least, adapter=beside, base="int8")
             if adapter != setup.adapter and not (setup.adapter_name != "full" and adapter == "lora"):
-                yield replace((low or [base])[-1], adapter=adapter)
+                yield replace(least, adapter=adapter)
+        if not base.base:
+            yield replace(least, adapter=beside, base="streamed")
+        if base.offload == "none":
+            yield replace(least, adapter=beside, offload="disk")
+            if not base.base:
+                yield replace(least, adapter=beside, base="streamed", offload="disk")
         length //= 2
+
+
+def _name(adapter: Any) -> str:
+    return adapter if isinstance(adapter, str) else str(next(iter(adapter)))
 
 
 def changes(old: Setup, new: Setup) -> tuple[str, ...]:
     """What differs, as settings to type."""
     names = {
         "pass_tokens": "train.pass_tokens", "checkpointing": "train.checkpointing", "precision": "train.precision",
-        "adapter": "adapter", "length": "length",
+        "adapter": "adapter", "length": "length", "base": "base", "states": "train.states",
+        "update_in_backward": "train.update_in_backward", "offload": "train.offload",
     }  # fmt: skip
     said = []
     for name, key in names.items():

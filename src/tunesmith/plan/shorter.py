@@ -43,14 +43,15 @@ def deeper(few: Simulation, more: Simulation, layers: int) -> Simulation:
     top = max(phases.values())
     kinds = {name: max(0, grown(few.peak.kinds[name], more.peak.kinds[name])) for name in few.peak.kinds}
     work = {key: grown(few.work.get(key, 0), more.work.get(key, 0)) for key in {*few.work, *more.work}}
+    sizes: dict[str, Any] = {
+        name: grown(getattr(few, name), getattr(more, name))
+        for name in ("weights", "held", "trainable", "parameters", "loaded")
+    }
     return replace(
         more,
         peak=replace(more.peak, bytes=top, kinds=kinds),
         phases=phases,
         log=None,
         work={key: times for key, times in work.items() if times > 0},
-        **{
-            name: grown(getattr(few, name), getattr(more, name))
-            for name in ("weights", "held", "trainable", "parameters")
-        },
+        **sizes,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tunesmith.model.packed import num_weights
+from tunesmith.model.packed import kind_of, num_weights
 from tunesmith.plan.track import Log, Peak, Tracker
 from tunesmith.step.step import backward, cut, passes_of
 from tunesmith.text.example import Unit
@@ -28,6 +28,7 @@ class Simulation:
 
     peak         the highest moment of the steady state: optimiser states are there from the start
     weights      bytes of parameters and buffers; held what lives between steps (weights, masters, states)
+    loaded       bytes of the network before it is cast for training; packing: int8, nf4 or streamed, where its base is held so
     phases       the highest moments of the forward passes, of both halves of the backward passes, and of the update
     work         calls by (passes or update, number format, floating-point operations, bytes moved); see rates.py
     """
@@ -43,6 +44,8 @@ class Simulation:
     num_tokens: int
     num_ops: int
     log: Log | None
+    loaded: int = 0
+    packing: str = ""
 
     @property
     def flops(self) -> int:
@@ -62,6 +65,7 @@ def simulate(
     device: str = "cpu",
     accumulated: bool = False,
     around: Callable[[Any], AbstractContextManager[None]] = nullcontext,
+    make_others: Callable[[], Sequence[Any]] = tuple,
 ) -> Simulation:
     """Run one step over `units` on fake tensors.
 
@@ -70,6 +74,7 @@ def simulate(
     make_helpers    policy -> step.helpers.Helpers of the objective (a frozen start, a teacher), or None
     device          "cpu" or "cuda": whose kernels
     around          net -> what the passes run within: activations that wait elsewhere (train/offload.py)
+    make_others     () -> networks that are held beside the step and take no part in it (reward models)
     accumulated     gradients of earlier passes of the step are held already; see `heaviest`
     """
     _forget()
@@ -86,7 +91,18 @@ def simulate(
                 device,
                 accumulated,
                 around,
+                make_others,
             )
+    finally:
+        _forget()
+
+
+def looked_at(make_policy: Callable[[], Any], look: Callable[[Any], Any]) -> Any:
+    """look(policy) of a policy on fake tensors, before any step: what can be said of it without running it."""
+    _forget()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), Tracker():
+            return look(make_policy())
     finally:
         _forget()
 
@@ -112,20 +128,27 @@ def _simulate(
     device: str,
     accumulated: bool,
     around: Callable[[Any], AbstractContextManager[None]],
+    make_others: Callable[[], Sequence[Any]],
 ) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
         net = policy.net.train()
+        loaded = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in (*net.parameters(), *net.buffers())}
+        helpers = make_helpers(policy) if make_helpers else None  # before the cast, as a run makes them
+        others = make_others()
         optimizer = make_optimizer(net)
-        helpers = make_helpers(policy) if make_helpers else None
     gc.collect()
     tracker = Tracker({id(module): name for name, module in net.named_modules() if name}, device)
     parameters = list(net.parameters())
     tracker.hold([*parameters, *net.buffers()], "weights")
     tracker.hold([m for m, p in zip(optimizer.masters, optimizer.parameters) if m is not p], "masters")
-    for helper in (helpers.live, helpers.teacher) if helpers is not None else ():
-        if helper is not None:
-            tracker.hold([*helper.net.parameters(), *helper.net.buffers()], "helpers")
+    beside = [
+        helper.net
+        for helper in (getattr(helpers, "live", None), getattr(helpers, "teacher", None))
+        if helper is not None
+    ]
+    for other in (*beside, *others):
+        tracker.hold([*other.parameters(), *other.buffers()], "helpers")
     weights = tracker.live
     with tracker:
         _first_update(optimizer, tracker, clip)
@@ -158,6 +181,8 @@ def _simulate(
         num_tokens=sum(unit.num_tokens for unit in units),
         num_ops=tracker.num_ops,
         log=tracker.log,
+        loaded=sum(loaded.values()),
+        packing=kind_of(net),
     )
 
 

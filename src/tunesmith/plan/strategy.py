@@ -47,7 +47,7 @@ def recommend(*, rows: int, fits: Sequence[str], distance: Literal["near", "far"
         return Advice("full", tuple(reasons))
     if distance == "far" and rows >= MANY:
         reasons.append(
-            "Full tuning would learn most and does not fit: a smaller base tuned in full is worth a comparison."
+            "Full tuning would learn most and does not fit: full tuning of a smaller base is worth a comparison."
         )
     elif distance == "far":
         reasons.append(
@@ -55,6 +55,10 @@ def recommend(*, rows: int, fits: Sequence[str], distance: Literal["near", "far"
         )
     else:
         reasons.append("The base nearly knows the task: an adapter keeps the rest of what it knows.")
+        if rows >= MANY and "full" not in fits:
+            reasons.append(
+                "So many rows can also pay for full tuning of a smaller base, which does not need this memory: compare them."
+            )
     for adapter, why in (
         ("lora", "LoRA comes close to full tuning at a fraction of the memory."),
         ("qlora", "LoRA does not fit with 16-bit weights; over four-bit ones it does, and is slower."),

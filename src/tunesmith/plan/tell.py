@@ -1,16 +1,19 @@
 """A forecast in words: what a person reads after `tunesmith plan`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tunesmith.plan.calibrate import LIVE
 from tunesmith.plan.devices import Device
-from tunesmith.plan.forecast import Forecast
+from tunesmith.plan.forecast import Cost, Forecast
 from tunesmith.plan.propose import Proposal
 from tunesmith.report.formats import parameters, seconds, size
 
+UNKNOWN = "not known for this device: tunesmith plan --measure on it, or name a card"
 
-def told(seen: Forecast, device: Device, *, name: str, method: str, tokens: float | None, price: float | None) -> str:
-    """One setup on one device, part by part."""
+
+def told(seen: Forecast, device: Device, *, name: str, method: str, cost: Cost, data: Any = None) -> str:
+    """One setup on one device, part by part. data: what the project's rows are (api/ahead.py)."""
     verdict = "fits" if seen.fits else "does not fit"
     trained = parameters(seen.trainable)
     lines = [
@@ -28,37 +31,59 @@ def told(seen: Forecast, device: Device, *, name: str, method: str, tokens: floa
         )
     lines.append("        phases  " + ", ".join(f"{phase} {size(held)}" for phase, held in seen.phases.items()))
     lines.append("      formulas  " + ", ".join(f"{words} = {size(held)}" for words, held in seen.closed.items()))
-    lines += ["", *time_lines(seen, tokens, price)]
+    lines += [
+        "",
+        *([data_line(data)] if data is not None else []),
+        f"operations  {seen.flops_per_token:.3g} a token",
+        *cost_lines(cost),
+    ]
     return "\n".join(lines)
 
 
-def time_lines(seen: Forecast, tokens: float | None, price: float | None) -> list[str]:
-    """Operations, speed, and what a number of tokens takes and costs."""
-    out = [f"operations  {seen.flops_per_token:.3g} a token"]
-    rate = seen.tokens_per_second(max(seen.tokens, seen.setup.batch_size * seen.setup.length))
-    if rate is None:
-        return [*out, "      time  not known for this device: tunesmith plan --measure on it, or name a card"]
-    out.append(f"     speed  about {rate:,.0f} tokens a second")
-    if tokens:
-        took = tokens / rate
-        cost = f", {took / 3600 * price:,.2f} at {price:g} an hour" if price is not None else ""
-        out.append(
-            f"      time  {seconds(took, 'en')} for {parameters(tokens)} tokens, {seen.flops_per_token * tokens:.3g} operations{cost}"
-        )
+def data_line(data: Any) -> str:
+    """The rows, their longest and their tokens, and the steps of an epoch."""
+    read = data.as_dict()
+    some = f", by {read['read']:,} of them" if read["read"] < read["rows"] else ""
+    whose = "" if read["tokenizer"] == "own" else ", by mini's tokenizer: the model's own is not here"
+    tokens = "" if data.tokens is None else f", {data.tokens:,} tokens"
+    return f"      rows  {data.num_rows:,} to train on{tokens}, the longest {data.length:,}{some}{whose}; {data.per_epoch:,} steps an epoch"
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """Speed, and what the run's tokens take: operations, time, cost."""
+    steps = f"{cost.steps:,} steps, " if cost.steps is not None else ""
+    whole = (
+        f"{parameters(cost.tokens)} tokens, {cost.operations:.3g} operations" if cost.tokens and cost.operations else ""
+    )
+    run = [f"       run  {steps}{whole}".rstrip(", ")] if steps or whole else []
+    if cost.rate is None:
+        return [*run, f"      time  {UNKNOWN}"]
+    out = [f"     speed  about {cost.rate:,.0f} tokens a second", *run]
+    if cost.seconds is not None:
+        price = f", {cost.cost:,.2f} in all" if cost.cost is not None else ""
+        out.append(f"      time  {seconds(cost.seconds, 'en')}{price}")
     return out
 
 
-def listed(found: Sequence[Proposal], device: Device, missed: Sequence[str]) -> str:
-    """Every method that fits, cheapest first."""
-    if not found:
-        return f"Nothing fits on {device.name} ({size(device.memory)})."
+def listed(
+    found: Sequence[Proposal], device: Device, missed: Sequence[str], costs: Sequence[Cost], refused: Mapping[str, str]
+) -> str:
+    """Every method that fits, cheapest first, with the run's time and cost where they are known."""
     lines = [f"What fits on {device.name} ({size(device.memory)}), cheapest in time first:"]
-    for each in found:
+    for each, cost in zip(found, costs):
+        took = "" if cost.seconds is None else f"  {seconds(cost.seconds, 'en')}"
+        took += "" if cost.cost is None else f", {cost.cost:,.2f}"
         lines.append(
-            f"  {each.setup.adapter_name:<8} {size(each.forecast.device):>9}  time x {each.slower or 1:.2f}  {each.setup.words()}"
+            f"  {each.setup.adapter_name:<8} {size(each.forecast.device):>9}  time x {each.slower or 1:.2f}{took}  {each.setup.words()}"
         )
+    if not found:
+        lines = [f"Nothing fits on {device.name} ({size(device.memory)})."]
+    elif costs[0].tokens and costs[0].operations:
+        run = f"{parameters(costs[0].tokens)} tokens, {costs[0].operations:.3g} operations with {found[0].setup.adapter_name}"
+        lines.append(f"The run: {run}." + (f" Time is {UNKNOWN}." if costs[0].seconds is None else ""))
     if missed:
         lines.append(f"Does not fit: {', '.join(missed)}.")
+    lines += [f"Refused: {name}: {why}" for name, why in refused.items()]
     return "\n".join(lines)
 
 
@@ -71,6 +96,7 @@ def offered(found: Proposal | None, device: Device) -> str:
     slower = f", time x {found.slower:.2f}" if found.slower else ""
     lines = [f"The cheapest change that fits {size(device.memory)}:  {' '.join(found.changes)}"]
     lines.append(f"  then {size(found.forecast.device)} give or take {100 * found.forecast.error:.0f} %{slower}")
+    lines += [f"  its price: {words}" for words in found.price]
     if found.notch is not None:
         lines.append(f"  one notch more does not fit: {found.notch.words()}")
     return "\n".join(lines)
