@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.api.chain import chain
 from tunesmith.api.runs import runs
-from tunesmith.core.errors import ProjectError
+from tunesmith.core.errors import ProjectError, UserError
 
 SHARED = "model: pico\nadapter: lora\nlength: 96\ntrain: {steps: 2, batch_size: 4, sample: 0}\n"
 
@@ -147,10 +147,53 @@ def test_stages_that_left_the_file_are_told(here: Path):
 
 
 def test_other_verbs_say_what_runs_stages(here: Path):
-    from tunesmith.api.check import check
+    from tunesmith.api.train import train
 
     with pytest.raises(ProjectError, match="Run them all: tunesmith chain chain.yaml"):
-        check(write(here, SHORT))
+        train(write(here, SHORT))
+
+
+REWARDED = (
+    SHORT + "  reward: {method: reward, data: votes.jsonl}\n  text: {from: base, method: pretrain, data: raw.jsonl}\n"
+)
+WRONG = [
+    (REWARDED, {"judge": "rewrd"}, "compare.judge is rewrd, which is no stage.*Did you mean: reward"),
+    (REWARDED, {"judge": "sft"}, "compare.judge is sft, a stage of method=sft.*There is: reward"),
+    (REWARDED, {"reference": "reward"}, "compare.reference is reward, a stage of method=reward"),
+    (REWARDED, {"answer": "text"}, "compare.answer is text, a stage of method=pretrain"),
+    (REWARDED, {"metrics": ["token_f2"]}, "Did you mean: token_f1"),
+    ("  text: {method: pretrain, data: raw.jsonl}\n", {"metrics": ["token_f1"]}, "no stage has questions to answer"),
+    (SHORT + "  last: {data: faq.jsonl, train: {stesp: 3}}\n", {}, "stages.last: .*Did you mean: train.steps"),
+    (SHORT + "  last: {data: fqa.jsonl}\n", {}, "stages.last: data.path: there is no fqa.jsonl"),
+    (SHORT + "  last: {method: {dpo: {beta: -1}}, data: votes.jsonl}\n", {}, "stages.last: beta is -1"),
+    (SHORT + "  last: {data: faq.jsonl, metrics: [{sql: {}}]}\n", {}, "stages.last: "),
+    (
+        "  one: {data: faq.jsonl, adapter: prompt}\n  two: {data: faq.jsonl}\n",
+        {},
+        "stages.two starts from one, whose adapter prompt",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stages", "compare", "says"), WRONG)
+def test_what_is_wrong_anywhere_is_told_before_the_first_stage_trains(
+    here: Path, stages: str, compare: dict, says: str
+):
+    from tunesmith.api.check import check
+
+    path = write(here, stages)
+    for verb in (chain, check):
+        with pytest.raises(UserError, match=f"(?s){says}"):
+            verb(path, compare=compare)
+    assert not Path("runs").exists()
+
+
+def test_check_reads_a_chain(here: Path):
+    from tunesmith.api.check import check
+
+    found = check(write(here, ROAD), compare={"judge": "reward", "reference": "sft"})
+    assert [*found["stages"]] == ["pretrain", "infill", "sft", "reward", "dpo", "ppo"] and found["base"] == "embedded"
+    assert "ppo       from sft: ppo" in found.text and "right" in found.text and not Path("runs").exists()
 
 
 def test_from_python_with_rows_in_memory(folder: Path):

@@ -36,12 +36,14 @@ def chain(config: str | None = None, *, quiet: bool = False, **keys: Any) -> Res
     Example: tunesmith chain chain.yaml out=runs/chain
     """
     from tunesmith.api.build import data_settings
+    from tunesmith.api.stages import check_stages
     from tunesmith.core.errors import ProjectError
     from tunesmith.core.files import to_json, write_json, write_whole
     from tunesmith.data.prepare import hash_sources
     from tunesmith.ladder.stages import changed, differences
 
     plan = _plan(config, keys)
+    check_stages(plan)
     out: Path = plan.out
     record = _record(out)
     place = out / "chain.json"

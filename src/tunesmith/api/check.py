@@ -1,5 +1,6 @@
 """tunesmith check: is the project right, before anything is done?"""
 
+from pathlib import Path
 from typing import Any
 
 from tunesmith.core.result import Result
@@ -8,18 +9,24 @@ from tunesmith.core.result import Result
 def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, **keys: Any) -> Result:
     """Check a project: every setting, every name on it, the files it points to. Nothing is run and nothing written.
 
-    config   the project file; tunesmith.yaml here without it
+    config   the project file, or one with stages; tunesmith.yaml here without it
     schema   print a JSON Schema of the project file instead, for editors
 
-    Your own files (`use:`) are read, not run.
+    Your own files (`use:`) are read, not run; those of a chain are loaded, to see what a stage makes for the next. Of a base that is on this machine the card is shown: parameters, format, licence, context,
+    memory to run and to tune, and the score of an untuned evaluation in runs/ (`tunesmith explain mini` shows the card alone).
 
     Example: tunesmith check tunesmith.yaml
     """
-    from tunesmith.api.config import resolve
+    from tunesmith.api.config import _read, resolve
+    from tunesmith.api.model_card import model_card, told
     from tunesmith.api.schema import project_schema
     from tunesmith.core.files import to_json
     from tunesmith.core.shelf import used
 
+    if not schema and "stages" in _read(config)[0]:
+        from tunesmith.api.stages import checked
+
+        return checked(config, keys)
     project, filled, root = resolve(config, **keys)
     if schema:
         wanted = project_schema()
@@ -29,6 +36,8 @@ def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, *
         if isinstance(value, str):
             data_files(value, root, name)
     base = base_model(project.model, root)
+    lora = filled["adapter"].get("lora", {})
+    card = model_card(project.model, Path(root), rank=lora.get("rank"))
     own = {file.path: file.hash for file in used()}
     lines = [
         f"model     {project.model} ({base})",
@@ -41,13 +50,14 @@ def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, *
         [f"steps     {', '.join(_spec_text(spec) for spec in filled['data']['steps'])}"] if project.data.steps else []
     )
     lines += [f"use       {', '.join(own)}"] if own else []
+    if card:
+        lines += ["", "The base:", *(f"  {line}" for line in told(card))]
     lines += ["", "All settings and names are right."]
-    return Result(project=filled, root=str(root), data=data, base=base, use=own, text="\n".join(lines))
+    return Result(project=filled, root=str(root), data=data, base=base, card=card, use=own, text="\n".join(lines))
 
 
 def data_files(path: Any, root: Any, name: str) -> list[str]:
     """The files a path setting means, as written; one that is not there is a DataError with the nearest names."""
-    from pathlib import Path
 
     from tunesmith.core.errors import DataError
     from tunesmith.core.names import nearest
@@ -77,12 +87,12 @@ def data_files(path: Any, root: Any, name: str) -> list[str]:
 def base_model(name: str, root: Any) -> str:
     """What a model's name means: "embedded", "folder", or "Hugging Face hub". A path that is not there is a ModelError."""
     import re
-    from pathlib import Path
 
     from tunesmith.core.errors import ModelError
     from tunesmith.core.names import nearest
+    from tunesmith.model.embedded import ALL
 
-    if name in ("mini", "pico"):
+    if name in ALL:
         return "embedded"
     folder = Path(root) / Path(name).expanduser()
     if folder.is_dir():
@@ -95,14 +105,14 @@ def base_model(name: str, root: Any) -> str:
         close = nearest(folder.name, beside)
         raise ModelError(
             f"model: there is no folder {name} in {root}.",
-            wanted="mini, pico, a folder with a model, or a name on the Hugging Face hub.",
+            wanted=f"{', '.join(ALL)}, a folder with a model, or a name on the Hugging Face hub.",
             fix=f"Did you mean: {', '.join(close)}" if close else "",
         )
-    if nearest(name, ["mini", "pico"]):
+    if close := nearest(name, ALL):
         raise ModelError(
             f'model: there is no folder "{name}" in {root}.',
-            wanted="mini, pico, a folder with a model, or a name on the Hugging Face hub.",
-            fix=f"Did you mean: {', '.join(nearest(name, ['mini', 'pico']))}",
+            wanted=f"{', '.join(ALL)}, a folder with a model, or a name on the Hugging Face hub.",
+            fix=f"Did you mean: {', '.join(close)}",
         )
     return "Hugging Face hub"
 

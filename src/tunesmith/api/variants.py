@@ -245,15 +245,17 @@ def _to_answer(compare: Any, runs: Mapping[str, str], projects: Mapping[str, Any
     return fitting[-1] if fitting else None
 
 
-def metrics_of(specs: Sequence[Any], root: Path, device: str = "cpu") -> dict[str, Any]:
+def metrics_of(specs: Sequence[Any], root: Path, device: str = "cpu", *, where: str = "metrics") -> dict[str, Any]:
     """The metrics of the table by name, the second of a kind as `format-2`, each with the reward model that it needs."""
     from tunesmith.api.rewards import given, score_later
     from tunesmith.core.shelf import shelf
 
     made: dict[str, Any] = {}
     for spec in specs:
-        name, _ = shelf("metrics").spec(spec, "metrics")
-        metric = given(shelf("metrics").make(spec, "metrics"), name, lambda model: score_later(model, root, device))
+        name, _ = shelf("metrics").spec(spec, where)
+        metric = given(
+            shelf("metrics").make(spec, where), name, lambda model: score_later(model, root, device), root, device
+        )
         made[name if name not in made else f"{name}-{len(made) + 1}"] = metric
     return made
 
