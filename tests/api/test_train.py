@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.api.train import train
+from tunesmith.api.train import effective_batch, train
 from tunesmith.core.errors import DataError, ProjectError, SettingError
 from tunesmith.core.runs import RunFolder
 
@@ -131,6 +131,74 @@ def test_rows_left_out_are_told(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "left out  5 train rows" in capsys.readouterr().err
     dropped = [drop for drop in RunFolder.open("run").journal("data/dropped.jsonl") if drop["by"] == "tokenise"]
     assert len(dropped) == 5 and dropped[0]["reason"] == "too long"
+
+
+def test_rows_lost_while_tokenising_are_in_the_counts(folder: Path):
+    """rows_out are what is trained, evaluated and tested on, and every count adds up, by source as in all."""
+    write("rows.jsonl", [*ROWS, *({"question": "long " * 200 + str(i), "answer": "yes"} for i in range(5))])
+    data = {"path": "rows.jsonl", "dev": 4, "test": 3}
+    result = train(data=data, out="run", **small(length=300, too_long="drop"))
+    lost = [drop for drop in RunFolder.open("run").journal("data/dropped.jsonl") if drop["by"] == "tokenise"]
+    counts, source = result["counts"], result["counts"]["by_origin"]["rows.jsonl"]
+    assert lost and counts["rows_in"] == 19 and counts["rows_out"] == 19 - len(lost)
+    assert (source["rows_out"], source["rows_dropped"]) == (counts["rows_out"], counts["rows_dropped"])
+    assert source["reasons"] == {"too long": len(lost)} and counts["rows_trimmed"] == 0
+    again = train(resume="run", quiet=True)
+    assert again["counts"] == counts
+
+
+def test_prompts_that_were_cut_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    write("rows.jsonl", [*ROWS, *({"question": "long " * 200 + str(i), "answer": "yes"} for i in range(5))])
+    data = {"path": "rows.jsonl", "dev": 0, "test": 0}
+    result = train(data=data, out="run", **small(length=300, too_long="trim_prompt", quiet=False))
+    assert "cut  5 train rows lost the beginning of their prompt (too_long=trim_prompt)" in capsys.readouterr().err
+    assert result["counts"]["rows_trimmed"] == 5 and result["counts"]["rows_dropped"] == 0
+    assert json.loads(Path("run/data/train_too_long.json").read_text())["trimmed"] == 5
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_pairs_that_were_cut_are_counted_as_rows(folder: Path, method: str):
+    rows = [{"prompt": f"{'very ' * 80 * (i % 2)}long {i}?", "chosen": "Yes.", "rejected": "No!"} for i in range(10)]
+    data = {"path": write("rows.jsonl", rows), "dev": 0, "test": 0}
+    result = train(data=data, method=method, out="run", **small(length=200, too_long="trim_prompt"))
+    assert result["counts"]["rows_trimmed"] == 5
+
+
+def test_warnings_stand_in_the_summary_and_in_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A KL limit that the first steps are beyond: the sign reaches who trained, --json, `runs RUN` and the page."""
+    from tunesmith.api.report import report
+    from tunesmith.api.runs import runs
+
+    rows = [{"prompt": f"Say {i}.", "answer": str(i)} for i in range(8)]
+    method = {"ppo": {"reward": "exact_match", "max_tokens": 4, "kl_limit": 1e-9, "n": 1}}
+    keys = {"train.steps": 12, "train.lr": 0.05, "train.batch_size": 4, "train.sample": 0}
+    result = train(data=write("rows.jsonl", rows), method=method, out="runs/one", **small(**keys))
+    (sign,) = [event for event in events("runs/one", "warning") if event["name"] == "kl"]
+    assert [{name: sign[name] for name in ("step", "name", "message", "fix")}] == [
+        told for told in result["warnings"] if told["name"] == "kl"
+    ]
+    told = f"Warning at step {sign['step']}: {sign['message']}"
+    assert told in result.text and sign["fix"] in result.text
+    shown = " ".join(runs("one", lang="en").text.split())
+    assert "Warning: is the reward being gamed?" in shown
+    assert f"Step {sign['step']}: the KL divergence to the starting model reached" in shown
+    page = Path(report("one", lang="ko")["report"]).read_text("utf-8")
+    assert "경고: 보상만 노리고 있나?" in page and "처음 모델과의 KL이" in page
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "tokens", "told"),
+    [(16, 1, 99, "16 = about 16 per pass x 1 accumulated x 1 "), (16, 2, 99, "16 = about 8 per pass x 1 accumulated x 2 "),
+     (16, 2, 20, "16 = about 4 per pass x 2 accumulated x 2 "), (16, 4, 10, "16 = about 2 per pass x 2 accumulated x 4 "),
+     (16, 1, 1, "16 = about 1 per pass x 16 accumulated x 1 "), (6, 4, 99, "6 = about 1.5 per pass x 1 accumulated x 4 ")],
+)  # fmt: skip
+def test_the_effective_batch_is_a_product_that_is_right(
+    batch: int, devices: int, tokens: int, told: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows of 4 tokens: per pass x accumulated x devices is the batch, also where ranks share it."""
+    monkeypatch.setattr("tunesmith.step.ranks.ranks", lambda: devices)
+    units = type("Units", (list,), {"total_tokens": 40})(range(10))
+    assert told in effective_batch(batch, units, tokens)
 
 
 def test_samples_are_of_dev_rows(folder: Path):

@@ -25,6 +25,7 @@ def train(
     Example: tunesmith train data=faq.json adapter=lora epochs=3
     """
     from tunesmith.api.config import resolve
+    from tunesmith.api.device import place
     from tunesmith.api.ranks import in_turn, launched, several, start_together
     from tunesmith.core.errors import ProjectError
     from tunesmith.core.files import free_path
@@ -47,8 +48,9 @@ def train(
         root = Path(manifest.get("root") or ".")
         project, filled, root = resolve(str(folder.file("project.yaml")), root=root)
         if nproc > 1:
+            place(project.device, process=nproc - 1)
             return launched(folder, nproc, quiet=quiet)
-        with together():
+        with together(place(project.device)):
             return run(in_turn(project, filled, root, folder), resume=True, quiet=quiet)
     project, filled, root = resolve(config, **keys)
     if nproc > 1 or several():
@@ -68,6 +70,7 @@ def start(
 
 def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     """Train assembled parts to the end and write what the other stages read."""
+    from tunesmith.api.build import counts
     from tunesmith.api.report import describe_data
     from tunesmith.model.packed import num_weights
     from tunesmith.train.loggers import loggers
@@ -100,8 +103,9 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         on_eval=sampler(parts) if project.train.sample and len(parts.dev) else None,
         result_bytes=sum(p.numel() * 4 for p in model.net.parameters() if p.requires_grad), **parts.fit_settings(),
     )  # fmt: skip
+    signs = warnings_of(folder)
     if outcome.status == "stopped":
-        text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
+        text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\n{told_warnings(signs)}Go on: tunesmith train --resume {folder.path}"
         return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
     if not folder.writes:
         return Result(run=str(folder.path), status="finished", text="")
@@ -114,11 +118,26 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     facts = {
         "run": str(folder.path), "status": "finished", "result": str(where), "result_hash": hash_result(where), "steps": outcome.steps,
         "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,
-        "seconds": round(outcome.seconds, 2), "tokens": outcome.tokens, "counts": dict(parts.prepared.counts),
-        "chosen": parts.chosen,
+        "seconds": round(outcome.seconds, 2), "tokens": outcome.tokens, "counts": counts(folder, parts.prepared),
+        "chosen": parts.chosen, "warnings": signs,
     }  # fmt: skip
-    folder.update_manifest(status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen")})
-    return Result(facts, text=summary(parts, outcome, where))
+    folder.update_manifest(
+        status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen", "warnings")}
+    )
+    return Result(facts, text=summary(parts, outcome, where, signs))
+
+
+def warnings_of(folder: Any) -> list[dict[str, Any]]:
+    """The signs of trouble that a run gave while it trained: each with its step, name, message and fix."""
+    named = ("step", "name", "message", "fix")
+    found = [event for event in folder.journal("events.jsonl") if event["kind"] == "warning"]
+    return [{name: event[name] for name in named} for event in found]
+
+
+def told_warnings(signs: list[dict[str, Any]]) -> str:
+    """Lines for people: of each kind of sign the last, with its step."""
+    last = {sign["name"]: sign for sign in signs}
+    return "".join(f"Warning at step {sign['step']}: {sign['message']}\n  {sign['fix']}\n" for sign in last.values())
 
 
 def scorer(parts: Any) -> Any:
@@ -131,6 +150,7 @@ def scorer(parts: Any) -> Any:
 
 def fix_choices(parts: Any) -> str:
     """Write the chosen values into project.yaml (a rerun or a resume takes the same) and tell every value."""
+    from tunesmith.api.device import card
     from tunesmith.core.project import to_yaml
     from tunesmith.model.packed import num_weights
 
@@ -142,11 +162,16 @@ def fix_choices(parts: Any) -> str:
         "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
         "layout": parts.model.proof.layout + (f": {parts.model.proof.reason}" if parts.model.proof.reason else ""),
     }  # fmt: skip
-    lost = parts.folder.file("data/train_too_long.json")
-    if lost.exists():
-        told["left out"] = (
-            f"{json.loads(lost.read_text())['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
-        )
+    if parts.device != "cpu":
+        told["device"] = f"{parts.device} ({card(parts.device)})"
+    if (lost := parts.folder.file("data/train_too_long.json")).exists():
+        found = json.loads(lost.read_text())
+        if found["dropped"]:
+            told["left out"] = (
+                f"{found['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
+            )
+        if found["trimmed"]:
+            told["cut"] = f"{found['trimmed']:,} train rows lost the beginning of their prompt (too_long=trim_prompt)"
     lines = [f"{name:>10}  {value}" for name, value in told.items()]
     for name in ("lr", "steps", "epochs", "pass_tokens"):
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
@@ -158,14 +183,17 @@ def fix_choices(parts: Any) -> str:
     parts.folder.write_text("project.yaml", to_yaml(parts.filled))
     parts.folder.write_json("chosen.json", chosen)
     hyperparameters = {**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]}
-    parts.folder.update_manifest(hyperparameters=hyperparameters, kernels=kernels())
+    parts.folder.update_manifest(hyperparameters=hyperparameters, kernels=kernels(parts.device), device=parts.device)
     return "\n".join(lines)
 
 
-def kernels() -> str:
-    """Whose attention ran on the CPU: another one's sums differ in their last bits."""
+def kernels(device: str) -> str:
+    """Whose attention ran: the last bits of its sums differ from another one's."""
+    from tunesmith.api.device import card
     from tunesmith.model.compiled import why_not
 
+    if device != "cpu":
+        return f"torch on {card(device)}"
     return f"torch: {why_not()}" if why_not() else "attention in C"
 
 
@@ -174,14 +202,15 @@ def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
     from tunesmith.step.ranks import ranks
 
     mean = max(1.0, units.total_tokens / max(1, len(units)))
-    per_pass = max(1, min(batch_size, int(pass_tokens / mean)))
-    passes = -(-batch_size // (per_pass * ranks()))
+    own = -(-batch_size // ranks())  # rows of an update on one device
+    passes = -(-own // max(1, min(own, int(pass_tokens / mean))))
+    per_pass = round(batch_size / (passes * ranks()), 1)
     advice = []
     if batch_size < 32:
         advice.append("32 or more is steadier")
     if batch_size & (batch_size - 1):
         advice.append("powers of two fit the hardware")
-    return f"     batch  {batch_size} = about {per_pass} per pass x {passes} accumulated x {ranks()} device(s)" + (
+    return f"     batch  {batch_size} = about {per_pass:g} per pass x {passes} accumulated x {ranks()} device(s)" + (
         f"   (advice: {', '.join(advice)})" if advice else ""
     )
 
@@ -209,12 +238,13 @@ def sampler(parts: Any) -> Any:
     if parts.model.kind != "causal":  # it writes no answers
         return None
     rows = [parts.prepared.dev[i] for i in range(min(parts.project.train.sample, len(parts.prepared.dev)))]
-    prompts = [(row, asked_and_expected(row)) for row in rows if row.get("messages")]
+    prompts = [(row, asked_and_expected(row, parts.text)) for row in rows if row.get("messages")]
     prompts = [(row, split) for row, split in prompts if any(message["role"] != "system" for message in split[0])]
     if not prompts:
         return None
 
     def sample(step: int) -> dict[str, Any]:
+        from tunesmith.evals.run import read_answer
         from tunesmith.model.generate import generate
 
         ids = [parts.text.prompt(asked, row.get("tools")) for row, (asked, _) in prompts]
@@ -223,24 +253,30 @@ def sampler(parts: Any) -> Any:
             return {}
         answers = generate(parts.model, ids, max_tokens=min(64, room), eos_ids=parts.text.stops)
         shown = [
-            {"prompt": asked[-1]["content"], "expected": expected, "answer": answer.text}
-            for (_, (asked, expected)), answer in zip(prompts, answers)
+            {
+                "prompt": asked[-1]["content"],
+                "expected": expected,
+                "answer": read_answer(parts.text, answer, asked_ids)[1],
+            }
+            for (_, (asked, expected)), answer, asked_ids in zip(prompts, answers, ids)
         ]
         return {"samples": shown}
 
     return sample
 
 
-def asked_and_expected(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    """(messages to answer, the answer hoped for): of a preference row the chosen one, of a prompt its reference."""
+def asked_and_expected(row: Mapping[str, Any], text: Any = None) -> tuple[list[dict[str, Any]], str]:
+    """(messages to answer, the answer hoped for): of a preference row the chosen one, of a prompt its reference, of an answer
+    rated bad none. `text` writes tool calls as the model must."""
+    from tunesmith.evals.run import as_question
+
     turns = [*row["messages"], *row.get("chosen", ())]
-    return split_answer(turns) if turns[-1]["role"] == "assistant" else (turns, str(row.get("answer") or ""))
-
-
-def split_answer(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """(messages to answer, the last assistant message's words)."""
-    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
-    return messages[:last], str(messages[last].get("content") or "")
+    if turns[-1]["role"] != "assistant":
+        return turns, str(row.get("answer") or "")
+    if len(turns) < 2 or row.get("label") is False:
+        return turns[:-1], ""
+    asked = as_question({"messages": turns, "tools": row.get("tools")}, text)
+    return asked["messages"], str(asked["answer"])
 
 
 def save_result(parts: Any) -> Path:
@@ -264,7 +300,7 @@ def hash_result(folder: Path) -> str:
     return hash_json({path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))})
 
 
-def summary(parts: Any, outcome: Any, where: Path) -> str:
+def summary(parts: Any, outcome: Any, where: Path, signs: list[dict[str, Any]]) -> str:
     """What a person reads at the end."""
     from tunesmith.train.progress import duration
 
@@ -276,6 +312,7 @@ def summary(parts: Any, outcome: Any, where: Path) -> str:
     talk = f"    tunesmith chat {parts.folder.path}" if parts.model.kind == "causal" else ""
     return (
         f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
+        f"{told_warnings(signs)}"
         f"Result: {where}\n"
         f"Next:   tunesmith eval {parts.folder.path}{talk}    tunesmith report {parts.folder.path}"
     )
