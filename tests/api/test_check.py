@@ -6,6 +6,7 @@ import pytest
 
 import tunesmith
 from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError
+from tunesmith.model.load import NAMES
 
 
 def snapshot(folder: Path) -> dict[str, int]:
@@ -33,6 +34,7 @@ def test_a_right_project_is_told_in_full_and_left_alone(folder: Path, mine: str)
         ({"data": {"path": "faq.jsonl", "test": "tset.jsonl"}}, DataError, "data.test: there is no tset.jsonl"),
         ({"model": "./basemodel"}, ModelError, "Did you mean: base-model"),
         ({"model": "mnii"}, ModelError, "Did you mean: mini"),
+        ({"model": "mini-encodr"}, ModelError, "Did you mean: mini-encoder"),
         ({"model": "a/b/c"}, ModelError, "there is no folder a/b/c"),
         ({"model": "what is this?"}, ModelError, "there is no folder"),
         ({"metrics": ["nothing_like_it"]}, SettingError, "There are: accuracy"),
@@ -49,9 +51,11 @@ def test_names_of_models(folder: Path):
     Path("base").mkdir()
     assert tunesmith.check({}, model="base")["base"] == "folder"
     assert tunesmith.check({}, model="pico")["base"] == "embedded"
+    assert {tunesmith.check({}, model=name)["base"] for name in NAMES} == {"embedded"}
     assert (
         tunesmith.check({}, model="Qwen/Qwen3-0.6B")["base"]
         == tunesmith.check({}, model="gpt2")["base"]
+        == tunesmith.check({}, model="t5-small")["base"]
         == "Hugging Face hub"
     )
 

@@ -19,7 +19,7 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
     """Say what a verb, setting, method, adapter, metric or data step is, and what it takes; or show how something works.
 
     name      lora, train.lr, dpo.beta, compare.judge, temperature, sft, a verb; `settings` for all of the project; without it, what
-              there is. Demonstrations compute what they say: formats, attention, position, norm, step
+              there is. Demonstrations compute what they say: formats, attention, position, norm, step. A model's name or folder: its card
     lang      en or ko: only that language; both without it
     project   a project file whose `use:` counts too; tunesmith.yaml here without it
     asked     what a demonstration takes, as  value=123456.789  or  text="a sentence" layer=2 svg=map.svg
@@ -27,6 +27,7 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
     Example: tunesmith explain lora
     """
     from tunesmith.api.config import catalogue, use_project_files
+    from tunesmith.api.model_card import model_card, told
 
     if lang not in (None, "en", "ko"):
         raise SettingError(f'lang is "{lang}".', wanted="It must be en or ko.")
@@ -39,7 +40,10 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
         return Result(settings={dotted: _facts(field) for dotted, field in fields.items()}, text=text)
     parts: list[str] = []
     facts: dict[str, object] = {}
-    found = find(name, None, look=False)
+    if card := model_card(name, Path.cwd()):
+        facts["model"] = card
+        parts.append("\n".join([f"{name}: a model", "", *(f"  {line}" for line in told(card))]))
+    found = [] if card and "/" in name else find(name, None, look=False, required=not card)
     if asked and not any(kind == "demo" for kind, _, _ in found):
         raise SettingError(
             f"{', '.join(asked)}: only demonstrations take values.", fix=f"There are: {', '.join(demos())}"
@@ -51,12 +55,14 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
     return Result(name=name, found=facts, text="\n\n".join(parts))
 
 
-def find(name: str, project: str | None = None, *, look: bool = True) -> list[tuple[str, Path, int]]:
+def find(
+    name: str, project: str | None = None, *, look: bool = True, required: bool = True
+) -> list[tuple[str, Path, int]]:
     """Every thing of that name as (kind, file, line); kind is a shelf, "setting NAME", "verb" or "demo". None is a SettingError.
 
     A setting of an item is "setting SHELF/ITEM.NAME"; `dpo.beta` asks for that of one item, `beta` for those of all.
 
-    `look` puts the project's own files on the shelves first.
+    `look` puts the project's own files on the shelves first. Not `required`, nothing of that name is no error.
     """
     from tunesmith.api.config import catalogue, chain_catalogue, setting_file, use_project_files
     from tunesmith.core import source
@@ -81,7 +87,7 @@ def find(name: str, project: str | None = None, *, look: bool = True) -> list[tu
         found.append(("verb", verb, source.function(verb, name).line))
     if name in demos():
         found.append(("demo", _DEMOS / f"{name}.py", source.line_of(_DEMOS / f"{name}.py", "show")))
-    if not found:
+    if not found and required:
         known = [item for one in shelves() for item in one.names()] + [*fields, *demos()]
         known += [full.rpartition(".")[2] for full in [*fields, *of_items]]
         known += [full.partition("/")[2] for full in of_items]
