@@ -24,7 +24,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], Sequence[Mapping[str, Any]]]] = {
 }
 
 
-NEED_A_MODEL = {"reward"}  # tests/metrics/test_reward.py gives it one
+NEED_A_MODEL = {"cosine", "reward"}  # tests/metrics/test_cosine.py and test_reward.py give them one
 
 
 @pytest.mark.parametrize("name", sorted({*shelf("metrics").names()} - NEED_A_MODEL))

@@ -111,6 +111,7 @@ def _evaluate(
     metrics = _metrics(project, kind, root, device)
     labels = _labels(prepared, Text(model.tokenizer, reasoning=project.reasoning)) if likelihood else {}
     pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
+    _refuse_unread_metrics(project, kind, model.kind)
     _check_again(project, causal and kind != "text" and not (pairs or likelihood), causal and tuned)
     rows, reads, rated = _rows(folder, prepared, project, kind, judged=judges)
     own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
@@ -261,11 +262,37 @@ def _metrics(project: Any, kind: str, root: Path, device: str) -> dict[str, Any]
     for place, spec in enumerate(project.metrics or _usual(project, kind)):
         name, _ = shelf("metrics").spec(spec, f"metrics[{place}]")
         metric = given(
-            shelf("metrics").make(spec, f"metrics[{place}]"), name, lambda model: score_later(model, root, device)
+            shelf("metrics").make(spec, f"metrics[{place}]"),
+            name,
+            lambda model: score_later(model, root, device),
+            root,
+            device,
         )
         number = sum(other.partition("-")[0] == name for other in found)
         found[f"{name}-{number + 1}" if number else name] = metric
     return found
+
+
+def _refuse_unread_metrics(project: Any, kind: str, network: str) -> None:
+    """Metrics that are named where no answer is scored. A file that eval.source picked out has none of its own."""
+    from tunesmith.core.errors import SettingError
+    from tunesmith.core.shelf import shelf
+
+    if kind == "text":
+        told = "raw text is scored by its bits per byte"
+    elif kind in ("preference", "scored", "rated", "chat", "prompt") and network == "classify":
+        told = "a reward model is looked at for how it scores the answers that are there"
+    elif kind in ("pair", "group") and network == "embed":
+        told = "vectors are scored by what a search with them finds"
+    else:
+        return
+    if project.metrics and project.eval.source is None:
+        names = ", ".join(shelf("metrics").spec(spec, "metrics")[0] for spec in project.metrics)
+        raise SettingError(
+            f"metrics names {names}, but {told}.",
+            wanted="Rows whose answers are compared with a reference.",
+            fix="Leave metrics out: metrics=[]",
+        )
 
 
 def _pairs(model: Any, rows: list[Any], evals: Path, name: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Reward = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[float]]
+Vectors = Callable[[Sequence[str]], Any]  # texts -> array (texts, dim)
 
 
 def sampler(model: Any, text: Any, *, max_tokens: int, temperature: float, batch: int) -> Callable[..., Any]:
@@ -67,7 +68,9 @@ def _one(spec: Any, root: Path, device: str) -> Reward:
     if isinstance(spec, Mapping) and set(spec) == {"model"}:
         return _by_model(str(spec["model"]), root, device)
     name = spec if isinstance(spec, str) else next(iter(spec), "") if isinstance(spec, Mapping) else type(spec).__name__
-    metric = given(shelf("metrics").make(spec, "reward"), str(name), lambda model: _by_model(model, root, device))
+    metric = given(
+        shelf("metrics").make(spec, "reward"), str(name), lambda model: _by_model(model, root, device), root, device
+    )
 
     def score(rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
         found = [metric.score(text, dict(row)) for row, text in zip(rows, texts, strict=True)]
@@ -89,10 +92,11 @@ def _by_model(name: str, root: Path, device: str) -> Reward:
     return RewardModel.open(resolve_model(name, root), device=device).score
 
 
-def given(metric: Any, name: str, reward: Callable[[str], Reward]) -> Any:
+def given(metric: Any, name: str, reward: Callable[[str], Reward], root: Path, device: str) -> Any:
     """A metric together with what it needs, so that it scores like any other.
 
-    reward  the scores of the reward model of a name, for a metric that needs `reward` and says in its setting `model` whose
+    reward  the scores of the reward model of a name, for a metric that needs `reward` and says in its setting `model` whose;
+            one that needs `vectors` says likewise whose vectors of texts, and is given them as `vectors_later` makes them
 
     Raises SettingError where nothing provides what it needs.
     """
@@ -102,14 +106,19 @@ def given(metric: Any, name: str, reward: Callable[[str], Reward]) -> Any:
     needs = tuple(getattr(metric, "needs", ()))
     if not needs:
         return metric
-    if needs != ("reward",):
+    provided: dict[tuple[str, ...], tuple[str, Callable[[str], Any]]] = {
+        ("reward",): ("a reward model", reward),
+        ("vectors",): ("an embedding model", lambda model: vectors_later(model, root, device)),
+    }
+    if needs not in provided:
         raise SettingError(f"The metric {name} needs {', '.join(needs)}.", wanted="Nothing can provide that yet.")
+    kind, provide = provided[needs]
     if not getattr(metric, "model", ""):
         raise SettingError(
-            f"The metric {name} needs a reward model and does not say which.",
+            f"The metric {name} needs {kind} and does not say which.",
             fix=f"Give it a setting model, as {{{name}: {{model: RUN}}}}.",
         )
-    return Given(metric, {"reward": reward(str(metric.model))})
+    return Given(metric, {needs[0]: provide(str(metric.model))})
 
 
 def score_later(name: str, root: Path, device: str = "cpu") -> Reward:
@@ -118,3 +127,15 @@ def score_later(name: str, root: Path, device: str = "cpu") -> Reward:
 
     opened = cache(lambda: _by_model(name, root, device))
     return lambda rows, texts: opened()(rows, texts)
+
+
+def vectors_later(name: str, root: Path, device: str = "cpu") -> Vectors:
+    """The vectors that a model gives to texts, opened when the first answer is scored."""
+    from functools import cache
+
+    from tunesmith.adapters.store import open_run
+    from tunesmith.api.build import resolve_model
+    from tunesmith.evals.vectors import embed
+
+    opened = cache(lambda: open_run(resolve_model(name, root), device=device))
+    return lambda texts: embed(opened(), texts)
