@@ -214,6 +214,7 @@ def assemble(
         project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev, device=device
     )  # fmt: skip
     add_helpers(parts)
+    check_stopping(parts)
     if ready is not None:
         ready()
     parts.chosen = choose(parts)
@@ -408,6 +409,19 @@ def check_read(objective: Any, project: Project) -> None:
             wanted=f"too_long: {' or '.join(policies)}.",
             fix="Leave too_long out.",
         )
+
+
+def check_stopping(parts: Parts) -> None:
+    """Refuse early stopping where nothing is evaluated on the way."""
+    patience, feed = parts.project.train.early_stopping, parts.feed
+    if patience is None or (len(parts.dev) and (feed is None or feed.reward is not None)):
+        return
+    raise SettingError(
+        f"train.early_stopping is {patience}, but "
+        + ("no rows are held out to evaluate on." if not len(parts.dev) else "nothing scores the answers to the dev rows."),
+        wanted="Evaluations that can stop getting better.",
+        fix="Leave train.early_stopping out." if len(parts.dev) else "Hold rows out (data.dev=0.1), or leave it out.",
+    )
 
 
 def tokenise(

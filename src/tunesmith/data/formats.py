@@ -16,7 +16,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
@@ -37,6 +37,7 @@ _ENDINGS = {
     ".csv": "csv",
     **dict.fromkeys((".txt", ".text", ".md", ".mdx", ".rst", ".html", ".htm", ".xml", ".tex", ".py", ".sql"), "text"),
 }
+READ_WITH = {"sheet": ("xlsx",), "delimiter": ("csv", "tsv"), "header": ("csv", "tsv", "xlsx")}
 TABLES = ("jsonl", "json", "csv", "tsv", "parquet", "xlsx")
 _WRAPPERS = ("data", "rows", "examples", "items", "records", "instances")
 _SAMPLE = 200
@@ -61,6 +62,30 @@ def format_of(path: Path) -> str | None:
     return _ENDINGS.get(endings[-1]) if endings else None
 
 
+def told_by(path: Path) -> str | None:
+    """The format by a file's first bytes, else by its ending; None when neither says it."""
+    with opened(path) as file:
+        head = file.read(4)
+    return "xlsx" if head == b"PK\x03\x04" else "parquet" if head == b"PAR1" else format_of(path)
+
+
+def refuse_unread(paths: Iterable[Path | None], options: Mapping[str, Any]) -> None:
+    """A SettingError naming an option that none of these files can be read with; None is a source that is no file."""
+    given = {name: kinds for name, kinds in READ_WITH.items() if options.get(name) is not None}
+    if not given:
+        return
+    there = [path for path in paths if path is not None]
+    formats = {options.get("format") or told_by(path) for path in there}
+    for name, kinds in given.items():
+        if None not in formats and formats.isdisjoint(kinds):
+            shown = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
+            raise SettingError(
+                f"data.{name} is {options[name]!r}, but nothing here is read with it: {shown or 'the rows are in no file'}.",
+                wanted=f"A file in {' or '.join(kinds)}.",
+                fix=f"Leave data.{name} out.",
+            )
+
+
 def records(
     path: Path,
     facts: dict[str, Any],
@@ -80,10 +105,7 @@ def records(
         raise unknown("format", format, FORMATS)
     if delimiter is not None and len(delimiter) != 1:
         raise SettingError(f'data.delimiter is "{delimiter}".', wanted="One character.")
-    with opened(path) as file:
-        head = file.read(4)
-    if format is None:
-        format = "xlsx" if head == b"PK\x03\x04" else "parquet" if head == b"PAR1" else format_of(path)
+    format = format or told_by(path)
     if format is None:
         examine(path, encoding)
         raise DataError(

@@ -24,7 +24,7 @@ from tunesmith.core.runs import RunFolder
 from tunesmith.core.shelf import shelf
 from tunesmith.data.card import Card
 from tunesmith.data.fitting import fits
-from tunesmith.data.formats import plain
+from tunesmith.data.formats import plain, refuse_unread
 from tunesmith.data.hashes import HashSet, content_hash
 from tunesmith.data.kinds import split_by
 from tunesmith.data.read import Reading, hub_splits, read
@@ -127,7 +127,9 @@ def prepare(
     given = {"path": path, "name": name, "config": config, "split": split, "dev": dev, "test": test}
     source, own, split = _sources(**given, kinds=kinds, root=root, **reading)
     made = [_step(step) for step in steps]
-    data_hash = _hash_all(source, own)
+    opened = [source(part, None) for part in ("train", *own)]
+    refuse_unread((file.path for reading_of in opened for file in reading_of.sources), reading)
+    data_hash = hash_json([_hash(reading_of) for reading_of in opened])
     settings = {
         "config": config, "split": split, "own": own, "dev": dev, "test": test, "stratify": stratify, "seed": seed,
         "steps": [(step_name, repr(step), step_hash) for step_name, step, step_hash in made], **reading,
@@ -302,7 +304,7 @@ def hash_sources(*, root: str | Path = ".", steps: Any = (), stratify: Any = Non
     The keywords are those of DataSettings.
     """
     source, own, _ = _sources(**given, kinds=(), root=root)
-    return _hash_all(source, own)
+    return hash_json([_hash(source(part, None)) for part in ("train", *own)])
 
 
 def _sources(
@@ -360,10 +362,6 @@ def _hash_written(file: Any) -> str:
     """The hash of a file that is still being written under another name."""
     file.flush()
     return hash_file(file.name)
-
-
-def _hash_all(source: Callable[[str, Any], Reading], own: Sequence[str]) -> str:
-    return hash_json([_hash(source(part, None)) for part in ("train", *own)])
 
 
 def _hash(reading: Reading) -> list[str]:

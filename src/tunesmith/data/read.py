@@ -28,7 +28,7 @@ from tunesmith.core.names import nearest
 from tunesmith.data import shapes
 from tunesmith.data.encoding import AUTO, REPAIR, bad_byte, repair, wrong_bytes
 from tunesmith.data.formats import TABLES, Broken, Record, as_columns, format_of, plain, records
-from tunesmith.data.kinds import kind_of
+from tunesmith.data.kinds import KINDS, kind_of
 from tunesmith.data.rows import Row
 from tunesmith.data.shapes import BadRow, Shape, canonical, recognise
 
@@ -149,6 +149,12 @@ class Reading:
             yield from self._source(source)
         if self._bad_rows == "error" and self.bad:
             raise self._explained()
+        if self._label_names and all(source.shape and source.shape.kind != "text+label" for source in self.sources):
+            raise SettingError(
+                f"data.label_names names {len(self._label_names)} labels, but the rows are {KINDS.get(self.kind, self.kind)}.",
+                wanted="Rows of a text and a label that is a number.",
+                fix="Leave data.label_names out. In a template: data.answer='{{ COLUMN }}' writes what the column holds.",
+            )
         if not self.counts.rows_out:
             raise DataError(
                 f"No row of {', '.join(source.name for source in self.sources)} can be used.",
