@@ -3,11 +3,13 @@
 import json
 
 import peft
+import pytest
 import torch
 import transformers as hf
 
 from tunesmith.adapters.head import Head
 from tunesmith.adapters.store import attach, merge, open_adapter, save_adapter
+from tunesmith.core.errors import SettingError
 from tunesmith.model.load import load
 from tunesmith.model.save import save
 from tunesmith.testing import check_adapter
@@ -69,3 +71,11 @@ def test_a_new_task_head_trains_alone_and_comes_back(shake, tmp_path):
 
 def test_keeps_what_the_shelf_promises():
     check_adapter(Head())
+
+
+@pytest.mark.parametrize("name", ["pico", "pico-encoder"])
+def test_a_body_without_a_head_is_refused_and_left_alone(name):
+    model = load(name, kind="embed")
+    with pytest.raises(SettingError, match="has no head that could train\n.*\n.*adapter: top"):
+        Head().attach(model.net)
+    assert all(parameter.requires_grad for parameter in model.net.parameters())

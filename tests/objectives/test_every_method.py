@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tunesmith.core.errors import SettingError
 from tunesmith.core.shelf import shelf
 from tunesmith.step.step import backward, reduce_gradients
 from tunesmith.testing import check_objective
@@ -18,7 +19,6 @@ SETTINGS = {"grpo": SAMPLING, "ppo": SAMPLING, "rejection": SAMPLING}
 APART = {"distill", "gkd", "multitask", "features"}
 METHODS = [name for name in shelf("objectives").names() if name not in APART]
 ADAPTERS = ("full", "lora", "head")
-NONSENSE = {("embed", "head")}  # a body without a head
 
 
 def method(name):
@@ -41,8 +41,12 @@ def test_the_shelfs_promises(name):
     check_objective(method(name))
 
 
-@pytest.mark.parametrize(("name", "adapter"), [(m, a) for m in METHODS for a in ADAPTERS if (m, a) not in NONSENSE])
+@pytest.mark.parametrize(("name", "adapter"), [(m, a) for m in METHODS for a in ADAPTERS])
 def test_a_step_in_1_2_or_8_passes(name, adapter):
+    if adapter == "head" and getattr(method(name), "kind", "causal") == "embed":  # a body without a head
+        with pytest.raises(SettingError, match="has no head that could train"):
+            step_of(method(name), adapter=shelf("adapters").make(adapter))
+        return
     objective, model, units, helpers = step_of(method(name), adapter=shelf("adapters").make(adapter))
     whole, wanted = gradient_of(objective, model, units, helpers)
     assert torch.isfinite(wanted).all() and wanted.any()

@@ -84,9 +84,8 @@ def heads(net: Any) -> list[str]:
     if head is not None:
         return [named[id(head)]]
     body = getattr(net, "base_model", net)
-    outside = [
-        name for name, module in net.named_children() if module is not body and any(True for _ in module.parameters())
-    ]
+    children = () if body is net else net.named_children()  # a body alone: all of it would be outside of it
+    outside = [name for name, module in children if module is not body and any(True for _ in module.parameters())]
     if not outside:
         raise SettingError(
             f"{type(net).__name__} has no head that could train",
