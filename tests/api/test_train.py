@@ -1,6 +1,7 @@
 """The verb train, end to end with pico: shapes of rows, settings, what it leaves in the run folder, and going on."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,26 @@ def test_the_effective_batch_is_a_product_that_is_right(
     assert told in effective_batch(batch, units, tokens)
 
 
+def test_every_value_chosen_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Also those that nobody gave: what is told is what the run has."""
+    train(data=write("rows.jsonl", ROWS), model="pico", out="run", steps=1, **{"data.dev": 2, "train.keep": 2})
+    told = capsys.readouterr().err
+    config = json.loads(Path("run/adapter/adapter_config.json").read_text())
+    length = json.loads(Path("run/data/cache/train/meta.json").read_text())
+    for line in (
+        "betas=(0.9, 0.999)", "min_lr=0.0", "keep=2", "seed=0", "too_long=error", "early_stopping=None", "eval_every=epoch",
+        f"'alpha': {config['lora_alpha']:.1f}", f"'rank': {config['r']}", "length=", "warmup=0.05", "weight_decay=0.0", "clip=1.0",
+    ):  # fmt: skip
+        assert line in told, line
+    assert config["lora_alpha"] == 2 * config["r"] and length
+
+
+@pytest.mark.parametrize(("adapter", "alpha"), [("pissa", 8), ("dora", 16), ({"lora": {"rank": 4, "alpha": 3}}, 3)])
+def test_the_alpha_that_null_means(folder: Path, adapter: Any, alpha: float, capsys: pytest.CaptureFixture[str]):
+    train(data=write("rows.jsonl", ROWS), model="pico", out="run", steps=1, adapter=adapter, **{"data.dev": 2})
+    assert re.search(rf"'alpha': {alpha}(\.0)?,", capsys.readouterr().err)
+
+
 def test_samples_are_of_dev_rows(folder: Path):
     train(data=write("rows.jsonl", ROWS), out="run", **small())
     event = events("run", "eval")[-1]
@@ -274,3 +295,30 @@ def test_a_base_in_four_bits_is_frozen(folder: Path):
     from tunesmith.model.packed import weight_bytes
 
     assert weight_bytes(open_run("beside").net)["nf4"] > 0
+
+
+def test_a_run_is_planned_before_its_first_step_and_compared_after_its_last(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """planned -> plan.json -> compared: in the run's files, on the way, in the summary, and in what later plans may be off by."""
+    from tunesmith.plan import calibrate
+
+    monkeypatch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+    rows = [{"question": f"what is {n}?", "answer": str(n)} for n in range(12)]
+    keys = small(data=write("faq.jsonl", rows))
+    out = train(**{**keys, "quiet": False}, plan=True, out="runs/planned")
+    run = Path(out["run"])
+    plan, memory = (json.loads((run / name).read_text()) for name in ("plan.json", "memory.json"))
+    forecast, measured = plan["forecast"], plan["measured"]
+    assert (
+        forecast["setup"]["pass_tokens"] == out["chosen"]["pass_tokens"] and forecast["device"] > forecast["live"] > 0
+    )
+    assert measured["device"] == memory["process_peak"] >= max(e["memory_bytes"] for e in events(str(run), "step"))
+    assert measured["error"] == pytest.approx(forecast["device"] / measured["device"] - 1)
+    assert "      plan  " in capsys.readouterr().err
+    assert "planned, " in out.text and f"{100 * measured['error']:+.1f} %" in out.text
+    noted = json.loads(calibrate.place().read_text())["runs"]
+    assert [(one["predicted"], one["measured"]) for one in noted] == [(forecast["device"], measured["device"])]
+    assert not (Path(train(**keys)["run"]) / "plan.json").exists()
+    with pytest.raises(ProjectError, match="resume"):
+        train(resume=str(run), plan=True)

@@ -80,7 +80,13 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = max(1, len(os.sched_getaffinity(0)) // nproc) if hasattr(os, "sched_getaffinity") else 1
-    base = {**os.environ, "WORLD_SIZE": str(nproc), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    base = {
+        **os.environ,
+        "WORLD_SIZE": str(nproc),
+        "LOCAL_WORLD_SIZE": str(nproc),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     base.setdefault("OMP_NUM_THREADS", str(threads))
     command = [
         sys.executable,

@@ -9,10 +9,20 @@ from typing import Any
 from tunesmith.core.result import Result
 
 WORTH_A_PLAN = 50_000_000  # parameters from which on a run is planned before its first step: smaller ones fit
+CHOICES = (  # told in these lines, beside those that have a reason of their own
+    ("optimizer", "betas", "schedule", "warmup", "min_lr", "weight_decay", "clip"),
+    ("precision", "eval_every", "early_stopping", "keep", "seed", "length", "too_long"),
+)
 
 
 def train(
-    config: str | None = None, *, resume: str | None = None, nproc: int = 1, quiet: bool = False, **keys: Any
+    config: str | None = None,
+    *,
+    resume: str | None = None,
+    nproc: int = 1,
+    plan: bool = False,
+    quiet: bool = False,
+    **keys: Any,
 ) -> Result:
     """Train a model on your rows.
 
@@ -20,6 +30,7 @@ def train(
     resume   a run's folder: go on where it was stopped or killed, as if nothing had happened
     nproc    processes that train together on this machine (data parallel); a run may go on with another number.
              On several machines: torchrun ... -m tunesmith train FILE out=FOLDER
+    plan     forecast the memory before the first step and compare it after the last, also below fifty million parameters
     quiet    no progress on stderr
 
     Example: tunesmith train data=faq.json adapter=lora epochs=3
@@ -33,7 +44,7 @@ def train(
     from tunesmith.step.ranks import together
 
     if resume is not None:
-        if config is not None or keys:
+        if config is not None or keys or plan:
             raise ProjectError(
                 "--resume goes on with a run as it was set up; it takes no project file and no keys.",
                 fix=f"tunesmith train --resume {resume}    or start a new run without --resume.",
@@ -54,28 +65,37 @@ def train(
             return run(in_turn(project, filled, root, folder), resume=True, quiet=quiet)
     project, filled, root = resolve(config, **keys)
     if nproc > 1 or several():
+        if plan:
+            raise ProjectError("--plan is for a run in one process.", fix="tunesmith plan devices=N says what N need.")
         return start_together(project, filled, root, nproc, quiet=quiet)
-    return start(project, filled, root, Path(project.out or free_path("runs", "train")), quiet=quiet)
+    return start(project, filled, root, Path(project.out or free_path("runs", "train")), plan=plan, quiet=quiet)
 
 
 def start(
-    project: Any, filled: dict[str, Any], root: Path, path: Path, *, parent: str | None = None, quiet: bool = False
+    project: Any,
+    filled: dict[str, Any],
+    root: Path,
+    path: Path,
+    *,
+    parent: str | None = None,
+    plan: bool = False,
+    quiet: bool = False,
 ) -> Result:
     """A new run of a resolved project in the folder `path`."""
     from tunesmith.api.build import assemble, new_run, run_facts
 
     with new_run(path, project=filled, **run_facts(project, root, path, parent)) as folder:
-        return run(assemble(project, filled, root, folder), quiet=quiet)
+        return run(assemble(project, filled, root, folder), plan=plan, quiet=quiet)
 
 
-def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
-    """Train assembled parts to the end and write what the other stages read."""
+def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = False) -> Result:
+    """Train assembled parts to the end and write what the other stages read. plan: forecast its memory, however small it is."""
     from tunesmith.api.build import counts
     from tunesmith.api.report import describe_data
     from tunesmith.model.packed import num_weights
     from tunesmith.train.loggers import loggers
     from tunesmith.train.progress import Progress
-    from tunesmith.train.run import fit
+    from tunesmith.train.run import fit, note_peak
 
     if hasattr(parts.objective, "fit"):
         from tunesmith.api.fit import fit_once
@@ -87,7 +107,8 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     write_parameters(parts)
-    if not resume and folder.writes and num_weights(model.net) >= WORTH_A_PLAN:
+    fresh = not folder.file("events.jsonl").exists()  # the processes of --nproc start with --resume
+    if fresh and folder.writes and (plan or num_weights(model.net) >= WORTH_A_PLAN):
         from tunesmith.api.plan import planned
 
         line = planned(parts)
@@ -111,10 +132,12 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
         return Result(run=str(folder.path), status="finished", text="")
     where = save_result(parts)
     describe_data(folder.path)
+    note_peak(folder)
+    memory = ""
     if (folder.path / "plan.json").exists():
         from tunesmith.api.plan import compared
 
-        compared(parts)
+        memory = compared(parts)
     facts = {
         "run": str(folder.path), "status": "finished", "result": str(where), "result_hash": hash_result(where), "steps": outcome.steps,
         "best_step": outcome.best_step, "best_dev_loss": outcome.best_dev_loss, "last_loss": outcome.last_loss,
@@ -124,7 +147,7 @@ def run(parts: Any, *, resume: bool = False, quiet: bool = False) -> Result:
     folder.update_manifest(
         status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen", "warnings")}
     )
-    return Result(facts, text=summary(parts, outcome, where, signs))
+    return Result(facts, text=summary(parts, outcome, where, signs, memory))
 
 
 def warnings_of(folder: Any) -> list[dict[str, Any]]:
@@ -157,7 +180,7 @@ def fix_choices(parts: Any) -> str:
     train, chosen = parts.filled["train"], parts.chosen
     told = {
         "model": f"{parts.filled['model']} ({num_weights(parts.model.net):,} parameters)",
-        "method": parts.filled["method"], "adapter": parts.filled["adapter"],
+        "method": parts.filled["method"], "adapter": adapter_told(parts),
         "rows": f"{len(parts.prepared.train):,} train, {len(parts.prepared.dev):,} dev, {parts.prepared.num_test:,} test",
         "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
         "layout": parts.model.proof.layout + (f": {parts.model.proof.reason}" if parts.model.proof.reason else ""),
@@ -177,14 +200,22 @@ def fix_choices(parts: Any) -> str:
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
     lines.append(effective_batch(train["batch_size"], parts.units, chosen["pass_tokens"]))
     train.update(precision=parts.project.train.precision)  # what auto meant
-    rest = ("optimizer", "schedule", "warmup", "weight_decay", "clip", "precision", "eval_every", "early_stopping")
-    lines.append("            " + "  ".join(f"{name}={train[name]}" for name in rest))
+    every = {**train, "seed": parts.project.seed, "length": parts.text.length, "too_long": parts.text.too_long}
+    lines += ["            " + "  ".join(f"{name}={every[name]}" for name in names) for names in CHOICES]
     train.update(lr=chosen["lr"], steps=chosen["steps"], pass_tokens=chosen["pass_tokens"], epochs=None, minutes=None)
     parts.folder.write_text("project.yaml", to_yaml(parts.filled))
     parts.folder.write_json("chosen.json", chosen)
     hyperparameters = {**train, "method": parts.filled["method"], "adapter": parts.filled["adapter"]}
     parts.folder.update_manifest(hyperparameters=hyperparameters, kernels=kernels(parts.device), device=parts.device)
     return "\n".join(lines)
+
+
+def adapter_told(parts: Any) -> Any:
+    """The adapter's settings, with the alpha that null means."""
+    adapter, filled = parts.adapter, parts.filled["adapter"]
+    if getattr(adapter, "alpha_per_rank", None) is None or adapter.alpha is not None:
+        return filled
+    return {name: {**settings, "alpha": adapter.alpha_per_rank * adapter.rank} for name, settings in filled.items()}
 
 
 def kernels(device: str) -> str:
@@ -300,8 +331,8 @@ def hash_result(folder: Path) -> str:
     return hash_json({path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))})
 
 
-def summary(parts: Any, outcome: Any, where: Path, signs: list[dict[str, Any]]) -> str:
-    """What a person reads at the end."""
+def summary(parts: Any, outcome: Any, where: Path, signs: list[dict[str, Any]], memory: str = "") -> str:
+    """What a person reads at the end. memory: a line on the planned and the measured, where the run was planned."""
     from tunesmith.train.progress import duration
 
     best = (
@@ -312,7 +343,6 @@ def summary(parts: Any, outcome: Any, where: Path, signs: list[dict[str, Any]]) 
     talk = f"    tunesmith chat {parts.folder.path}" if parts.model.kind == "causal" else ""
     return (
         f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
-        f"{told_warnings(signs)}"
-        f"Result: {where}\n"
+        f"{told_warnings(signs)}" + (f"{memory}\n" if memory else "") + f"Result: {where}\n"
         f"Next:   tunesmith eval {parts.folder.path}{talk}    tunesmith report {parts.folder.path}"
     )

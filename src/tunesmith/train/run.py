@@ -437,6 +437,15 @@ def memory_parts(net: nn.Module, optim: Optimizer | Sharded) -> dict[str, int]:
     }  # fmt: skip
 
 
+def note_peak(folder: RunFolder) -> None:
+    """The most this process ever held, into memory.json: evaluations, checkpoints, larger passes and the result come after the first
+    step, when it was written."""
+    if not folder.file("memory.json").exists():  # a run that is gone on with, from before there was one
+        return
+    found = folder.read_json("memory.json")
+    folder.write_json("memory.json", {**found, "process_peak": max(found["process_peak"], peak_bytes())})
+
+
 def activation_bytes(
     policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None, helpers: Helpers | None = None
 ) -> int:
