@@ -11,6 +11,7 @@ import pytest
 from tunesmith.api.train import effective_batch, train
 from tunesmith.core.errors import DataError, ProjectError, SettingError
 from tunesmith.core.runs import RunFolder
+from tunesmith.model.load import load
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
 TOOLS = [
@@ -207,13 +208,12 @@ def test_every_value_chosen_is_told(folder: Path, capsys: pytest.CaptureFixture[
     train(data=write("rows.jsonl", ROWS), model="pico", out="run", steps=1, **{"data.dev": 2, "train.keep": 2})
     told = capsys.readouterr().err
     config = json.loads(Path("run/adapter/adapter_config.json").read_text())
-    length = json.loads(Path("run/data/cache/train/meta.json").read_text())
     for line in (
-        "betas=(0.9, 0.999)", "min_lr=0.0", "keep=2", "seed=0", "too_long=error", "early_stopping=None", "eval_every=epoch",
-        f"'alpha': {config['lora_alpha']:.1f}", f"'rank': {config['r']}", "length=", "warmup=0.05", "weight_decay=0.0", "clip=1.0",
+        "betas=[0.9, 0.999]", "min_lr=0.0", "keep=2", "seed=0", "too_long=error", "early_stopping=None", "eval_every=epoch",
+        f"'alpha': {config['lora_alpha']}", f"'rank': {config['r']}", f"length={load('pico').context}", "warmup=0.05", "weight_decay=0.0", "clip=1.0",
     ):  # fmt: skip
         assert line in told, line
-    assert config["lora_alpha"] == 2 * config["r"] and length
+    assert config["lora_alpha"] == 2 * config["r"]
 
 
 @pytest.mark.parametrize(("adapter", "alpha"), [("pissa", 8), ("dora", 16), ({"lora": {"rank": 4, "alpha": 3}}, 3)])

@@ -37,10 +37,15 @@ def check(adapter: Any) -> None:
         raise SettingError(f"adapter dropout is {adapter.dropout}.", wanted="0 or more and below 1.")
 
 
+def alpha_of(adapter: Any) -> float:
+    """Its alpha; where none is given its own share of the rank."""
+    return adapter.alpha_per_rank * adapter.rank if adapter.alpha is None else adapter.alpha
+
+
 def size(adapter: Any, name: str) -> tuple[int, float]:
     """(rank, what B A is multiplied by) of the layer `name`."""
     rank = int(by_pattern(dict(getattr(adapter, "rank_pattern", {})), name, adapter.rank))
-    alpha = 2 * adapter.rank if adapter.alpha is None else adapter.alpha
+    alpha = alpha_of(adapter)
     alpha = by_pattern(dict(getattr(adapter, "alpha_pattern", {})), name, alpha)
     return rank, alpha / (math.sqrt(rank) if adapter.rslora else rank)
 
@@ -89,7 +94,7 @@ def config(adapter: Any, net: Any, names: list[str], base: str, **more: Any) -> 
     conv = any(getattr(net.get_submodule(name), "transposed", False) for name in linear)
     settings: dict[str, Any] = {
         "r": adapter.rank,
-        "lora_alpha": 2 * adapter.rank if adapter.alpha is None else adapter.alpha,
+        "lora_alpha": alpha_of(adapter),
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
         "target_modules": linear or None,

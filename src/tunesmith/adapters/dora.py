@@ -55,6 +55,7 @@ class Dora:
 
     이름이 이렇게 끝나는 층의 다른 alpha."""
 
+    alpha_per_rank: ClassVar[int] = 2  # what null means
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py
     file: ClassVar[str] = "adapter"
 

@@ -50,6 +50,7 @@ class Pissa:
 
     이름이 이렇게 끝나는 층의 다른 rank."""
 
+    alpha_per_rank: ClassVar[int] = 1  # what null means
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py. LoRA's: 3e-3 is good on `mini`
     file: ClassVar[str] = "adapter"
     start: ClassVar[str] = "near"  # what is left and what was taken out add up to W but for rounding
@@ -64,9 +65,10 @@ class Pissa:
 
     def _plain(self) -> Any:
         """The LoRA of the same sizes; alpha = rank where nothing is said."""
+        from tunesmith.adapters._low_rank import alpha_of
         from tunesmith.adapters.lora import Lora
 
-        alpha = self.rank if self.alpha is None else self.alpha
+        alpha = alpha_of(self)
         patterned = {} if self.alpha is not None else dict(self.rank_pattern)
         return Lora(
             rank=self.rank, alpha=alpha, targets=self.targets, dropout=self.dropout, rank_pattern=self.rank_pattern,
