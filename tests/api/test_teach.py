@@ -76,3 +76,47 @@ def test_soft_labels_from_another_tokenizer_are_refused(home, tmp_path):
             },
             out=tmp_path / "run",
         )  # fmt: skip
+
+
+def test_columns_of_other_names_are_read_as_in_a_project(home, tmp_path):
+    rows = [{"frage": f"say {word}", "antwort": word} for word in WORDS]
+    (tmp_path / "fragen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    where, out = str(tmp_path / "fragen.jsonl"), tmp_path / "taught.jsonl"
+    settings = {"data.columns": {"prompt": "frage"}, "data.shape": "prompts"}
+    told = tunesmith.teach(str(home / "teacher"), where, out=str(out), max_tokens=12, **settings)
+    assert told["rows"] == 6 and [row["messages"][-1]["content"] for row in lines(out)] == WORDS
+    for keys, says in (({"data.dev": 2}, "data.dev is set"), ({"train.steps": 3}, 'no setting "train"')):
+        with pytest.raises(SettingError, match=says):
+            tunesmith.teach(str(home / "teacher"), where, out=str(tmp_path / "b.jsonl"), **keys)
+    with pytest.raises(DataError, match="No prompts are given"):
+        tunesmith.teach(str(home / "teacher"), out=str(tmp_path / "b.jsonl"))
+
+
+def test_rows_that_cannot_be_read_are_dropped_with_the_others(home, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"question": "say red"}\n{"question": ""}\n')
+    out = tmp_path / "taught.jsonl"
+    told = tunesmith.teach(
+        str(home / "teacher"), str(tmp_path / "a.jsonl"), out=str(out), max_tokens=12, **{"data.bad_rows": "drop"}
+    )
+    assert told["rows"] == 1 and told["dropped"] == 1 and len(lines(tmp_path / "taught-dropped.jsonl")) == 1
+
+
+def test_from_the_command_line_the_file_and_its_columns_stand_side_by_side():
+    from tunesmith.cli.command import API, parse
+    from tunesmith.core import source
+
+    function = source.function(API / "teach.py", "teach")
+    places, keys, _ = parse(function, ["runs/a", "q.jsonl", "data.columns.prompt=frage", "n=2"])
+    assert places == ["runs/a", "q.jsonl"] and keys == {"data": {"columns": {"prompt": "frage"}}, "n": "2"}
+
+
+def test_a_teacher_with_a_soft_prompt_answers(home, tmp_path):
+    tunesmith.train(
+        {"model": "pico", "data": {"path": str(home / "answered.jsonl"), "dev": 0, "test": 0}},
+        adapter={"prompt": {"virtual": 2}}, out=tmp_path / "soft", **{"train.steps": 2, "train.batch_size": 6},
+    )  # fmt: skip
+    out = tmp_path / "taught.jsonl"
+    told = tunesmith.teach(
+        str(tmp_path / "soft"), str(home / "prompts.jsonl"), out=str(out), n=2, temperature=1.0, max_tokens=40
+    )
+    assert told["prompts"] == 6 and told["rows"] + told["dropped"] == 12
