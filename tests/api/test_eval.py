@@ -227,6 +227,8 @@ def test_a_reward_model_scores_the_answers_that_are_there(folder):
     good = [value for line, value in zip(lines, wanted) if line["label"]]
     assert found["metrics"]["reward"]["extra"]["good"] == {"mean": pytest.approx(sum(good) / len(good)), "n": len(good)}
     assert "Rated good: mean reward" in found.text and "rated" not in found and "%" not in found.text.split("(95")[0]
+    told = tunesmith.report("runs/votes").text
+    assert "reward" in told and "%" not in told.split("reward", 1)[1].split("(")[0]
     (folder / "asked.jsonl").write_text("\n".join(json.dumps({"prompt": row["prompt"]}) for row in pairs))
     with pytest.raises(DataError, match="no answer to score"):
         tunesmith.eval(model="runs/judge", data={"path": "asked.jsonl", "shape": "prompts", "test": 8}, **QUIET)
@@ -265,3 +267,33 @@ def test_test_rows_too_long_go_as_in_training(folder):
         found = tunesmith.eval(f"runs/{policy}", **{"generate.max_tokens": 4}, **QUIET)
         assert found["n"] == n and found["too_long"] == {"policy": policy, **fact}
         assert f"too_long: {policy}" in found.text and "2" in found.text
+
+
+def test_rows_that_call_tools_are_scored_from_the_command_too(folder):
+    tools = [{"name": name, "parameters": {"type": "object"}} for name in ("lamp", "door")]
+    rows = []
+    for i in range(24):
+        call = {
+            "id": f"call_{i}",
+            "function": {"name": ("lamp", "door")[i % 2], "arguments": json.dumps({"on": i % 3 > 0})},
+        }
+        said = {"role": "assistant", "content": None, "tool_calls": [call]}
+        rows.append({"messages": [{"role": "user", "content": f"Do {i}."}, said], "tools": tools})
+    (folder / "calls.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = {
+        "model": "pico",
+        "data": {"path": "calls.jsonl", "test": 6},
+        "metrics": ["exact_match", "json_field"],
+        **QUIET,
+    }
+    found = tunesmith.eval(**keys, **{"generate.max_tokens": 4}, out="runs/said")
+    lines = read_evaluation("runs/said/evals/test").rows
+    assert found["metrics"]["exact_match"]["value"] == found["metrics"]["json_field"]["value"] == 0.0
+    assert all(set(json.loads(line["answer"])) == {"name", "arguments"} for line in lines)
+    found = tunesmith.eval(**keys, likelihood=True, out="runs/likely")
+    likely = read_evaluation("runs/likely/evals/test-likelihood").rows
+    assert found["likelihood"]["labels"] == 4 and {line["prediction"] for line in likely} <= {
+        json.dumps({"name": name, "arguments": {"on": on}}) for name in ("lamp", "door") for on in (True, False)
+    }
+    right = [line["prediction"] == line["answer"] for line in likely]
+    assert found["metrics"]["json_field"]["value"] == found["metrics"]["exact_match"]["value"] == sum(right) / 6

@@ -3,7 +3,7 @@
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from tunesmith.report.read import glance, lengths_of, lines, read_run
+from tunesmith.report.read import glance, in_percent, lengths_of, lines, read_run
 
 spec = spec_from_file_location("report_fixtures", Path(__file__).parent / "conftest.py")
 made = module_from_spec(spec)
@@ -78,3 +78,16 @@ def test_a_glance_reads_no_journal_but_its_end(run_folder):
     facts = glance(run_folder)
     assert (facts["model"], facts["method"], facts["adapter"], facts["status"]) == ("mini", "sft", "lora", "finished")
     assert facts["score"]["metric"] == "exact_match" and facts["score"]["share"]
+
+
+def test_what_is_shown_in_percent():
+    share = {"value": 0.4, "low": 0.2, "high": 0.6, "better": "higher"}
+    assert in_percent(share) and in_percent({"value": 1})
+    for other in (
+        {"high": 1.2},
+        {"low": -0.1},
+        {"better": "lower"},
+        {"extra": {"unit": "reward"}},
+        {"value": None, "low": None, "high": None},
+    ):
+        assert not in_percent({**share, **other}), other

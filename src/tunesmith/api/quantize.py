@@ -221,7 +221,7 @@ def _units(model: Any, rows: Sequence[Any], project: Any, kind: str) -> list[Any
     objective = shelf("objectives").make(method, "method")
     if hasattr(objective, "collect") or not fits(kind, getattr(objective, "shape", "chat")):
         objective = shelf("objectives").make("pretrain" if kind == "text" else "sft", "method")
-        rows = rows if kind == "text" else [_answered(row) for row in rows]
+        rows = rows if kind == "text" else [_answered(row) for row in rows if row.get("label") is not False]
     limit = (project.length if project else None) or model.context
     text = Text(
         model.tokenizer, length=min(limit, model.context), reasoning=project.reasoning if project else "train",

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.report import formats, svg
 from tunesmith.report.formats import finite
-from tunesmith.report.read import Evaluation, as_dict, summaries, text_of
+from tunesmith.report.read import Evaluation, as_dict, in_percent, summaries, text_of
 from tunesmith.report.verdict import (
     Say,
     best_of,
@@ -128,20 +128,17 @@ def before_after(evaluations: Sequence[Evaluation], say: Say) -> dict[str, Any]:
         ]
         if not found:
             continue
-        kinds = [(one.get("better"), _within_0_and_1(one.get("a_value"), one.get("b_value"))) for one in found]
+        was = summaries({"metrics": as_dict(evaluation.summary.get("base")).get("metrics")})
+        kinds = [(one.get("better"), in_percent(was.get(str(one.get("metric")), {}))) for one in found]
         better, share = kinds[0]
         tests = [
             {**one, "a": say("before"), "b": f"{say('after')} · {one.get('metric')}"}
             for one, kind in zip(found, kinds)
             if kind == kinds[0]
         ]
-        unit = "share" if share and better == "higher" else "number"
+        unit = "share" if share else "number"
         return {"metric": {"unit": unit, "better": better}, "tests": tests}
     return {}
-
-
-def _within_0_and_1(*values: Any) -> bool:
-    return all(0 <= value <= 1 for value in values if finite(value))
 
 
 def cost(report: Mapping[str, Any], say: Say, lang: str) -> dict[str, Any] | None:
@@ -251,9 +248,7 @@ def scores(evaluations: Sequence[Evaluation], say: Say, lang: str) -> dict[str, 
         every = [(place, metric, found) for place, one in told for metric, found in summaries(one).items()]
         for place, metric, found in [] if evaluation.is_panel else every:
             value, low, high = found.get("value"), found.get("low"), found.get("high")
-            share = found.get("better", "higher") == "higher" and all(
-                0 <= x <= 1 for x in (value, low, high) if finite(x)
-            )
+            share = in_percent(found)
             rows.append(
                 {
                     "evaluation": place,

@@ -150,9 +150,7 @@ def glance(folder: Path) -> dict[str, Any]:
                 "metric": metric,
                 **{key: value.get(key) for key in ("value", "low", "high", "n", "better")},
             }
-            score["share"] = (
-                value.get("better", "higher") == "higher" and finite(value.get("value")) and 0 <= value["value"] <= 1
-            )
+            score["share"] = in_percent(value)
     return {
         "name": folder.resolve().name,
         "path": str(folder),
@@ -360,6 +358,13 @@ def summaries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def main_metric(evaluation: Mapping[str, Any]) -> str | None:
     """The first metric: the one the project names first."""
     return next(iter(summaries(evaluation)), None)
+
+
+def in_percent(found: Mapping[str, Any]) -> bool:
+    """Whether a metric's summary is a share: better when higher, its figures within 0..1, and no unit of its own (a reward)."""
+    figures = [found[key] for key in ("value", "low", "high") if finite(found.get(key))]
+    within = bool(figures) and all(0 <= figure <= 1 for figure in figures)
+    return within and found.get("better", "higher") == "higher" and "unit" not in as_dict(found.get("extra"))
 
 
 def row_value(row: Mapping[str, Any], metric: str | None) -> float | None:

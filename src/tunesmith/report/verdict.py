@@ -13,7 +13,7 @@ from typing import Any
 
 from tunesmith.report import formats
 from tunesmith.report.formats import finite
-from tunesmith.report.read import Run, as_dict, main_metric, summaries, word_of
+from tunesmith.report.read import Run, as_dict, in_percent, main_metric, summaries, word_of
 
 Say = Callable[..., str]
 RIGHT = (
@@ -345,6 +345,8 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         points.append((say("run_kept"), text))
     elif steps and (end or stopped):
         points.append((say("run_kept"), say("run_kept_last", step=formats.count(last_step))))
+    if told := memory_told(run, say):
+        points.append((say("run_memory"), told))
     if told := warnings_told(run, say):
         points.append((say("run_warnings"), " ".join(told)))
     bad = [s["step"] for s in steps if "loss" in s and not finite(s["loss"])]
@@ -359,6 +361,17 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
             points.append((say("run_score"), " ".join(rest[:3]) or say("run_no_score")))
     points += _what_else(run, say, lang)
     return Verdict(headline, tuple(points), tone)
+
+
+def memory_told(run: Run, say: Say) -> str:
+    """Where memory ran out and what a pass held from then on (train/out_of_memory.py); "" where it did not."""
+    found = run.events.get("out_of_memory", [])
+    if not found:
+        return ""
+    first, last = found[0], found[-1]
+    part = say("pass_backward" if first.get("part") == "backward" else "pass_forward")
+    tokens = {"before": formats.count(first.get("before")), "now": formats.count(last.get("pass_tokens"))}
+    return say("run_memory_text", n=formats.count(len(found)), part=part, step=formats.count(first.get("step")), **tokens)
 
 
 def warnings_told(run: Run, say: Say) -> list[str]:
@@ -389,7 +402,7 @@ def _what_else(run: Run, say: Say, lang: str) -> Iterator[tuple[str, str]]:
     keys = ("eval.base=true", say("unknown_before"), base), ("eval.panel=true", say("unknown_others"), panel)
     open_keys = [(key, what) for key, what, known in keys if known is None]
     if base and (found := next((one for one in base.get("comparisons") or []), None)):
-        share = found.get("better") == "higher" and all(0 <= found[side] <= 1 for side in ("a_value", "b_value"))
+        share = in_percent(as_dict(as_dict(base.get("metrics")).get(found["metric"])))
         yield (
             say("run_before"),
             say(
@@ -417,7 +430,7 @@ def score_lines(run: Run, say: Say) -> Iterator[str]:
         if metric is None:
             continue
         found = summaries(evaluation.summary)[metric]
-        share = found.get("better", "higher") == "higher" and finite(found["value"]) and 0 <= found["value"] <= 1
+        share = in_percent(found)
         score = show_score(found["value"], share)
         if finite(found.get("low")) and finite(found.get("high")):
             low, high = (show_score(found[key], share) for key in ("low", "high"))
