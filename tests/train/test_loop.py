@@ -60,8 +60,6 @@ def test_pass_tokens_never_change_the_result(pico, make_units):
     for size in (1, 20, 64):
         for ours, canonical in zip(runs[size], runs[None]):
             assert ours == pytest.approx(canonical, rel=2e-5)
-            residual = np.sign(np.subtract(ours, canonical))
-            assert abs(residual.sum()) <= len(residual)
 
 
 def test_seeded_from_the_step_alone(pico, make_units):
