@@ -196,3 +196,21 @@ def test_signs_that_the_reward_is_gamed_are_a_point(tmp_path):
     assert not any("gamed" in title for title, _ in run_verdict(quiet, say, "en").points)
     torn = run_of(tmp_path / "torn", [*steps(3.0), {"kind": "warning", "name": "hidden"}])
     assert any("gamed" in title for title, _ in run_verdict(torn, say, "en").points)  # and no crash
+
+
+def test_memory_that_ran_out_is_told_with_its_part(tmp_path: Path):
+    """The events are those that training emits when it halves its passes."""
+    shrunk = [
+        {"kind": "out_of_memory", "step": 3, "part": "backward", "before": 8192, "pass_tokens": 4096},
+        {"kind": "out_of_memory", "step": 9, "part": "forward", "before": 4096, "pass_tokens": 2048},
+    ]
+    told = dict(run_verdict(run_of(tmp_path, [*STEPS_OF_MEMORY, *shrunk]), say, "en").points)["Memory ran out"]
+    for part in ("2 times", "backward pass of step 3", "2,048", "8,192"):
+        assert part in told
+    assert "Memory ran out" not in dict(run_verdict(run_of(tmp_path, STEPS_OF_MEMORY), say, "en").points)
+
+
+STEPS_OF_MEMORY = [
+    {"kind": "step", "step": 1, "loss": 2.0, "steps": 9},
+    {"kind": "end", "step": 9, "status": "finished"},
+]

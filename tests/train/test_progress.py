@@ -33,9 +33,11 @@ def test_steps_are_told_now_and_then_and_what_matters_always():
     for number in range(1, 301):
         tell({**STEP, "step": number})
     tell({"kind": "eval", "step": 300, "dev_loss": 1.5, "improved": True, "figures": {"loss": 1.5}})
+    tell({"kind": "out_of_memory", "step": 300, "part": "backward", "pass_tokens": 4096, "before": 8192})
     tell({"kind": "early_stop", "step": 300, "best_step": 200})
     lines = out.getvalue().splitlines()
-    assert [line.split()[1] for line in lines] == ["1/300", "300/300", "300:", "early"]
+    assert [line.split()[1] for line in lines] == ["1/300", "300/300", "300:", "ran", "early"]
+    assert "backward pass of step 300" in lines[3] and "4,096 tokens from now on, not 8,192" in lines[3]
     assert lines[2] == "step 300: dev loss 1.5000  (best so far)"
 
 

@@ -145,6 +145,13 @@ LABELS: dict[str, tuple[str, str]] = {
         "{n} steps have a loss that is no number, the first at step {step}.",
         "손실이 숫자가 아닌 단계가 {n}개 있습니다. 처음은 {step}단계.",
     ),
+    "run_memory": ("Memory ran out", "메모리 부족"),
+    "run_memory_text": (
+        "{n} times, first in the {part} of step {step}. A pass held {now} tokens in the end instead of {before}: slower, the same result.",
+        "{n}번, 처음은 {step}단계의 {part}. 한 번에 처리하는 토큰이 {before}에서 {now}개로 줄었습니다. 느려질 뿐 결과는 같습니다.",
+    ),
+    "pass_forward": ("forward pass", "순전파"),
+    "pass_backward": ("backward pass", "역전파"),
     "run_warnings": ("Warning: is the reward being gamed?", "경고: 보상만 노리고 있나?"),
     "run_warning": ("Step {step}: {text}", "{step}단계: {text}"),
     "run_warning_again": ("It was given {n} times in all.", "모두 {n}번 나타났습니다."),

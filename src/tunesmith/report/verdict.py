@@ -371,7 +371,9 @@ def memory_told(run: Run, say: Say) -> str:
     first, last = found[0], found[-1]
     part = say("pass_backward" if first.get("part") == "backward" else "pass_forward")
     tokens = {"before": formats.count(first.get("before")), "now": formats.count(last.get("pass_tokens"))}
-    return say("run_memory_text", n=formats.count(len(found)), part=part, step=formats.count(first.get("step")), **tokens)
+    return say(
+        "run_memory_text", n=formats.count(len(found)), part=part, step=formats.count(first.get("step")), **tokens
+    )
 
 
 def warnings_told(run: Run, say: Say) -> list[str]:

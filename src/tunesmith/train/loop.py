@@ -24,7 +24,7 @@ from tunesmith.text.example import Unit
 from tunesmith.train.feed import Portion, Rollouts, Rows
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.out_of_memory import Fitting
+from tunesmith.train.out_of_memory import Fitting, during
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.schedule import learning_rate
 from tunesmith.train.shard import Sharded
@@ -68,7 +68,7 @@ def loop(
     helpers: Helpers | None = None,
     scaler: Scaler | None = None,
     keep_unit_losses: bool = True,
-    told: Callable[[int, int], object] | None = None,
+    told: Callable[[int, int, str], object] | None = None,
     offload: Offload | None = None,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, yielding each Step after its update.
@@ -76,7 +76,7 @@ def loop(
     units  Units that lie ready, or a feed that makes them as it goes (methods that sample); see feed.py
     scaler  what keeps fp16 gradients from vanishing (scaling.py)
     batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
-    told  called with (before, now) when memory ran out and passes hold fewer tokens from then on (out_of_memory.py)
+    told  called with (before, now, which pass) when memory ran out and passes hold fewer tokens from then on (out_of_memory.py)
     offload  where activations wait for the backward pass (offload.py)
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
@@ -120,7 +120,8 @@ def loop(
             optimizer.reduce()
             if scaler is None or scaler.accept(optimizer):
                 break  # else the same Units again with a smaller scale: an overflow costs time, never a step
-        norm = optimizer.step(lr=rate, clip=clip)
+        with during("optimiser's update"):
+            norm = optimizer.step(lr=rate, clip=clip)
         if hasattr(objective, "after"):
             helpers.state = objective.after(helpers.state, stats.figures)
         yield Step(

@@ -32,6 +32,11 @@ class Progress:
             self._write(f"step {event['step']}: dev loss {event['dev_loss']:.4f}{right}{mark}")
         elif kind == "warning":
             self._write(f"warning at step {event['step']}: {event['message']}\n  {event['fix']}")
+        elif kind == "out_of_memory":
+            now, before = event["pass_tokens"], event["before"]
+            self._write(
+                f"memory ran out in the {event['part']} pass of step {event['step']}: passes hold {now:,} tokens from now on, not {before:,}"
+            )
         elif kind == "pause":
             self._write(f"paused at step {event['step']}: goes on when the pause file is gone")
         elif kind == "early_stop":

@@ -39,6 +39,7 @@ from tunesmith.train.guards import Asked, DivergenceGuard
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
+from tunesmith.train.out_of_memory import during
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.shard import Sharded
 from tunesmith.train.spread import Spread, send
@@ -225,7 +226,14 @@ def fit(
     per_epoch = feed.per_epoch if feed is not None else steps_per_epoch(len(units), batch_size)
     every = per_epoch if eval_every == "epoch" else eval_every
 
+    def failed(message: str) -> None:
+        events.emit("error", step=progress.step, message=message)
+
     def save() -> None:
+        with during("checkpoint", failed):
+            write()
+
+    def write() -> None:
         progress.guard, progress.state = guard.state, dict(helpers.state)
         progress.watch = watch.state if watch is not None else {}
         progress.scaler = scaler.state() if scaler is not None else {}
@@ -239,6 +247,10 @@ def fit(
         checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
 
     def evaluate() -> None:
+        with during("evaluation", failed):
+            look()
+
+    def look() -> None:
         if dev is None or not len(dev):
             return
         some = eval_pass_tokens or pass_tokens
@@ -293,7 +305,9 @@ def fit(
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
             shuffle=shuffle, helpers=helpers, scaler=scaler,
             offload=Offload(offload, folder.file("activations.scratch"), (*net.parameters(), *net.buffers())),
-            told=lambda before, now: events.emit("out_of_memory", step=progress.step + 1, pass_tokens=now, before=before),
+            told=lambda before, now, part: events.emit(
+                "out_of_memory", step=progress.step + 1, part=part, pass_tokens=now, before=before
+            ),
         )  # fmt: skip
         for step in walk:
             rows.note(step)
