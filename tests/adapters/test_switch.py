@@ -1,5 +1,7 @@
 """k adapters on one base: each gives what it gives alone, the base is there once, and comes back after every call."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from tunesmith.adapters.tokens import Tokens
 from tunesmith.adapters.top import Top
 from tunesmith.core.errors import ModelError
 from tunesmith.model.generate import generate
+from tunesmith.model.load import load
 from tunesmith.model.tokens import add_tokens
 
 EVERY = {
@@ -99,7 +102,7 @@ def test_adapters_that_do_not_fit_together_are_told(new_model, base_of, shake, t
     with pytest.raises(ModelError, match="differ in base"):
         on_one_base(folders)
     other = saved(new_model, base_of, shake, tmp_path, "tied", {"c": Lora(rank=2)})
-    with pytest.raises(ModelError, match="do not stand on one base"):
+    with pytest.raises(ModelError, match="do not stand on one base.*\n.*\nIf these are copies of one model.*base='"):
         on_one_base({"a": folders["a"], **other})
     model = new_model("llama")
     add_tokens(model, ["<tool_x>"])
@@ -109,3 +112,21 @@ def test_adapters_that_do_not_fit_together_are_told(new_model, base_of, shake, t
         on_one_base({"a": folders["a"], "longer": longer})
     with pytest.raises(ModelError, match="no adapter to put"):
         on_one_base({})
+
+
+def test_adapters_on_copies_of_one_base_are_put_on_the_one_that_is_named(new_model, base_of, shake, logits, tmp_path):
+    """Two runs from one LoRA run have each merged it into a folder of their own: the same base at two places."""
+    places = {name: shutil.copytree(base_of("llama"), tmp_path / f"{name}-base") for name in ("a", "b")}
+    wanted, folders = {}, {}
+    for name, place in places.items():
+        model = load(place)
+        names = attach(Lora(rank=2), model, seed=1)
+        shake(model.net)
+        wanted[name] = logits(model.net)
+        folders[name] = save_adapter(model, Lora(rank=2), names, tmp_path / name, base=str(place))
+    with pytest.raises(ModelError, match=f"base='{places['a']}'"):
+        on_one_base(folders)
+    model, use = on_one_base(folders, base=str(places["a"]))
+    for name, logit in wanted.items():
+        with use(name):
+            assert torch.allclose(logits(model.net), logit, atol=1e-5)
