@@ -52,6 +52,44 @@ def test_a_rope_scaling_is_written_and_read(tokenizer, tmp_path):
     assert torch.equal(again(input_ids=ids).logits, model.net(input_ids=ids).logits)
 
 
+def in_several_files(model, folder):
+    """The model as transformers writes one too large for a file: parts, and an index of which weight lies where."""
+    model.net.save_pretrained(folder, max_shard_size="60KB")
+    model.tokenizer.save(folder)
+    assert (folder / "model.safetensors.index.json").is_file() and not (folder / "model.safetensors").exists()
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+@pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2"])
+def test_a_model_in_several_files_is_read(name, model_of, tmp_path):
+    model = model_of(name)
+    again = load(in_several_files(model, tmp_path / "m"))
+    ids = torch.arange(3, 20)[None]
+    assert torch.equal(again.net(input_ids=ids).logits, model.net(input_ids=ids).logits)
+    save(again.net, again.tokenizer, tmp_path / "one", dtype="fp32")  # and written as one
+    assert torch.equal(load(tmp_path / "one").net(input_ids=ids).logits, model.net(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("base", ["int8", "nf4", "streamed"])
+def test_a_base_in_several_files_is_packed_or_streamed_as_from_one(base, model_of, tmp_path):
+    model = model_of("llama")
+    save(model.net, model.tokenizer, tmp_path / "one", dtype="fp32")
+    ids = torch.arange(3, 20)[None]
+    one, several = (
+        load(folder, base=base).net for folder in (tmp_path / "one", in_several_files(model, tmp_path / "m"))
+    )
+    with torch.no_grad():
+        assert torch.equal(several(input_ids=ids).logits, one(input_ids=ids).logits)
+
+
+def test_a_model_with_a_file_missing_is_told(model_of, tmp_path):
+    folder = in_several_files(model_of("llama"), tmp_path / "m")
+    sorted(folder.glob("*.safetensors"))[1].unlink()
+    with pytest.raises(ModelError, match="00002-of"):
+        load(folder)
+
+
 def test_a_kill_while_saving_leaves_the_old_model(model_of, tmp_path, monkeypatch):
     model = model_of("llama")
     save(model.net, model.tokenizer, tmp_path / "m")

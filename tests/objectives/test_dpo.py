@@ -1,6 +1,7 @@
 """dpo: TRL's values and gradients, ln 2 at the start, one prompt for both sides, separate passes give the same."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,9 +155,32 @@ def test_scored_answers_become_pairs(pico):
     assert (list(tied), tied.dropped) == ([], ("no two answers have different scores",))
 
 
-def test_changing_the_prompts_weights_changes_nothing_and_swapping_sides_mirrors_the_margin(
-    pico, start, preferences, units_of
-):
+def test_changing_the_prompts_weights_changes_nothing(pico, start, preferences, units_of):
+    """Summed, what both sides say alike cancels; divided by its length, it does not: the mask is what keeps it out there."""
+    units = units_of(Dpo(), preferences, pico.tokenizer)
+    assert all(not e.weights[: unit.shared_prompt].any() for unit in units for e in unit.examples)
+
+    def learned(example, prompt):
+        weights = example.weights.copy()
+        weights[1:prompt] = 1.0
+        return replace(example, weights=weights)
+
+    changed = [
+        replace(unit, shared_prompt=0, examples=tuple(learned(e, unit.shared_prompt) for e in unit.examples)) for unit in units
+    ]  # fmt: skip
+    found = {}
+    for name, objective in (("sum", Dpo(beta=0.3)), ("mean", Dpo(form="ipo"))):
+        for which, some in (("as made", units), ("prompt too", changed)):
+            stats = backward(pico.policy, objective, some, helpers=start)
+            found[name, which] = stats, gradients(pico)
+    (plain, gradient), (other, moved) = found["sum", "as made"], found["sum", "prompt too"]
+    assert other.figures["chosen_logp"] < plain.figures["chosen_logp"] - 1.0  # the prompt's tokens are really in it
+    assert other.loss == pytest.approx(plain.loss, rel=1e-6)
+    torch.testing.assert_close(moved, gradient, rtol=1e-4, atol=1e-6)
+    assert found["mean", "prompt too"][0].loss != pytest.approx(found["mean", "as made"][0].loss, rel=1e-3)
+
+
+def test_swapping_sides_mirrors_the_margin(pico, start, preferences, units_of):
     swapped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in preferences]
     figures = [
         backward(pico.policy, Dpo(), units_of(Dpo(), rows, pico.tokenizer), helpers=start).figures

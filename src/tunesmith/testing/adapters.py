@@ -34,7 +34,7 @@ def check_adapter(adapter: Any, model: str = "pico") -> None:
 
     Checked: it is an item of a shelf (see items.py); it starts where it says; equal seeds give equal starts; something
     trains, all of it gets a gradient in a few steps and the loss falls; what does not train keeps its bytes; merging gives
-    the same logits (1e-4) and leaves a plain network; what is saved comes back the same; a new head trains beside it.
+    the same logits (1e-5) and leaves a plain network; what is saved comes back the same; a new head trains beside it.
     """
     check_item(adapter)
     name = type(adapter).__name__
@@ -133,7 +133,7 @@ def _merges(adapter: Any, model: Model, base: Model, name: str) -> None:
         holds(False, f"{name}.merges is False, and merge raises a ModelError that says why")
     adapted = _logits(model)
     adapter.merge(model.net)
-    holds(torch.allclose(_logits(model), adapted, atol=1e-4), f"{name}.merge gives the same logits")
+    holds(torch.allclose(_logits(model), adapted, atol=1e-5), f"{name}.merge gives the same logits")
     holds(set(model.net.state_dict()) == set(base.net.state_dict()), f"{name}.merge leaves a plain network")
 
 
