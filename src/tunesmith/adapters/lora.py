@@ -12,7 +12,7 @@ LoRA: 얼린 가중치 옆에 작은 행렬 두 개를 두고 그것만 학습�
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Lora:
     """Other alphas for layers whose names end like this.
 
     이름이 이렇게 끝나는 층의 다른 alpha."""
+
+    saved: Literal["base", "fp32"] = "base"
+    """Number format of the saved matrices: that of the base's own file (bf16 beside a bf16 base), or fp32. Checkpoints are fp32 anyway.
+
+    저장하는 행렬의 수 형식. base면 바탕 모델 파일과 같게(bf16이면 bf16으로), fp32면 그대로. 체크포인트는 늘 fp32입니다."""
 
     alpha_per_rank: ClassVar[int] = 2  # what null means
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py
@@ -114,5 +119,6 @@ class Lora:
         from tunesmith.adapters._linear import LoraLinear
         from tunesmith.adapters._low_rank import read, settings_of
 
-        adapter = Lora(**settings_of(config, tensors, net, source))
+        full = any(tensor.dtype.itemsize > 2 for name, tensor in tensors.items() if ".lora_" in name)
+        adapter = Lora(**settings_of(config, tensors, net, source), saved="fp32" if full else "base")
         return adapter, read(adapter, (LoraLinear, ExpertsLora), config, tensors, net, source)

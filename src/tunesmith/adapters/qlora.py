@@ -13,7 +13,7 @@ QLoRA: 기본 모델을 4비트(NF4, 이중 양자화)로 두고 그 옆에 LoRA
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Qlora:
     """Other alphas for layers whose names end like this.
 
     이름이 이렇게 끝나는 층의 다른 alpha."""
+
+    saved: Literal["base", "fp32"] = "base"
+    """Number format of the saved matrices: that of the base's own file (bf16 beside a bf16 base), or fp32. Checkpoints are fp32 anyway.
+
+    저장하는 행렬의 수 형식. base면 바탕 모델 파일과 같게(bf16이면 bf16으로), fp32면 그대로. 체크포인트는 늘 fp32입니다."""
 
     alpha_per_rank: ClassVar[int] = 2  # what null means
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py

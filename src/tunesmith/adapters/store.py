@@ -24,6 +24,7 @@ from tunesmith.core.registry import named
 from tunesmith.core.shelf import shelf
 from tunesmith.model.kinds import kind_of
 from tunesmith.model.load import Model, load, made_as
+from tunesmith.model.mapped import stored_dtype
 from tunesmith.model.packed import dequantise_network
 from tunesmith.model.packed import kind_of as packing_of
 from tunesmith.model.save import replace_folder
@@ -58,7 +59,11 @@ def _lay_out(model: Model, adapter: Any) -> None:
 
 
 def save_adapter(model: Model, adapter: Any, names: list[str], folder: Path, *, base: str) -> Path:
-    """Write the adapter's tensors under PEFT's names; `base` is the model to put them on."""
+    """Write the adapter's tensors under PEFT's names; `base` is the model to put them on.
+
+    Matrices of an adapter that says saved: base are rounded to the number format of the base's own file. Rows and modules that
+    are saved whole stay as they were trained.
+    """
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -67,7 +72,14 @@ def save_adapter(model: Model, adapter: Any, names: list[str], folder: Path, *, 
     part.mkdir(parents=True)
     heads = new_heads(model.net, model.facts.get("heads", ()))
     rows = not getattr(adapter, "holds_rows", False)  # `tokens` writes the trained rows itself
-    tensors = {**adapter.tensors(model.net), **whole_tensors(model.net, heads)}
+    update = adapter.tensors(model.net)
+    if getattr(adapter, "saved", "fp32") == "base" and model.source is not None:
+        kept = stored_dtype(model.source)
+        update = {
+            name: tensor.to(kept) if tensor.dtype.itemsize > kept.itemsize else tensor
+            for name, tensor in update.items()
+        }
+    tensors = {**update, **whole_tensors(model.net, heads)}
     config = adapter.peft_config(model.net, names, base)
     if rows:
         tensors |= row_tensors(model.net)
