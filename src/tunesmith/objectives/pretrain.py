@@ -1,12 +1,13 @@
 """Pre-training on raw text: predict every next token (causal language modelling).
 
 Rows are texts. Use it to make a base model, or to continue one on a field's own texts before labels are paid for
-(Gururangan et al. 2020, arXiv 2004.10964). Long texts are split at the length limit, nothing is dropped in silence.
+(Gururangan et al. 2020, arXiv 2004.10964): that is unsupervised fine-tuning, self-supervised to be exact, since the texts are their
+own labels. Long texts are split at the length limit, nothing is dropped in silence.
 
 Formula: loss = -sum over tokens of log p(token | those before it) / their number.
 
 사전 학습: 날 텍스트에서 다음 토큰을 맞히도록 배웁니다. 기본 모델을 만들거나, 라벨을 사기 전에 그 분야의 글로 더 배우게 할 때
-씁니다(계속 사전 학습).
+씁니다(계속 사전 학습). 라벨 없이 글 자체가 정답이 되는 비지도(정확히는 자기 지도) 미세 조정입니다.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@
 >>> nearest(vectors[:1], vectors, 2)[0].tolist()
 [[0, 1]]
 
-Vectors come from elsewhere (`tunesmith.embed`, any service): one row a text. Likeness is the cosine of the angle between two.
+Vectors come from elsewhere (`embed` in evals/vectors.py, any service): one row a text. Likeness is the cosine of the angle between two.
 """
 
 from collections.abc import Sequence
