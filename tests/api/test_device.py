@@ -189,3 +189,15 @@ def test_memory_is_that_of_what_computes(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: {"cuda:1": Card}[device])
     assert memory("cuda:1") == 24 << 30 and memory("cpu") > 1 << 20
+
+
+def test_a_run_on_a_card_is_planned_for_the_card(folder: Path, monkeypatch):
+    from tunesmith.api.plan import planned
+
+    parts = tunesmith.build({}, data=ROWS, model="pico", out="run", **{"train.steps": 1})
+    parts.device = "cuda:1"
+    monkeypatch.setattr(devices, "memory", lambda device: {"cuda:1": 24 << 30}[device])
+    monkeypatch.setattr(devices, "card", lambda device: "H100")
+    assert "of 24.0 GiB" in planned(parts)
+    plan = json.loads(Path("run/plan.json").read_text())
+    assert plan["forecast"]["allocated"] > 0 and plan["forecast"]["reserved"] >= plan["forecast"]["allocated"]

@@ -133,7 +133,7 @@ def _made_here(name: str) -> dict[str, Any]:
     model = load(name, kind=made_as(name))
     found = {n: Header("F32", tuple(p.shape), 4 * p.numel()) for n, p in model.net.named_parameters()}
     own = metadata("tunesmith")
-    licence = own.get("License-Expression") or own.get("License")
+    licence = next((own[key] for key in ("License-Expression", "License") if key in own), None)
     limit = getattr(model.net.config, "max_position_embeddings", None)
     return {
         "parameters": sum(p.numel() for p in model.net.parameters()), "bytes": None, "format": "fp32", "packed": False,

@@ -5,6 +5,7 @@ learning_rate(adapter_lr=2e-4, width=256)  ->  3.2e-3
 
 import math
 from contextlib import nullcontext
+from typing import Literal
 
 REFERENCE_WIDTH = 4096
 
@@ -31,7 +32,7 @@ def pass_tokens(width: int, layers: int, vocab: int, memory_bytes: int) -> int:
     return int(min(16384, max(512, 2 ** int(math.log2(max(1.0, fits))))))
 
 
-def precision(device: str) -> str:
+def precision(device: str) -> Literal["bf16", "fp32"]:
     """What `train.precision: auto` is on a device (auto, cpu, cuda, cuda:1): bf16 where it multiplies that in hardware, else fp32."""
     import torch
 
