@@ -168,3 +168,33 @@ def test_a_stage_that_was_deleted_is_made_anew_by_its_chain(three):
 def test_words_that_do_not_go_together(three, words, says):
     with pytest.raises(ProjectError, match=says):
         runs(**words)
+
+
+def seeded(folder: Path, seed: int, score: float, loss: float, lr: float = 0.1) -> None:
+    make(folder, created="2026-11-20T10:00:00Z", score=score)
+    settings = f"model: mini\nmethod: sft\nseed: {seed}\ndata: {{seed: {seed}}}\ntrain: {{lr: {lr}}}\nout: {folder}\n"
+    (folder / "project.yaml").write_text(settings, encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    outcome = {"steps": 3, "best_dev_loss": loss, "tokens": 9}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "outcome": outcome}), encoding="utf-8")
+
+
+def test_runs_that_differ_in_seed_alone_show_how_much_each_figure_moves(tmp_path, monkeypatch):
+    from scipy import stats
+
+    monkeypatch.chdir(tmp_path)
+    scores, losses = [0.61, 0.64, 0.58], [1.0, 1.5, 1.25]
+    for seed, (score, loss) in enumerate(zip(scores, losses)):
+        seeded(tmp_path / f"runs/s{seed}", seed, score, loss)
+    found = runs("s0", "s1", "s2")
+    assert set(found["spread"]) == {"steps", "best_dev_loss", "test exact_match"}
+    one = found["spread"]["test exact_match"]
+    low, high = stats.t.interval(0.95, 2, loc=0.61, scale=stats.sem(scores))
+    assert (one["mean"], one["sd"], one["low"], one["high"]) == pytest.approx((0.61, 0.03, low, high))
+    assert found["spread"]["best_dev_loss"]["sd"] == pytest.approx(0.25)
+    assert (
+        "From seed to seed (0, 1, 2), all else equal:" in found.text and "0.61  0.535476..0.684524  0.03" in found.text
+    )
+    # another setting differs: the runs say nothing of the seed
+    seeded(tmp_path / "runs/other", 3, 0.7, 1.0, lr=0.2)
+    assert runs("s0", "s1", "other")["spread"] == {} and "From seed to seed" not in runs("s0", "other").text

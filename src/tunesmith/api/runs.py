@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from tunesmith.core.result import Result
 
+SEEDS = frozenset(("seed", "data.seed", "generate.seed"))
+FIXED = ("tokens", "trained parameters")  # what was set, not what came of it
+
 
 def runs(
     run: str | None = None,
@@ -22,7 +25,8 @@ def runs(
     """List the runs; show one with its lineage, or several side by side; name one, go back, delete.
 
     run          one run's folder, its name under `under`, or @NAME; all without it
-    others       more of them: side by side, setting by setting where they differ
+    others       more of them: side by side, setting by setting where they differ; of runs that differ in seed alone, how much each
+                 figure moves from seed to seed
     under        the folder that holds the runs
     tree         which run was made from which
     name         let this name stand for the run: --name current; then @current is that run, wherever a run may be given
@@ -195,9 +199,48 @@ def _side_by_side(folders: list[Path], under: Path) -> Result:
     ]
     rows += [[key, *map(_score, values)] for key, values in scores.items()]
     same = "" if settings else "\nAll settings are equal."
+    over = _over_seeds(settings, figures, scores)
     text = table(rows) + same + "\nWhether a difference in scores is more than chance: tunesmith compare A B"
+    if over:
+        seeds = ", ".join(map(str, settings["seed"]))
+        text += f"\n\nFrom seed to seed ({seeds}), all else equal:\n" + _spread_table(over)
     facts = {"runs": [str(folder) for folder in folders], "settings": settings, "figures": figures, "scores": scores}
-    return Result(facts, text=text)
+    return Result({**facts, "spread": over}, text=text)
+
+
+def _over_seeds(
+    settings: dict[str, list[Any]], figures: dict[str, list[Any]], scores: dict[str, list[Any]]
+) -> dict[str, dict[str, Any]]:
+    """How much each figure and score moves from seed to seed, of runs that differ in nothing else; {} of others."""
+    import dataclasses
+    import math
+
+    from tunesmith.stats.spread import spread
+
+    if "seed" not in settings or not set(settings) <= SEEDS:
+        return {}
+    values = {**figures, **{key: [one and one["value"] for one in row] for key, row in scores.items()}}
+    found = {}
+    for key, row in values.items():
+        numbers = [float(value) for value in row if isinstance(value, int | float)]
+        if len(numbers) == len(row) and key not in FIXED:
+            one = dataclasses.asdict(spread(numbers))
+            found[key] = {word: value if math.isfinite(value) else None for word, value in one.items()}
+    return found
+
+
+def _spread_table(over: dict[str, dict[str, Any]]) -> str:
+    from tunesmith.report.terminal import table
+
+    head = ["", "mean", "95 % interval", "sd", "95 % interval of sd", "least", "most"]
+    rows = [
+        [
+            key, _word(one["mean"]), f"{_word(one['low'])}..{_word(one['high'])}", _word(one["sd"]),
+            f"{_word(one['sd_low'])}..{_word(one['sd_high'])}", _word(one["least"]), _word(one["most"]),
+        ]
+        for key, one in over.items()
+    ]  # fmt: skip
+    return table([head, *rows], right=(1, 2, 3, 4, 5, 6))
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
