@@ -62,9 +62,12 @@ PAIRS = (
 
 def settings(wish: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
     """The wish with what a forecast's setup says instead."""
+    other = {"base": "", "states": "fp32", "update_in_backward": False, "offload": "none"}
+    said = {name: setup[name] for name, usual in other.items() if setup.get(name, usual) != usual}
     return {
         **wish, "adapter": setup["adapter"], "length": setup["length"], "train.pass_tokens": setup["pass_tokens"],
         "train.precision": setup["precision"], "train.checkpointing": setup["checkpointing"],
+        **{name if name == "base" else f"train.{name}": value for name, value in said.items()},
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the planner says against what is measured: full tuning, LoRA and QLoRA, in 32, 16 and 4 bits, with and without checkpointing.
+"""What the planner says against what is measured: full tuning and LoRA, over a base in 32, 16, 8 and 4 bits, with and without checkpointing.
 
     python run.py                  # mini, a minute or two on two cores
     python run.py --smoke          # a one-layer model, seconds
@@ -21,12 +21,16 @@ from tunesmith.step.step import backward
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
 
-CASES = [("full", "fp32"), ("full", "bf16"), ("lora", "fp32"), ("lora", "bf16"), ("qlora", "fp32"), ("qlora", "bf16")]
+CASES = [  # adapter, base, precision of the passes
+    ("full", "", "fp32"), ("full", "", "bf16"), ("lora", "", "fp32"), ("lora", "", "bf16"),
+    ("lora", "int8", "fp32"), ("lora", "int8", "bf16"), ("lora", "nf4", "fp32"), ("lora", "nf4", "bf16"),
+]  # fmt: skip
+SMOKE = [("full", "", "fp32"), ("lora", "", "fp32"), ("lora", "int8", "fp32")]
 
 
-def measured(model: str, adapter: str, precision: str, checkpointing: bool, length: int, number: int) -> int:
+def measured(model: str, adapter: str, base: str, precision: str, checkpointing: bool, length: int, number: int) -> int:
     """The most bytes alive in two real steps."""
-    objective, made = shelf("objectives").make("sft"), load(model)
+    objective, made = shelf("objectives").make("sft"), load(model, base=base)
     shelf("adapters").make(adapter).attach(made.net, seed=0)
     net = made.net.train()
     masters = lower(net, LOW[precision]) if precision in LOW else None
@@ -50,24 +54,25 @@ def measured(model: str, adapter: str, precision: str, checkpointing: bool, leng
 def main() -> None:
     """Plan, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a one-layer model, two cases")
+    parser.add_argument("--smoke", action="store_true", help="a one-layer model, three cases")
     asked = parser.parse_args()
     model, length, number = ("pico", 64, 2) if asked.smoke else ("mini", 256, 8)
     torch.set_num_threads(2)
-    print("adapter precision checkpointing     planned    measured    error   N x M x 1.2   N x 3 x M")
-    for adapter, precision in CASES[0:3:2] if asked.smoke else CASES:
+    print("adapter base  precision checkpointing     planned    measured    error   N x M x 1.2   N x 3 x M")
+    for adapter, base, precision in SMOKE if asked.smoke else CASES:
         for checkpointing in (False,) if asked.smoke else (False, True):
             keys: dict[str, Any] = {"train.pass_tokens": length * number, "train.batch_size": number}
             keys |= {"train.precision": precision, "train.checkpointing": checkpointing}
+            keys |= {"base": base} if base else {}
             plan = tunesmith.plan(model=model, adapter=adapter, length=length, **keys)["forecast"]
-            found = measured(model, adapter, precision, checkpointing, length, number)
+            found = measured(model, adapter, base, precision, checkpointing, length, number)
             closed = plan["closed"]
             formulas = closed["inference N x M x 1.2"], closed["gradients and states N x 3 x M"]
             cells = (
                 f"{plan['live'] / 2**20:8.1f} MiB {found / 2**20:8.1f} MiB {100 * (plan['live'] / found - 1):+7.2f} %"
             )
             print(
-                f"{adapter:<7} {precision:<9} {checkpointing!s:<13} {cells}",
+                f"{adapter:<7} {base or '-':<5} {precision:<9} {checkpointing!s:<13} {cells}",
                 *(f"{each / 2**20:8.1f} MiB" for each in formulas),
             )
 

@@ -1,7 +1,7 @@
 """The trial of --fit: the same rows as planned, the proposal as settings, and a verdict that can be no."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import fit
@@ -37,6 +37,8 @@ def test_a_proposal_becomes_settings_and_leaves_the_rest_of_the_wish(tmp_path: P
     changed = {name for name in wish if given[name] != wish[name]}
     assert changed == {"train.precision", "train.checkpointing", "length", "train.pass_tokens"}
     assert given["train.pass_tokens"] == 512 and given.keys() == wish.keys()
+    more = fit.settings(wish, asdict(replace(setup, base="int8", states="8bit")))
+    assert {name: more[name] for name in more.keys() - wish.keys()} == {"base": "int8", "train.states": "8bit"}
 
 
 def test_what_is_typed_is_read_back() -> None:

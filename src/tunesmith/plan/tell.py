@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.plan.calibrate import LIVE
+from tunesmith.plan.calibrate import FIRST, LIVE
 from tunesmith.plan.devices import Device
 from tunesmith.plan.forecast import Cost, Forecast
 from tunesmith.plan.propose import Proposal
@@ -16,9 +16,10 @@ def told(seen: Forecast, device: Device, *, name: str, method: str, cost: Cost, 
     """One setup on one device, part by part. data: what the project's rows are (api/ahead.py)."""
     verdict = "fits" if seen.fits else "does not fit"
     trained = parameters(seen.trainable)
+    guess = " (a guess: no run on a card was compared yet)" if device.cuda and seen.error == FIRST["cuda"] else ""
     lines = [
         f"{name} ({parameters(seen.parameters)} parameters, {trained} trained), {method}, {seen.setup.words()}",
-        f"{verdict}: {size(seen.device)} of {size(seen.memory)} on {device.name}, give or take {100 * seen.error:.0f} %",
+        f"{verdict}: {size(seen.device)} of {size(seen.memory)} on {device.name}, give or take {100 * seen.error:.0f} %{guess}",
         "",
         f"peak of a step  {size(seen.live)} of tensors, give or take {100 * LIVE:.0f} %, {seen.where}",
     ]
