@@ -22,6 +22,14 @@ TOOLS = [
 ]
 
 
+LIKES_E = (
+    '"""likes_e: the share of letters e."""\n\nfrom dataclasses import dataclass\nfrom tunesmith.metrics import mean_summary\n\n\n'
+    "@dataclass(frozen=True)\nclass LikesE:\n    def score(self, prediction, row):\n"
+    "        return (prediction.count('e') + 1) / (len(prediction) + 1)\n\n"
+    "    def summary(self, values):\n        return mean_summary(values)\n"
+)
+
+
 def small(**keys: Any) -> dict[str, Any]:
     return {
         "model": "pico",
@@ -201,6 +209,32 @@ def test_the_effective_batch_is_a_product_that_is_right(
     monkeypatch.setattr("tunesmith.step.ranks.ranks", lambda: devices)
     units = type("Units", (list,), {"total_tokens": 40})(range(10))
     assert told in effective_batch(batch, units, tokens)
+
+
+@pytest.mark.parametrize(
+    ("method", "quiet"),
+    [({"grpo": {"kl_limit": 1e-9, "n": 2}}, {"grpo": {"kl_limit": None, "n": 2}}), ({"ppo": {}}, None)],
+)
+def test_a_limit_of_the_kl_that_only_warns(
+    folder: Path, method: dict[str, Any], quiet: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+):
+    """The same weights with and without the warning."""
+    from tunesmith.objectives.ppo import Ppo
+
+    (name,) = method
+    rows = [{"prompt": f"Say {i}.", "answer": str(i)} for i in range(8)]
+    keys = small(data=write("rows.jsonl", rows), **{"train.steps": 8, "train.lr": 0.05, "train.batch_size": 4})
+    given = {name: {"reward": "likes_e", "max_tokens": 4, **method[name]}}
+    Path("metrics").mkdir()
+    Path("metrics/likes_e.py").write_text(LIKES_E, encoding="utf-8")
+    assert Ppo.kl_warn == 10
+    plain = {name: {**given[name], **(quiet[name] if quiet else {})}}
+    without = train(method=plain, out="without", use=["metrics/likes_e.py"], **keys)
+    monkeypatch.setattr(Ppo, "kl_warn", 1e-9)
+    warned = train(method=given, out="warned", use=["metrics/likes_e.py"], **keys)
+    assert [sign["name"] for sign in warned["warnings"]].count("kl") == 1
+    assert not [sign for sign in without["warnings"] if sign["name"] == "kl"]
+    assert warned["result_hash"] == without["result_hash"] and warned["last_loss"] == without["last_loss"]
 
 
 def test_every_value_chosen_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -141,7 +141,7 @@ def test_divergence_stops_with_the_cause_and_the_checkpoint_before_it_stays(trai
     assert checkpoint.steps_in(run_folder().path / "checkpoints")
 
 
-def test_a_dev_loss_that_is_no_number_stops(train, pico, make_units):
+def test_a_dev_loss_that_is_no_number_stops(train, pico, make_units, events):
     model = pico()
     bad = Unit((Example.of([33, 40, 35], [0, 1, 1]),))
     units = [Unit((Example.of([33, 34, 35, 36], [0, 1, 1, 1]),))]
@@ -152,6 +152,8 @@ def test_a_dev_loss_that_is_no_number_stops(train, pico, make_units):
     model.net.model.embed_tokens.register_forward_hook(only_when_measuring)
     with pytest.raises(TrainingError, match="dev loss became nan at step 1, while the training loss was"):
         train(model=model, units=units, dev=[bad], steps=1)
+    (error,) = events(kind="error")  # the page says why, and loggers close
+    assert error["step"] == 1 and "dev loss became nan" in error["message"]
 
 
 def test_too_little_disk_is_told_before_anything_is_written(train, monkeypatch, run_folder):

@@ -65,6 +65,11 @@ class Grpo:
 
     처음 모델과의 KL을 손실에 더하는 가중치. 0이면 재기만 합니다."""
 
+    kl_limit: float | None = 0.2
+    """KL per token, in nats, beyond which the run warns that it is far from its start; nothing else changes. Null = it never does.
+
+    토큰마다의 KL(냇)이 이 값을 넘으면 시작 모델에서 멀어졌다고 경고합니다. 학습은 그대로입니다. null이면 경고하지 않습니다."""
+
     clip: float = 0.2
     """A token whose probability moved by more than this share since sampling no longer pulls in that direction.
 
@@ -127,6 +132,8 @@ class Grpo:
                 f"kl is {self.kl}, clip is {self.clip}, clip_high is {self.clip_high}.",
                 wanted="kl 0 or more, clip between 0 and 1, clip_high above 0.",
             )
+        if self.kl_limit is not None and self.kl_limit <= 0:
+            raise SettingError(f"kl_limit is {self.kl_limit}.", wanted="More than 0, or null.")
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """The row's prompt."""

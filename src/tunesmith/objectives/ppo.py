@@ -81,9 +81,10 @@ class Ppo:
     조절 속도. 한 스텝에 벌점이 이 값의 1/5 비율까지 변합니다."""
 
     kl_limit: float | None = None
-    """KL of a whole answer, in nats, beyond which the reward is not followed: such a step only leads back to the start.
+    """KL of a whole answer, in nats, beyond which the reward is not followed: such a step only leads back to the start. Null = the
+    run only warns, beyond 10.
 
-    답 하나의 KL(냇) 한도. 넘으면 보상을 따르지 않고 시작 모델 쪽으로 돌아가는 것만 배웁니다."""
+    답 하나의 KL(냇) 한도. 넘으면 보상을 따르지 않고 시작 모델 쪽으로 돌아가는 것만 배웁니다. null이면 10을 넘을 때 경고만 합니다."""
 
     gamma: float = 1.0
     """Discount of later rewards, per token.
@@ -126,6 +127,7 @@ class Ppo:
     한 번에 답을 뽑을 질문 수. null이면 배치 크기."""
 
     shape: ClassVar[tuple[str, ...]] = ("prompt", "chat")
+    kl_warn: ClassVar[float] = 10.0  # what is watched where kl_limit is null: the far end of Ziegler et al.'s targets
     per: ClassVar[Mapping[str, str]] = {"policy": "tokens", "back": "tokens", "value": "tokens"}
     helpers: ClassVar[tuple[str, ...]] = ("reference", "sampler", "reward")
     heads: ClassVar[tuple[str, ...]] = ("lm", "value")

@@ -222,7 +222,7 @@ def fit(
         journal.cut(0)
     events = Events(journal, listeners)
     guard = DivergenceGuard(state=progress.guard or None)
-    watch = Watch(kl_limit=getattr(objective, "kl_limit", None), state=progress.watch) if feed is not None else None
+    watch = Watch(kl_limit=_watched_kl(objective), state=progress.watch) if feed is not None else None
     per_epoch = feed.per_epoch if feed is not None else steps_per_epoch(len(units), batch_size)
     every = per_epoch if eval_every == "epoch" else eval_every
 
@@ -260,8 +260,10 @@ def fit(
             else dev_figures(policy, objective, dev, pass_tokens=some, rows=eval_batch, helpers=helpers)
         )
         if not math.isfinite(figures["loss"]):
+            found = f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}"
+            failed(found)
             raise TrainingError(
-                f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}",
+                found,
                 fix="Look at the dev rows: tunesmith data --show 3. Lower train.lr if the training loss is strange too.",
             )
         # ranks on unlike hardware may differ in the last bits of the loss, but not in when they stop
@@ -336,7 +338,9 @@ def fit(
             if first:
                 used = feed.step(0).units if feed is not None else [units[int(i)] for i in step.indices]
                 kept = activation_bytes(policy, objective, used, pass_tokens=pass_tokens, helpers=helpers)
-                folder.write_json("memory.json", {**memory_parts(net, optim), "activations": kept, "measured": True})
+                beside = helpers.num_bytes(net)
+                held = {"activations": kept, "helpers": sum(beside.values()), "frozen": beside}
+                folder.write_json("memory.json", {**memory_parts(net, optim), **held, "measured": True})
             due = every is not None and (step.number % every == 0 or step.number == steps)
             if due:
                 evaluate()
@@ -488,6 +492,12 @@ def peak_bytes() -> int:
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _watched_kl(objective: Any) -> float | None:
+    """The KL beyond which the watch warns: the method's limit, else what the method says is far."""
+    limit: float | None = getattr(objective, "kl_limit", None)
+    return getattr(objective, "kl_warn", None) if limit is None else limit
 
 
 class _Rows:

@@ -139,7 +139,7 @@ class Watch:
             "kl",
             step,
             f"the KL divergence to the starting model is {recent[FEW // 2]:.3g}, the limit {self.kl_limit:.3g}",
-            "Raise kl, or set kl_target or kl_limit.",
+            "Raise kl, lower train.lr, or stop earlier; ppo holds it with kl_target or kl_limit.",
             {"kl": recent[FEW // 2], "limit": self.kl_limit},
         )
 
