@@ -20,8 +20,9 @@ def feed(losses, guard=None, grad_norm=1.0):
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number(loss):
-    with pytest.raises(TrainingError, match=rf"loss became {loss} at step 2 .*a.jsonl:1, b.jsonl:2"):
+    with pytest.raises(TrainingError, match=rf"loss became {loss} at step 2 .*a.jsonl:1, b.jsonl:2") as caught:
         feed([2.0, loss])
+    assert "Start a new run" in caught.value.fix  # --resume takes no keys
 
 
 def test_a_gradient_that_is_no_number():

@@ -1,6 +1,8 @@
 """Progress for a person who waits."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +57,35 @@ def test_a_warning_is_told_with_what_to_do():
     Progress(out)({"kind": "warning", **vars(sign)})
     first, second = out.getvalue().splitlines()
     assert first == f"warning at step 7: {sign.message}" and second.strip() == "Raise kl."
+
+
+@pytest.mark.parametrize("kind", ["end", "stopped", "error"])
+def test_loggers_are_closed_however_a_run_ends(kind, tmp_path, monkeypatch):
+    calls = []
+
+    def note(name):
+        return lambda *given, **named: calls.append((name, *given, *named.values()))
+
+    class Path:
+        path = tmp_path
+
+        def file(self, name):
+            return tmp_path / name
+
+    writer = SimpleNamespace(add_scalar=note("scalar"), close=note("tensorboard"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda place: writer))
+    mlflow = SimpleNamespace(
+        set_tracking_uri=str, start_run=lambda run_name: None, log_metrics=note("metrics"), end_run=note("mlflow")
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    run = SimpleNamespace(log=note("log"), finish=note("wandb"))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **facts: run))
+    listeners = loggers(["tensorboard", "mlflow", "wandb"], Path())
+    for listen in listeners:
+        listen({"kind": "start"})
+        listen({"kind": kind, "message": "the loss became nan"})
+    status = "FAILED" if kind == "error" else "FINISHED"
+    assert calls == [("tensorboard",), ("mlflow", status), ("wandb", int(kind == "error"))]
 
 
 def test_loggers_get_the_numbers_of_steps_and_evaluations():

@@ -1,11 +1,14 @@
 """Learning rates by optimiser step."""
 
 import math
+from typing import get_type_hints
 
 import pytest
 
 from tunesmith.core.errors import SettingError
-from tunesmith.train.schedule import learning_rate, warmup_steps
+from tunesmith.core.fill import choices
+from tunesmith.train.schedule import SCHEDULES, learning_rate, warmup_steps
+from tunesmith.train.settings import TrainSettings
 
 
 def rates(steps=10, **settings):
@@ -35,6 +38,21 @@ def test_constant_stays():
 def test_wsd_falls_in_the_last_fifth():
     assert rates(steps=20, schedule="wsd")[:17] == [1.0] * 17
     assert rates(steps=20, schedule="wsd")[17:] == pytest.approx([0.75, 0.5, 0.25])
+
+
+def test_wsd_equals_its_formula():
+    """Rise, stay, then a straight line from the peak at 4/5 of the steps to the floor at their end (Hu et al. 2024)."""
+    steps, rise, floor = 50, 5, 0.1
+    wanted = [
+        (i + 1) / rise if i < rise else 1.0 if i <= 40 else floor + (1 - floor) * (steps - i) / (steps - 40)
+        for i in range(steps)
+    ]
+    assert rates(steps=steps, schedule="wsd", warmup=0.1, min_lr=floor) == pytest.approx(wanted)
+
+
+def test_a_project_may_choose_every_schedule():
+    assert tuple(choices(get_type_hints(TrainSettings)["schedule"])) == SCHEDULES
+    assert TrainSettings(schedule="wsd").schedule == "wsd"
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd"])

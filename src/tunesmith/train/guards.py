@@ -35,7 +35,7 @@ class DivergenceGuard:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss} at step {number} (learning rate {lr:.3g}, rows such as {rows})",
-                fix="Lower train.lr, or set train.clip=1.0; with fp16 use precision bf16. --resume goes on from the last checkpoint.",
+                fix="Start a new run with a lower train.lr or train.clip=1.0; with fp16 use train.precision=bf16. --resume would go the same way.",
             )
         if not math.isfinite(grad_norm):
             raise TrainingError(

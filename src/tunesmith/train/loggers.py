@@ -10,6 +10,7 @@ from tunesmith.core.errors import ProjectError
 from tunesmith.core.runs import RunFolder
 
 Listener = Callable[[Mapping[str, Any]], object]
+LAST = ("end", "stopped", "error")  # the events after which nothing comes: what is open is closed
 
 
 def loggers(names: Sequence[str], folder: RunFolder) -> list[Listener]:
@@ -42,7 +43,7 @@ def _tensorboard(folder: RunFolder) -> Listener:
     def listen(event: Mapping[str, Any]) -> None:
         for name, value in scalars(event).items():
             writer.add_scalar(name, value, event["step"])
-        if event["kind"] in ("end", "stopped"):
+        if event["kind"] in LAST:
             writer.close()
 
     return listen
@@ -57,8 +58,8 @@ def _mlflow(folder: RunFolder) -> Listener:
     def listen(event: Mapping[str, Any]) -> None:
         if values := scalars(event):
             mlflow.log_metrics(values, step=event["step"])
-        if event["kind"] in ("end", "stopped"):
-            mlflow.end_run()
+        if event["kind"] in LAST:
+            mlflow.end_run("FAILED" if event["kind"] == "error" else "FINISHED")
 
     return listen
 
@@ -71,7 +72,7 @@ def _wandb(folder: RunFolder) -> Listener:
     def listen(event: Mapping[str, Any]) -> None:
         if values := scalars(event):
             run.log(values, step=event["step"])
-        if event["kind"] in ("end", "stopped"):
-            run.finish()
+        if event["kind"] in LAST:
+            run.finish(exit_code=int(event["kind"] == "error"))
 
     return listen

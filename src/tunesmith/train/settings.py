@@ -85,10 +85,11 @@ class TrainSettings:
 
     기울기에 더하는 L2 벌점. Adam에서는 weight_decay와 같지 않습니다."""
 
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls from its peak to min_lr over the run (cosine: Loshchilov & Hutter 2017, arXiv 1608.03983).
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "linear"
+    """How the learning rate falls from its peak to min_lr over the run (cosine: Loshchilov & Hutter 2017, arXiv 1608.03983; wsd stays
+    at the peak and falls in the last fifth: Hu et al. 2024, arXiv 2404.06395).
 
-    학습률이 최고값에서 min_lr까지 내려가는 모양."""
+    학습률이 최고값에서 min_lr까지 내려가는 모양. wsd는 최고값에 머물다가 마지막 5분의 1에서 내려갑니다."""
 
     warmup: float = 0.05
     """Rise of the learning rate at the start: a share of all steps when below 1, otherwise a number of steps.
