@@ -236,8 +236,9 @@ class Reading:
         row = canonical(record, source.shape, need_answer=self._need_answer, notes=self.counts.notes)
         for what in changed:
             self.counts.notes[what] += 1
-        for name in () if self._written is None else row.get("columns", {}):
-            if name not in self._written and name != self._weight and name not in source.shape.roots:
+        written = self._written
+        for name in row.get("columns", {}):
+            if written is not None and name not in written and name != self._weight and name not in source.shape.roots:
                 unused = source.facts.setdefault("not_used", {})
                 unused[name] = unused.get(name, 0) + 1
         if self._label_names and source.shape.kind == "text+label":

@@ -347,8 +347,8 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         points.append((say("run_kept"), say("run_kept_last", step=formats.count(last_step))))
     if told := memory_told(run, say):
         points.append((say("run_memory"), told))
-    if told := warnings_told(run, say):
-        points.append((say("run_warnings"), " ".join(told)))
+    if signs := warnings_told(run, say):
+        points.append((say("run_warnings"), " ".join(signs)))
     bad = [s["step"] for s in steps if "loss" in s and not finite(s["loss"])]
     if bad:
         points.append((say("loss"), say("not_finite", n=formats.count(len(bad)), step=formats.count(bad[0]))))
