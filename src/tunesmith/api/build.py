@@ -131,8 +131,8 @@ def assemble(
 
     from tunesmith.adapters._rows import refuse_untrained, train_rows
     from tunesmith.adapters.store import attach
-    from tunesmith.api.fit import refuse_changes
     from tunesmith.api.device import take
+    from tunesmith.api.fit import refuse_changes
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -254,6 +254,7 @@ def add_helpers(parts: Parts) -> None:
     reward = reward_of(objective.reward, parts.root, parts.device) if "reward" in wants else None
     if getattr(objective, "hidden", None) is not None:
         helpers.hidden = reward_of(objective.hidden, parts.root, parts.device)
+    helpers.judges = tuple(net for paid in (reward, helpers.hidden) for net in getattr(paid, "networks", ()))
     answer = sampler(
         model, parts.text, max_tokens=objective.max_tokens, temperature=objective.temperature,
         batch=max(64, project.generate.batch),
@@ -418,7 +419,11 @@ def check_stopping(parts: Parts) -> None:
         return
     raise SettingError(
         f"train.early_stopping is {patience}, but "
-        + ("no rows are held out to evaluate on." if not len(parts.dev) else "nothing scores the answers to the dev rows."),
+        + (
+            "no rows are held out to evaluate on."
+            if not len(parts.dev)
+            else "nothing scores the answers to the dev rows."
+        ),
         wanted="Evaluations that can stop getting better.",
         fix="Leave train.early_stopping out." if len(parts.dev) else "Hold rows out (data.dev=0.1), or leave it out.",
     )

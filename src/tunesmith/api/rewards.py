@@ -9,6 +9,7 @@ A reward is a metric, a reward model ({model: RUN}), or a list of them with weig
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,24 @@ def sampler(model: Any, text: Any, *, max_tokens: int, temperature: float, batch
     return answer
 
 
-def reward_of(spec: Any, root: Path, device: str = "cpu") -> Reward:
+@dataclass(frozen=True, eq=False)
+class Paid:
+    """A reward, called with rows and answers, and the networks that it asks."""
+
+    score: Reward
+    networks: tuple[Any, ...]
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
+        return self.score(rows, texts)
+
+
+def reward_of(spec: Any, root: Path, device: str = "cpu") -> Paid:
     """What a setting `reward` means: rows and answers in, one number for each out. A reward model computes on `device`."""
     from tunesmith.objectives._rollouts import weighted_reward
 
-    return weighted_reward(spec, lambda one: _one(one, root, device))
+    networks: list[Any] = []
+    score = weighted_reward(spec, lambda one: _one(one, root, device, networks))
+    return Paid(score, tuple(networks))
 
 
 def models_of(spec: Any) -> list[str]:
@@ -62,14 +76,18 @@ def models_of(spec: Any) -> list[str]:
     return found
 
 
-def _one(spec: Any, root: Path, device: str) -> Reward:
+def _one(spec: Any, root: Path, device: str, networks: list[Any]) -> Reward:
     from tunesmith.core.shelf import shelf
 
     if isinstance(spec, Mapping) and set(spec) == {"model"}:
-        return _by_model(str(spec["model"]), root, device)
+        return _by_model(str(spec["model"]), root, device, networks)
     name = spec if isinstance(spec, str) else next(iter(spec), "") if isinstance(spec, Mapping) else type(spec).__name__
     metric = given(
-        shelf("metrics").make(spec, "reward"), str(name), lambda model: _by_model(model, root, device), root, device
+        shelf("metrics").make(spec, "reward"),
+        str(name),
+        lambda model: _by_model(model, root, device, networks),
+        root,
+        device,
     )
 
     def score(rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[float]:
@@ -85,11 +103,14 @@ def worth(metric: Any, value: Any) -> float:
     return float(found.value) if found.better == "higher" else -float(found.value)
 
 
-def _by_model(name: str, root: Path, device: str) -> Reward:
+def _by_model(name: str, root: Path, device: str, networks: list[Any]) -> Reward:
+    """The scores of a reward model, which is added to `networks`."""
     from tunesmith.api.build import resolve_model
     from tunesmith.evals.reward import RewardModel
 
-    return RewardModel.open(resolve_model(name, root), device=device).score
+    judge = RewardModel.open(resolve_model(name, root), device=device)
+    networks.append(judge.model.net)
+    return judge.score
 
 
 def given(metric: Any, name: str, reward: Callable[[str], Reward], root: Path, device: str) -> Any:
@@ -125,7 +146,7 @@ def score_later(name: str, root: Path, device: str = "cpu") -> Reward:
     """The scores of a reward model, opened when the first answer is scored."""
     from functools import cache
 
-    opened = cache(lambda: _by_model(name, root, device))
+    opened = cache(lambda: _by_model(name, root, device, []))
     return lambda rows, texts: opened()(rows, texts)
 
 

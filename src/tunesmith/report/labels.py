@@ -371,6 +371,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "part_optimiser": ("Optimiser state", "옵티마이저 상태"),
     "part_activations": ("Activations", "활성값"),
     "part_other": ("Other", "그 밖"),
+    "part_helpers": ("Frozen models beside it", "곁의 얼린 모델"),
     "total": ("Total", "합계"),
     "share": ("Share", "비율"),
     "peak_is": ("peak {value}", "최고 {value}"),

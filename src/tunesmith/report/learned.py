@@ -11,7 +11,7 @@ from tunesmith.report.formats import finite
 from tunesmith.report.read import EASIEST, HARDEST, Run, as_dict, row_key, text_of
 from tunesmith.report.verdict import Say, counted_steps, planned_steps, seconds_taken
 
-PARTS = ("weights", "masters", "gradients", "optimiser", "activations", "other")
+PARTS = ("weights", "masters", "gradients", "optimiser", "activations", "other", "helpers")
 
 
 def memory(found: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any] | None:

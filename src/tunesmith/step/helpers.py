@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.step.fsdp import local
 from tunesmith.text.example import Unit, spread
 
 
@@ -21,6 +22,7 @@ from tunesmith.text.example import Unit, spread
 class Helpers:
     """live: a frozen policy of the starting state; teacher, hidden: what api built; state, shared: see house.md.
 
+    judges networks that the reward asks, only counted here
     still  what a first pass found stays as it is (a checker that compares two losses wants that)
     place  of rows that a first pass put together, those of the Examples at hand; places: of each pass of the step
     """
@@ -28,6 +30,7 @@ class Helpers:
     live: Any = None
     teacher: Any = None
     hidden: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[float]] | None = None
+    judges: tuple[torch.nn.Module, ...] = ()
     state: dict[str, float] = field(default_factory=dict)
     shared: dict[str, torch.Tensor] = field(default_factory=dict)
     still: bool = False
@@ -42,6 +45,30 @@ class Helpers:
             raise ValueError("the Units have no column 'reference' and no reference model was built")
         with torch.no_grad():
             return self.live.logprobs(batch, temperature).float()
+
+    def num_bytes(self, net: torch.nn.Module) -> dict[str, int]:
+        """Bytes of the frozen networks beside `net`, by what they are; what they share with it, or with each other, counts once."""
+        seen = {_place(tensor) for tensor in _tensors(net)}
+        found: dict[str, int] = {}
+        doors = {"reference": self.live, "teacher": getattr(self.teacher, "policy", None)}
+        nets = [
+            *((name, door.net) for name, door in doors.items() if door is not None),
+            *(("reward", one) for one in self.judges),
+        ]
+        for name, other in nets:
+            own = {_place(tensor): tensor.untyped_storage().nbytes() for tensor in _tensors(other)}
+            found[name] = found.get(name, 0) + sum(size for place, size in own.items() if place not in seen)
+            seen |= set(own)
+        return found
+
+
+def _tensors(net: torch.nn.Module) -> list[torch.Tensor]:
+    """This rank's parameters and buffers."""
+    return [local(tensor) for tensor in (*net.parameters(), *net.buffers())]
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def frozen(policy: Any) -> Any:
