@@ -345,8 +345,8 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
         points.append((say("run_kept"), text))
     elif steps and (end or stopped):
         points.append((say("run_kept"), say("run_kept_last", step=formats.count(last_step))))
-    if told := memory_told(run, say):
-        points.append((say("run_memory"), told))
+    if short := memory_told(run, say):
+        points.append((say("run_memory"), short))
     if signs := warnings_told(run, say):
         points.append((say("run_warnings"), " ".join(signs)))
     bad = [s["step"] for s in steps if "loss" in s and not finite(s["loss"])]
