@@ -9,20 +9,43 @@ import torch.multiprocessing as mp
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.shelf import shelf
+from tunesmith.model.load import load
+from tunesmith.model.teacher import Teacher
+from tunesmith.step.helpers import Helpers
 from tunesmith.step.step import backward, reduce_gradients
 from tunesmith.testing import check_objective
-from tunesmith.testing.objectives import step_of
+from tunesmith.testing.objectives import ROWS, step_of
+from tunesmith.text.tokenizer import byte_tokenizer
 
 SAMPLING = {"reward": "exact_match", "max_tokens": 7}
-SETTINGS = {"grpo": SAMPLING, "ppo": SAMPLING, "rejection": SAMPLING}
-# need what a row alone cannot bring (a teacher, tasks), or have no loss: their own tests make a step of them
-APART = {"distill", "gkd", "multitask", "features"}
+TASKS = {"chat": "sft", "text": "pretrain", "preference": {"dpo": {"sft_weight": 0.5}}, "infill": "infill"}
+SETTINGS = {
+    "grpo": SAMPLING, "ppo": SAMPLING, "rejection": SAMPLING, "distill": {"teacher": "pico", "alpha": 0.7},
+    "gkd": {"teacher": "pico", "max_tokens": 7, "n": 2}, "multitask": {"tasks": TASKS, "weights": {"text": 0.3}},
+}  # fmt: skip
+TAUGHT = ("distill", "gkd")
+APART = {"features"}  # has no loss: its own tests read texts and fit
 METHODS = [name for name in shelf("objectives").names() if name not in APART]
 ADAPTERS = ("full", "lora", "head")
 
 
 def method(name):
     return shelf("objectives").make({name: SETTINGS.get(name, {})})
+
+
+def given(name):
+    """What a method needs besides a row of its first kind: a teacher beside it, or the rows of several tasks."""
+    if name == "multitask":
+        return {
+            "rows": [{**row, "origin": f"{task}.jsonl:{n}"} for task in TASKS for n, row in enumerate(ROWS[task][:3])]
+        }
+    if name in TAUGHT:
+        return {"helpers": Helpers(teacher=Teacher.of(load("pico", dtype="fp64", seed=2), byte_tokenizer()))}
+    return {}
+
+
+def step(name, adapter=None):
+    return step_of(method(name), adapter=adapter, **given(name))
 
 
 def gradient_of(objective, model, units, helpers, **settings):
@@ -38,7 +61,7 @@ def gradient_of(objective, model, units, helpers, **settings):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_shelfs_promises(name):
-    check_objective(method(name))
+    check_objective(method(name), **given(name))
 
 
 @pytest.mark.parametrize(("name", "adapter"), [(m, a) for m in METHODS for a in ADAPTERS])
@@ -47,7 +70,7 @@ def test_a_step_in_1_2_or_8_passes(name, adapter):
         with pytest.raises(SettingError, match="has no head that could train"):
             step_of(method(name), adapter=shelf("adapters").make(adapter))
         return
-    objective, model, units, helpers = step_of(method(name), adapter=shelf("adapters").make(adapter))
+    objective, model, units, helpers = step(name, shelf("adapters").make(adapter))
     whole, wanted = gradient_of(objective, model, units, helpers)
     assert torch.isfinite(wanted).all() and wanted.any()
     total = sum(unit.num_tokens for unit in units)
@@ -65,7 +88,7 @@ def of_a_rank(rank, names, port, folder):
     found = {}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     for name in names:
-        objective, model, units, helpers = step_of(method(name))
+        objective, model, units, helpers = step(name)
         mine = units[rank::2]
         stats = backward(model.policy, objective, mine, helpers=helpers, idle=None if mine else units[0])
         parameters = list(model.net.parameters())
@@ -80,7 +103,7 @@ def test_two_processes_make_every_step_as_one_does(tmp_path):
     mp.spawn(of_a_rank, args=(METHODS, 20_000 + os.getpid() % 20_000, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for name in METHODS:
-        objective, model, units, helpers = step_of(method(name))
+        objective, model, units, helpers = step(name)
         stats, wanted = gradient_of(objective, model, units, helpers)
         for found in ranks:
             loss, gradient = found[name]

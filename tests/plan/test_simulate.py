@@ -9,12 +9,18 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from tunesmith.core.shelf import shelf
 from tunesmith.model import attention
 from tunesmith.model.policy import Policy
+from tunesmith.model.teacher import Teacher
 from tunesmith.plan.network import architecture, fake_policy
 from tunesmith.plan.rows import sample_units
 from tunesmith.plan.simulate import heaviest, simulate
 from tunesmith.plan.track import KINDS
+from tunesmith.step.helpers import Helpers
 from tunesmith.step.step import backward
+from tunesmith.testing.objectives import ROWS
+from tunesmith.text.draw import Draw
+from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
+from tunesmith.text.tokenizer import byte_tokenizer
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.run import checkpoint_activations, lower
 
@@ -81,18 +87,48 @@ def test_the_peak_is_the_allocators(adapter, precision, checkpointing, lengths, 
     assert sum(found.peak.kinds.values()) == found.peak.bytes
 
 
-@pytest.mark.parametrize(
-    "method", ["sft", "pretrain", "dpo", "reward", {"grpo": {"max_tokens": 8, "n": 2}}, "kto", "orpo"]
-)
-def test_every_method_runs_on_fake_tensors(method):
-    objective = shelf("objectives").make(method)
-    units = sample_units(objective, length=48, number=2)
-    assert max(len(e) for e in units[0].examples) <= 48
-    given = {"kind": getattr(objective, "kind", "causal"), "labels": getattr(objective, "labels", ())}
-    config = architecture("pico")
+SAMPLING = {"max_tokens": 8, "reward": "exact_match"}
+SETTINGS = {
+    "grpo": {**SAMPLING, "n": 2}, "ppo": SAMPLING, "rejection": SAMPLING, "gkd": {"teacher": "pico", "max_tokens": 8},
+    "distill": {"teacher": "pico"}, "multitask": {"tasks": {"chat": "sft", "text": "pretrain"}},
+}  # fmt: skip
+NETWORKS = {"masked": "pico-encoder", "seq2seq": "pico-t5"}
+
+
+def helpers_of(objective, config):
+    """policy -> the helpers a method asks for; a teacher has the student's own architecture, on fake tensors like the rest."""
+
+    def make(policy):
+        asked = getattr(objective, "helpers", ())
+        teacher = Teacher(fake_policy(config), vocab=config.vocab_size) if "teacher" in asked else None
+        return Helpers(teacher=teacher, state=objective.start() if hasattr(objective, "start") else {})
+
+    return make
+
+
+def planned_units(name, objective):
+    """Two Units of 48 tokens at most; of several tasks one each, for which the planner makes no rows."""
+    if name != "multitask":
+        return sample_units(objective, length=48, number=2)
+    text = Text(byte_tokenizer(), length=48)
+    rows = [{**ROWS[task][0], "origin": f"{task}.jsonl:1"} for task in objective.tasks]
+    return [unit for row in rows for unit in objective.units(row, text, Draw([0, 0, 0], rows))]
+
+
+@pytest.mark.parametrize("name", [name for name in shelf("objectives").names() if name != "features"])
+def test_every_method_runs_on_fake_tensors(name):
+    objective = shelf("objectives").make({name: SETTINGS.get(name, {})})
+    if hasattr(objective, "learn_labels"):
+        objective = objective.learn_labels([{"label": "a"}, {"label": "b"}])
+    units = planned_units(name, objective)
+    longest = max(len(example) for unit in units for example in unit.examples)
+    assert len(units) == 2 and (46 if name != "multitask" else 8) <= longest <= 48
+    given = {name: getattr(objective, name) for name in ("kind", "labels", "heads") if hasattr(objective, name)}
+    config = architecture(NETWORKS.get(given.get("kind"), "pico"))
     found = simulate(
         lambda: fake_policy(config, shelf("adapters").make("lora"), **given), objective, units,
         make_optimizer=optimizer_of("fp32", False),
+        make_helpers=helpers_of(objective, config),
     )  # fmt: skip
     assert found.peak.bytes > found.held > found.weights > 0
     assert set(found.peak.kinds) == set(KINDS)

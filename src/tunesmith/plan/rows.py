@@ -72,7 +72,7 @@ def _of_length(objective: Any, model: Any, length: int, answer: float) -> Unit:
         found = max(len(example) for example in units[0].examples)
         if found == wanted:
             return units[0]
-        filled = max(2, filled + wanted - found)
+        filled = max(2, round(filled * wanted / found))  # by a share: an Example may hold two texts of a row
     return units[0]
 
 
