@@ -52,13 +52,13 @@ def on_one_base(
         if base is None and config.get("base_model_name_or_path") != files[first][0].get("base_model_name_or_path"):
             other = ["base_model_name_or_path"]
         if other:
-            places = [str(files[one][0].get("base_model_name_or_path")) for one in (first, name)]
-            told = f": {places[0]} and {places[1]}" if other == ["base_model_name_or_path"] else ""
+            bases = [str(files[one][0].get("base_model_name_or_path")) for one in (first, name)]
+            told = f": {bases[0]} and {bases[1]}" if other == ["base_model_name_or_path"] else ""
             raise ModelError(
                 f"the adapters {first} and {name} do not stand on one base: they differ in {', '.join(other)}{told}",
                 wanted="Adapters that were trained on the same model, loaded the same way.",
                 fix="If these are copies of one model, as two runs trained from one LoRA run have (each merged it into its own base/), "
-                f"say which is used: base={places[0]!r}"
+                f"say which is used: base={bases[0]!r}"
                 if told
                 else "",
             )

@@ -156,10 +156,10 @@ def _value(path: Path, node: ast.expr) -> Any:
 def _named(path: Path, name: str) -> Any:
     """A name at the top of a file: assigned there, or imported."""
     for node in _tree(path).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets) and node.value is not None:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return _value(path, node.value)
     place, inside = _imported(path, name)
     return _named(place, inside)
