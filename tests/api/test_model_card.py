@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import tunesmith
-from tunesmith.api.model_card import model_card
+from tunesmith.api.model_card import card_of
 from tunesmith.core.errors import ModelError
 from tunesmith.model.load import load
 from tunesmith.model.save import save
@@ -33,7 +33,7 @@ def made(folder: Path) -> Path:
 
 
 def test_a_made_folder_by_hand(made: Path):
-    card = model_card("made", made.parent, rank=3)
+    card = card_of("made", made.parent, rank=3)
     assert card["parameters"] == 32 + 32 + 40 and card["format"] == "fp32 and bf16"
     assert card["bytes"] == (made / "model.safetensors").stat().st_size
     assert card["context"] == 77 and card["licence"] is None and card["untuned"] == []
@@ -63,7 +63,7 @@ def test_a_made_folder_by_hand(made: Path):
 def test_the_licence_is_what_the_folder_says(made: Path, files: dict, wanted):
     for name, text in files.items():
         (made / name).write_text(text)
-    found = model_card("made", made.parent)["licence"]
+    found = card_of("made", made.parent)["licence"]
     assert (found and (found["name"], found["from"])) == wanted
 
 
@@ -95,7 +95,7 @@ def test_loras_part_is_what_a_run_trains(folder: Path):
         model = tunesmith.load(name)
         attach(Lora(rank=5), model)
         trained = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
-        card = model_card(name, folder, rank=5)
+        card = card_of(name, folder, rank=5)
         assert card["memory"]["lora"] == 4 * card["parameters"] + 16 * trained, name
     assert tunesmith.check({}, model="pico", adapter={"lora": {"rank": 5}})["card"]["memory"]["rank"] == 5
 
@@ -103,11 +103,11 @@ def test_loras_part_is_what_a_run_trains(folder: Path):
 def test_packed_weights_count_as_what_they_stand_for(folder: Path):
     whole = load("pico")
     save(whole.net, whole.tokenizer, folder / "whole")
-    known = model_card("whole", folder)
+    known = card_of("whole", folder)
     for kind in ("nf4", "int8"):
         small = load("pico", base=kind)
         save(small.net, small.tokenizer, folder / kind)
-        card = model_card(kind, folder)
+        card = card_of(kind, folder)
         assert card["parameters"] == known["parameters"] and kind in card["format"]
         assert card["memory"]["full"] is None and card["memory"]["lora"] < known["memory"]["lora"]
         assert [*card["memory"]["run"]] == [card["format"]]
@@ -138,9 +138,9 @@ def test_a_run_and_its_adapter_stand_on_their_base(folder: Path):
     save_to = load("pico")
     save(save_to.net, save_to.tokenizer, folder / "base")
     lora = tunesmith.train(data=ROWS, model="base", out="lora", **QUICK)["run"]
-    pico = model_card("pico", folder)["parameters"]
-    assert [model_card(name, folder)["parameters"] for name in (full, lora, "lora/adapter")] == [pico] * 3
-    assert model_card(lora, folder)["folder"].endswith("base")
+    pico = card_of("pico", folder)["parameters"]
+    assert [card_of(name, folder)["parameters"] for name in (full, lora, "lora/adapter")] == [pico] * 3
+    assert card_of(lora, folder)["folder"].endswith("base")
 
 
 def test_a_folder_is_explained_by_its_name_or_path(made: Path):
@@ -154,7 +154,7 @@ def test_a_folder_is_explained_by_its_name_or_path(made: Path):
 
 
 def test_what_has_no_card_and_what_is_damaged(made: Path):
-    assert model_card("nothing", made.parent) is None
+    assert card_of("nothing", made.parent) is None
     Path("empty").mkdir()
     assert tunesmith.check({}, model="empty")["card"] is None
     assert tunesmith.check({}, model="nobody/knows-this-model")["card"] is None

@@ -18,7 +18,7 @@ def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, *
     Example: tunesmith check tunesmith.yaml
     """
     from tunesmith.api.config import _read, resolve
-    from tunesmith.api.model_card import model_card, told
+    from tunesmith.api.model_card import card_of, told
     from tunesmith.api.schema import project_schema
     from tunesmith.core.files import to_json
     from tunesmith.core.shelf import used
@@ -37,7 +37,7 @@ def check(config: str | dict[str, Any] | None = None, *, schema: bool = False, *
             data_files(value, root, name)
     base = base_model(project.model, root)
     lora = filled["adapter"].get("lora", {})
-    card = model_card(project.model, Path(root), rank=lora.get("rank"))
+    card = card_of(project.model, Path(root), rank=lora.get("rank"))
     own = {file.path: file.hash for file in used()}
     lines = [
         f"model     {project.model} ({base})",

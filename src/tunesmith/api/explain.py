@@ -27,7 +27,7 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
     Example: tunesmith explain lora
     """
     from tunesmith.api.config import catalogue, use_project_files
-    from tunesmith.api.model_card import model_card, told
+    from tunesmith.api.model_card import card_of, told
 
     if lang not in (None, "en", "ko"):
         raise SettingError(f'lang is "{lang}".', wanted="It must be en or ko.")
@@ -40,7 +40,7 @@ def explain(name: str | None = None, *, lang: str | None = None, project: str | 
         return Result(settings={dotted: _facts(field) for dotted, field in fields.items()}, text=text)
     parts: list[str] = []
     facts: dict[str, object] = {}
-    if card := model_card(name, Path.cwd()):
+    if card := card_of(name, Path.cwd()):
         facts["model"] = card
         parts.append("\n".join([f"{name}: a model", "", *(f"  {line}" for line in told(card))]))
     found = [] if card and "/" in name else find(name, None, look=False, required=not card)

@@ -1,6 +1,6 @@
 """What is to be known of a base before it is trained: size, format, licence, context, memory, and how it does untuned.
 
-    card = model_card("mini", Path.cwd())       # {"parameters": 6524160, "format": "bf16", "licence": {...}, ...}
+    card = card_of("mini", Path.cwd())       # {"parameters": 6524160, "format": "bf16", "licence": {...}, ...}
     told(card)                                  # lines for people
 
 Nothing is loaded and nothing fetched: the folder's files are looked at. A hub name is known once it lies in the hub's cache.
@@ -16,7 +16,7 @@ from tunesmith.model import embedded
 LICENCES = ("LICENSE*", "LICENCE*", "license*")
 
 
-def model_card(name: str, root: Path, *, rank: int | None = None, under: Path = Path("runs")) -> dict[str, Any] | None:
+def card_of(name: str, root: Path, *, rank: int | None = None, under: Path = Path("runs")) -> dict[str, Any] | None:
     """The card of a model by name, folder, run or cached hub name; None where nothing of it is on this machine.
 
     root   where relative names start
