@@ -47,7 +47,7 @@ def data_line(data: Any) -> str:
     some = f", by {read['read']:,} of them" if read["read"] < read["rows"] else ""
     whose = "" if read["tokenizer"] == "own" else ", by mini's tokenizer: the model's own is not here"
     tokens = "" if data.tokens is None else f", {data.tokens:,} tokens"
-    return f"      rows  {data.num_rows:,} to train on{tokens}, the longest {data.length:,}{some}{whose}; {data.per_epoch:,} steps an epoch"
+    return f"      rows  {data.num_rows:,} to train on{tokens}, the longest {data.length:,}{some}{whose}; {data.per_epoch:,} step{'' if data.per_epoch == 1 else 's'} an epoch"
 
 
 def cost_lines(cost: Cost) -> list[str]:
