@@ -168,6 +168,11 @@ WRONG = [
     (SHORT + "  last: {method: {dpo: {beta: -1}}, data: votes.jsonl}\n", {}, "stages.last: beta is -1"),
     (SHORT + "  last: {data: faq.jsonl, metrics: [{sql: {}}]}\n", {}, "stages.last: "),
     (
+        SHORT + "  last: {method: features, data: faq.jsonl, adapter: qlora}\n",
+        {},
+        "stages.last: adapter is set, but method=features",
+    ),
+    (
         "  one: {data: faq.jsonl, adapter: prompt}\n  two: {data: faq.jsonl}\n",
         {},
         "stages.two starts from one, whose adapter prompt",

@@ -21,6 +21,7 @@ def check_stages(plan: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
 
     What only a finished stage could tell (its run, as "@reward") is taken as given."""
     from tunesmith.api.chain import _project
+    from tunesmith.api.fit import refuse_changes
     from tunesmith.api.variants import metrics_of
 
     found: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -33,6 +34,8 @@ def check_stages(plan: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
             methods[stage.name] = shelf("objectives").make(project.method, "method")
             adapters[stage.name] = shelf("adapters").make(project.adapter, "adapter")
             metrics_of(project.metrics, root)
+            if hasattr(methods[stage.name], "fit"):
+                refuse_changes(project, filled)
             if not (run / "manifest.json").is_file():  # a run that is there has its rows
                 _check_data(project.data, root)
         except UserError as error:
