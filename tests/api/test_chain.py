@@ -295,3 +295,15 @@ def test_scored_and_rated_answers_are_measured(here: Path):
     pairs = found["variants"][0]["measures"]["dpo: pairs right"]
     lines = Path("runs/chain/evals/base/dpo.jsonl").read_text().splitlines()
     assert len(lines) % 3 == 0 and pairs["extra"]["clusters"] == len(lines) // 3  # three scores a row are three pairs
+
+
+def test_several_labels_and_numbers_have_measures_of_their_own(folder: Path):
+    several = [{"text": f"x {i}", "label": (["a"], ["a", "b"], ["b"])[i % 3]} for i in range(40)]
+    numbers = [{"text": f"x {i}", "label": i / 10} for i in range(40)]
+    stages = {
+        "m": {"method": {"classify": {"problem": "multi"}}, "data": several},
+        "r": {"from": "base", "method": {"classify": {"problem": "regression"}}, "data": numbers},
+    }
+    found = chain({"model": "pico", "train": {"steps": 2, "sample": 0}, "stages": stages}, quiet=True)
+    assert cells(found, "m") == {"m: label_f1"} and cells(found, "r") == {"r: number_error"} and not cells(found, "base")
+    assert "r has no m: label_f1: it tells other labels apart." in found.text
