@@ -305,5 +305,7 @@ def test_several_labels_and_numbers_have_measures_of_their_own(folder: Path):
         "r": {"from": "base", "method": {"classify": {"problem": "regression"}}, "data": numbers},
     }
     found = chain({"model": "pico", "train": {"steps": 2, "sample": 0}, "stages": stages}, quiet=True)
-    assert cells(found, "m") == {"m: label_f1"} and cells(found, "r") == {"r: number_error"} and not cells(found, "base")
+    assert (
+        cells(found, "m") == {"m: label_f1"} and cells(found, "r") == {"r: number_error"} and not cells(found, "base")
+    )
     assert "r has no m: label_f1: it tells other labels apart." in found.text
