@@ -2,8 +2,8 @@
 
 The loss is (w1^2 + 25 w2^2) / 2, a valley 25 times steeper across than along. Plain gradient descent multiplies each weight by 1 - lr x its
 curvature in a step: it shrinks while lr is below 2 / 25 = 0.08 and grows from there on, and what is left along the valley shrinks by 1 - lr only.
-Momentum moves by a running sum of gradients (Polyak 1964), v = momentum x v + gradient, w = w - lr x v: steps along the valley add up, those
-across cancel. The optimiser is the one that trains (train/optim.py).
+Momentum moves by a running sum of gradients (Polyak 1964; an overview: Ruder 2016, arXiv 1609.04747), v = momentum x v + gradient,
+w = w - lr x v: steps along the valley add up, those across cancel. The optimiser is the one that trains (train/optim.py).
 
 학습률과 모멘텀: 학습률이 너무 낮으면 느리고 너무 높으면 발산합니다. 모멘텀은 기울기를 쌓아 움직여 좁은 골짜기를 더 빨리 지납니다. 보통의 경사
 하강은 스텝마다 가중치에 1 - 학습률 x 곡률을 곱하므로, 학습률이 2 / 25 = 0.08을 넘으면 커지기만 합니다.
