@@ -8,7 +8,7 @@ They are prepared as `train` prepares them, in a folder that goes away. Of many 
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,17 +66,16 @@ def read_ahead(project: Any, root: Path, objective: Any, *, source: str, config:
     source   the base: an embedded name or a folder, whose tokenizer is taken;  config  its configuration;  context  what it reads
     Raises what `train` raises of rows that cannot be learned from.
     """
-    from tunesmith.api.build import Lost, check_shape, encode
+    from tunesmith.api.build import Lost, check_shape, data_settings, encode
     from tunesmith.core.errors import DataError
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.text.encode import Text
 
     data, train = project.data, project.train
-    settings = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "seed"}
     with tempfile.TemporaryDirectory() as place:
         prepared = prepare(
-            Path(place), seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **settings
+            Path(place), seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **data_settings(data)
         )
         check_shape(objective, prepared, project)
         rows = prepared.train

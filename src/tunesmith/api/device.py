@@ -11,6 +11,7 @@ import os
 import re
 
 from tunesmith.core.errors import SettingError
+from tunesmith.core.memory import usable
 
 WANTED = "auto, cpu, cuda, or one card of several by its number: cuda:0, cuda:1, ..."
 _KNOWN = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -74,10 +75,8 @@ def take(wanted: str) -> str:
 
 def memory(device: str) -> int:
     """Bytes of memory of a place: the machine's, or the card's."""
-    from tunesmith.core.runs import hardware
-
     if device == "cpu":
-        return int(hardware()["memory"] or 8 << 30)
+        return usable()
     import torch
 
     return int(torch.cuda.get_device_properties(device).total_memory)

@@ -32,8 +32,18 @@ _reasons: dict[str, str] = {}
 
 def attends(query: torch.Tensor) -> bool:
     """Whether the kernel computes attention of such queries, (tokens, heads, dim)."""
-    fits = query.dtype in (torch.float32, torch.bfloat16) and query.shape[-1] % 16 == 0 and query.device.type == "cpu"
-    return fits and shared_library("attention") is not None
+    return query.shape[-1] % 16 == 0 and reads("attention", query)
+
+
+def reads(library: str, *tensors: torch.Tensor) -> bool:
+    """Whether a kernel is there and its tensors are what the kernels know: all fp32 or all bf16, on the CPU."""
+    dtype = tensors[0].dtype
+    known = dtype in (torch.float32, torch.bfloat16)
+    return (
+        known
+        and all(x.dtype == dtype and x.device.type == "cpu" for x in tensors)
+        and shared_library(library) is not None
+    )
 
 
 @torch.library.custom_op("tunesmith::attention", mutates_args=())
@@ -103,23 +113,23 @@ class Attend(torch.autograd.Function):
 
 
 def _run(backward: int, bounds: Sequence[int], scale: float, *tensors: torch.Tensor) -> None:
-    kernel = shared_library("attention")
-    assert kernel is not None
     query, key = tensors[:2]
     ends = np.ascontiguousarray(bounds, dtype=np.int64)
-    pointers = [ctypes.c_void_p(x.data_ptr()) for x in tensors] + [None] * (9 - len(tensors))
+    missing = [None] * (9 - len(tensors))
     sizes = (len(ends) - 1, query.shape[0], query.shape[1], key.shape[1], query.shape[2])
-    low = int(query.dtype == torch.bfloat16)
-    if kernel.attention(backward, *pointers, ctypes.c_void_p(ends.ctypes.data), *sizes, ctypes.c_float(scale), low):
+    facts = (ctypes.c_void_p(ends.ctypes.data), *sizes, ctypes.c_float(scale))
+    if call("attention", "attention", backward, *tensors, *missing, *facts):
         raise MemoryError("attention could not have its working memory")
 
 
-def call(library: str, function: str, first: torch.Tensor, *rest: Any) -> int:
-    """A function of a kernel: tensors as pointers (None: a null one), numbers as they are, and at last whether `first` is bf16."""
+def call(library: str, function: str, *given: Any) -> int:
+    """A function of a kernel: tensors as pointers (None: a null one), numbers as they are, and at last whether the first tensor
+    is bf16."""
     kernel = shared_library(library)
     assert kernel is not None
-    given = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in (first, *rest)]
-    return int(getattr(kernel, function)(*given, int(first.dtype == torch.bfloat16)))
+    first = next(x for x in given if isinstance(x, torch.Tensor))
+    passed = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in given]
+    return int(getattr(kernel, function)(*passed, int(first.dtype == torch.bfloat16)))
 
 
 def why_not(name: str = "attention") -> str:

@@ -11,13 +11,12 @@ import ctypes
 
 import torch
 
-from tunesmith.model.compiled import call, shared_library
+from tunesmith.model.compiled import call, reads
 
 
 def fits(logits: torch.Tensor) -> bool:
     """Whether the kernel reads such logits."""
-    known = logits.dtype in (torch.float32, torch.bfloat16) and logits.device.type == "cpu"
-    return known and logits.is_contiguous() and shared_library("cross_entropy") is not None
+    return logits.is_contiguous() and reads("cross_entropy", logits)
 
 
 @torch.library.custom_op("tunesmith::cross_entropy", mutates_args=("logits",))

@@ -99,14 +99,11 @@ class _Gradients:
             self.hidden[rows].mul_(each[:, None])
         if self.weight is not None:
             scaled = (hidden * each[:, None]).to(hidden.dtype)
-            if low.dtype == self.weight.dtype and rows.start == 0:  # nothing to add to yet
-                torch.mm(low.T, scaled, out=self.weight)
-            elif low.dtype == self.weight.dtype:
-                self.weight.addmm_(low.T, scaled)
-            elif rows.start == 0:
-                self.weight.copy_(low.T @ scaled)
+            first = rows.start == 0  # nothing to add to yet
+            if low.dtype == self.weight.dtype:
+                self.weight.addmm_(low.T, scaled, beta=0 if first else 1)
             else:
-                self.weight += low.T @ scaled
+                (self.weight.copy_ if first else self.weight.add_)(low.T @ scaled)
 
 
 def _walk(hidden: torch.Tensor, head: Head, target: torch.Tensor, wants: bool):

@@ -7,7 +7,6 @@
 A model's files shrink less than its matrices: embeddings stay. Both figures are given, so that neither stands for the other.
 """
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from tunesmith.model.headers import headers
 from tunesmith.model.packed import KINDS
 
 
@@ -40,17 +40,11 @@ def on_disk(folder: Path, names: Collection[str]) -> dict[str, int]:
     A tensor belongs to the layer its name begins with; biases count as rest."""
     found = {"matrices": 0, "rest": 0, "headers": 0, "file": 0}
     owners = {f"{name}." for name in names}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        for name, told in header.items():
-            begin, end = told["data_offsets"]
-            packed = not name.endswith(".bias") and any(name.startswith(owner) for owner in owners)
-            found["matrices" if packed else "rest"] += end - begin
-        found["headers"] += 8 + length
-        found["file"] += path.stat().st_size
+    for name, told in headers(Path(folder)).items():
+        packed = not name.endswith(".bias") and any(name.startswith(owner) for owner in owners)
+        found["matrices" if packed else "rest"] += told.num_bytes
+    found["file"] = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+    found["headers"] = found["file"] - found["matrices"] - found["rest"]  # a file is its header and its tensors
     return found
 
 
