@@ -36,6 +36,7 @@ FULL = [
     ("packing", {"layout": "packed"}),
     ("chunked loss", {"chunked": True}),
     ("lean forward", {"lean": True}),
+    ("selective checkpointing", {"checkpointing": "selective"}),
     ("checkpointing", {"checkpointing": True}),
     ("passes of half a step", {"passes": True}),
     ("update in backward", {"passes": False, "in_backward": True}),
@@ -86,7 +87,8 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     from tunesmith.text.tokenizer import byte_tokenizer
     from tunesmith.train.offload import Offload
     from tunesmith.train.optim import Optimizer
-    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower, peak_bytes
+    from tunesmith.train.recompute import checkpoint_activations
+    from tunesmith.train.run import LOW, embedding_names, lower, peak_bytes
 
     size, given = SIZES[spec["size"]], spec["settings"]
     torch.manual_seed(0)

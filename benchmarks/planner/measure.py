@@ -64,7 +64,8 @@ def answers(max_tokens: int) -> Any:
 def optimizer_of(net: Any, case: dict[str, Any]) -> Any:
     """Make a network ready to train as a run does: number format, checkpointing, optimiser, and the case's memory switches."""
     from tunesmith.train.optim import Optimizer
-    from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
+    from tunesmith.train.recompute import checkpoint_activations
+    from tunesmith.train.run import LOW, embedding_names, lower
 
     train = case.get("train", {})
     held = lower(net, LOW[case["precision"]]) if case["precision"] in LOW else None

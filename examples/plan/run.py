@@ -19,7 +19,8 @@ from tunesmith.model.load import load
 from tunesmith.plan.rows import sample_units
 from tunesmith.step.step import backward
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
+from tunesmith.train.recompute import checkpoint_activations
+from tunesmith.train.run import LOW, embedding_names, lower
 
 CASES = [  # adapter, base, precision of the passes
     ("full", "", "fp32"), ("full", "", "bf16"), ("lora", "", "fp32"), ("lora", "", "bf16"),

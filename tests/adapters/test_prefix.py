@@ -15,7 +15,7 @@ from tunesmith.model.generate import generate
 from tunesmith.objectives.sft import Sft
 from tunesmith.step.step import backward
 from tunesmith.testing import check_adapter
-from tunesmith.train.run import checkpoint_activations
+from tunesmith.train.recompute import checkpoint_activations
 
 KINDS = ["llama", "tied", "gpt2"]
 

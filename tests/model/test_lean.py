@@ -7,6 +7,7 @@ from tunesmith.adapters.lora import Lora
 from tunesmith.model.batch import pack
 from tunesmith.model.lean import Lean
 from tunesmith.model.policy import Policy
+from tunesmith.train.recompute import checkpoint_activations
 
 LEAN = ["llama", "llama_tied", "qwen2", "qwen3", "mistral"]
 
@@ -57,19 +58,18 @@ def test_nothing_predicted_gives_zero_gradients(model_of, make_units):
     assert all(torch.isfinite(g).all() and not g.any() for g in found.values())
 
 
+@pytest.mark.parametrize("what", [True, "selective"], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "mixtral", "mamba2"])
-def test_checkpointing_gives_equal_gradients(name, dropout, new_model, make_units):
+def test_checkpointing_gives_equal_gradients(name, dropout, what, new_model, make_units):
     """Also under LoRA's dropout: the second forward draws the same mask. Every lora_B gets a gradient over a frozen base."""
     units, found = make_units([5, 17, 9]), []
-    for recompute in (False, True):
+    for recompute in (False, what):
         model = new_model(name)
         layers = Lora(rank=2, dropout=dropout).attach(model.net)
         for layer in layers:
             model.net.get_submodule(layer).lora_B.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-        model.net.train()
-        if recompute:
-            model.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(model.net.train(), recompute)
         torch.manual_seed(7)
         policy = model.policy
         policy.nll(policy.batch(units))[0].backward()

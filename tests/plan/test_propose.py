@@ -12,16 +12,15 @@ WISH = Setup(adapter="full", precision="fp32", checkpointing=False, length=1024,
 
 
 def law(memory: int):
-    """Weights 100 (bf16 half, qlora an eighth), states 300 when full, a token 0.1 or 0.02 when recomputed."""
+    """Weights 100 (bf16 half, qlora an eighth), states 300 when full, a token 0.1, or 0.07 or 0.02 when recomputed."""
     seen: list[Setup] = []
 
     def look(setup: Setup) -> Forecast:
         seen.append(setup)
         weights = {"full": 400, "lora": 100, "qlora": 25}[setup.adapter_name] / (1 if setup.precision == "fp32" else 2)
-        need = int(weights + setup.pass_tokens * (0.02 if setup.checkpointing else 0.1))
-        seconds = (
-            setup.pass_tokens * (1.33 if setup.checkpointing else 1.0) * (1.5 if setup.adapter_name == "qlora" else 1.0)
-        )
+        need = int(weights + setup.pass_tokens * {False: 0.1, "selective": 0.07, True: 0.02}[setup.checkpointing])
+        again = {False: 1.0, "selective": 1.1, True: 1.33}[setup.checkpointing]
+        seconds = setup.pass_tokens * again * (1.5 if setup.adapter_name == "qlora" else 1.0)
         return Forecast(
             live=need, kinds={}, where="", allocated=need, reserved=need, device=need, phases={}, error=0.0, memory=memory,
             flops=0, tokens=setup.pass_tokens, parameters=1, trainable=1, seconds_pass=seconds, seconds_update=0.5, setup=setup,

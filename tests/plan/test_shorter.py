@@ -9,7 +9,8 @@ from tunesmith.plan.shorter import SHALLOW, alike, cut, deeper
 from tunesmith.plan.simulate import simulate
 from tunesmith.text.example import Example, Unit
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.run import checkpoint_activations, lower
+from tunesmith.train.recompute import checkpoint_activations
+from tunesmith.train.run import lower
 
 SIZES = {
     "hidden_size": 64,

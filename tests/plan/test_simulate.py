@@ -22,7 +22,8 @@ from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
 from tunesmith.text.tokenizer import byte_tokenizer
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.run import checkpoint_activations, lower
+from tunesmith.train.recompute import checkpoint_activations
+from tunesmith.train.run import lower
 
 CONFIG = LlamaConfig(
     hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=2000
@@ -33,7 +34,7 @@ def units_of(lengths: list[int]) -> list[Unit]:
     return [Unit((Example.of(np.arange(n) % 250, np.ones(n)),)) for n in lengths]
 
 
-def optimizer_of(precision: str, checkpointing: bool, kind: str = "adamw"):
+def optimizer_of(precision: str, checkpointing: bool | str, kind: str = "adamw"):
     def make(net):
         masters = lower(net) if precision == "bf16" else None
         checkpoint_activations(net, checkpointing)
@@ -70,6 +71,8 @@ def real_policy(adapter, lean: bool) -> Policy:
     [
         ("full", "fp32", False, [40] * 6, None, True),
         ("full", "bf16", True, [200, 90], None, True),
+        ("full", "fp32", "selective", [200, 90], None, True),
+        ({"lora": {"rank": 4}}, "bf16", "selective", [200, 90], None, False),
         ("full", "bf16", False, [60] * 4, 120, False),
         ({"lora": {"rank": 4}}, "fp32", True, [200, 90], None, True),
         ({"lora": {"rank": 4}}, "bf16", False, [60] * 4, 120, True),

@@ -19,7 +19,10 @@ class LoraLinear(nn.Module):
 
     weight and bias are the base's own parameters under their own names, so the base's state dict keeps its names.
     lora_A (rank, in) and lora_B (out, rank) are fp32. scale is alpha / rank, or alpha / sqrt(rank) for rsLoRA.
+    in_place  whether the update is added to the base's product where it lies: not where that product is kept (train/recompute.py)
     """
+
+    in_place = True
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class LoraLinear(nn.Module):
         merged = x.dtype in (torch.float32, torch.float64)
         weight = frozen(self) if self.quantised is None else None
         packed = None if self.quantised is None else self.quantised.packed
-        out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, self.scale, merged, packed)
+        settings = (self.scale, merged, packed, self.in_place)
+        out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, *settings)
         return out.view(*x.shape[:-1], out.shape[-1])
 
     def _without_gradient(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,13 +80,14 @@ class _Lora(torch.autograd.Function):
     """x (n, in), weight (out, in) or packed, A (rank, in), B (out, rank) -> (n, out); saves x and no product of it."""
 
     @staticmethod
-    def forward(ctx: Any, x, weight, bias, a, b, scale, merged, packed):
+    def forward(ctx: Any, x, weight, bias, a, b, scale, merged, packed, in_place):
         ctx.save_for_backward(x, weight, a, b)
         ctx.scale, ctx.merged, ctx.bias, ctx.packed = scale, merged, bias is not None, packed
         weight = weight if packed is None else packed.dequantised(x.dtype)
         if merged:
             return F.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
-        return F.linear(x, weight, bias).addmm_(F.linear(x, a.to(x.dtype)), b.to(x.dtype).T, alpha=scale)
+        product, low = F.linear(x, weight, bias), F.linear(x, a.to(x.dtype))
+        return (product.addmm_ if in_place else product.addmm)(low, b.to(x.dtype).T, alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, dy):
@@ -103,4 +108,4 @@ class _Lora(torch.autograd.Function):
             dbias = dy.sum(0)
         da = (through.T @ x).to(a.dtype).mul_(scale)
         db = (F.linear(x, a.to(x.dtype)).T @ dy).T.to(b.dtype).mul_(scale)  # twice as fast as dy.T @ (x A.T)
-        return dx, dw, dbias, da, db, None, None, None
+        return dx, dw, dbias, da, db, None, None, None, None

@@ -341,7 +341,8 @@ class Planner:
 
     def _optimizer(self, net: Any, setup: Any) -> Any:
         from tunesmith.train.optim import Optimizer
-        from tunesmith.train.run import LOW, checkpoint_activations, embedding_names, lower
+        from tunesmith.train.recompute import checkpoint_activations
+        from tunesmith.train.run import LOW, embedding_names, lower
 
         train = self.project.train
         held = lower(net, LOW[setup.precision]) if setup.precision in LOW else None

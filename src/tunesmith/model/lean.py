@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from tunesmith.model.batch import Batch
 from tunesmith.model.parts import add_norm, gated, norm, rotated
@@ -70,7 +69,7 @@ class Lean:
         for number, layer in enumerate(layers):
             chosen = predictor if number == len(layers) - 1 else None
             if recompute:
-                x = checkpoint(self._whole, layer, x, cos, sin, segments, chosen, use_reentrant=False)
+                x = layer._gradient_checkpointing_func(self._whole, layer, x, cos, sin, segments, chosen)
             else:
                 x, delta = self._layer(layer, x, delta, cos, sin, segments, chosen)
         return add_norm(x, delta, self.body.norm.weight, self.eps)[1][: len(batch.predictor)]

@@ -191,6 +191,6 @@ def _closed(seen: Simulation, setup: Setup, config: Any, width: float) -> dict[s
     if config is not None:
         out["activations 34 s b h L"] = formulas.activations(
             min(setup.pass_tokens, seen.num_tokens), int(config.hidden_size), int(config.num_hidden_layers),
-            recomputed=setup.checkpointing,
+            recomputed=setup.checkpointing is True,
         )  # fmt: skip
     return out

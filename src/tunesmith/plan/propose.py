@@ -18,6 +18,9 @@ from tunesmith.plan.setup import Setup
 Look = Callable[[Setup], Forecast]
 
 
+STRENGTHS: tuple[bool | str, ...] = (False, "selective", True)  # of checkpointing, each with less memory and more time
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A setup, what it changes in words, its forecast, and the time of a token against the setup it started from.
@@ -102,14 +105,16 @@ def into(
         return Proposal(setup, (), wished, 1.0)
     for base in _meanings(setup, precisions, adapters, shortest):
         best: Proposal | None = None
-        for checkpointing in (False, True) if not setup.checkpointing else (True,):
+        for checkpointing in STRENGTHS[STRENGTHS.index(setup.checkpointing) :]:
             tried = replace(base, checkpointing=checkpointing)
             fitting = largest(tried, look, unit_tokens(base.length)) if allowed(tried) else None
             if fitting is None:
                 continue
             chosen, seen, notch = fitting
             notch = notch or (
-                replace(chosen, checkpointing=False) if checkpointing and not setup.checkpointing else None
+                replace(chosen, checkpointing=STRENGTHS[STRENGTHS.index(checkpointing) - 1])
+                if checkpointing != setup.checkpointing
+                else None
             )
             offered = Proposal(chosen, changes(setup, chosen), seen, speed(seen) / speed(wished), notch)
             if best is None or speed(seen) < speed(best.forecast):
@@ -174,7 +179,7 @@ def methods(
     found = []
     wished: float | None = None
     for adapter in adapters:
-        for checkpointing in (False, True):
+        for checkpointing in STRENGTHS:
             tried = replace(setup, adapter=adapter, precision=precision, checkpointing=checkpointing)
             fitting = largest(tried, look, unit_tokens(setup.length))
             if fitting is None:

@@ -11,12 +11,13 @@ class Setup:
     adapter      as in a project file: a name, or {name: settings}
     length       tokens of the longest Example of a Unit; pass_tokens: most tokens of one forward pass
     batch_size   Units in a step, over all devices
+    checkpointing  False, True or selective, as in a project file
     base         how the frozen base is held: "" (in full), int8, nf4, streamed; the rest as in a project file under train
     """
 
     adapter: Any
     precision: str
-    checkpointing: bool
+    checkpointing: bool | str
     length: int
     pass_tokens: int
     batch_size: int = 16
@@ -34,7 +35,11 @@ class Setup:
         """In a line: `qlora, bf16, checkpointing, 2,048 tokens a pass of rows up to 2,048`."""
         parts = [self.adapter_name, self.precision]
         parts += [f"base {self.base}"] if self.base else []
-        parts += ["checkpointing"] if self.checkpointing else []
+        parts += (
+            ["selective checkpointing" if self.checkpointing == "selective" else "checkpointing"]
+            if self.checkpointing
+            else []
+        )
         parts += [] if self.optimizer == "adamw" else [self.optimizer]
         parts += ["8-bit states"] if self.states == "8bit" else []
         parts += ["updates in the backward pass"] if self.update_in_backward else []

@@ -40,6 +40,7 @@ from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.out_of_memory import during
+from tunesmith.train.recompute import Checkpointing, checkpoint_activations
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.shard import Sharded
 from tunesmith.train.spread import Spread, send
@@ -141,7 +142,7 @@ def fit(
     states: str = "fp32",
     update_in_backward: bool = False,
     offload: str = "none",
-    checkpointing: bool = False,
+    checkpointing: Checkpointing = False,
     eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
     eval_batch: int = 256,
@@ -607,12 +608,6 @@ def _take_best(optim: Optimizer | Sharded, place: Path, progress: _Progress) -> 
     if progress.best_step is not None and progress.best_step != progress.step:
         tensors, _ = checkpoint.load(place, progress.best_step)
         _restore(optim, None, {k: v for k, v in tensors.items() if k.startswith(("param.", "master."))})
-
-
-def checkpoint_activations(net: nn.Module, on: bool) -> None:
-    """Recompute activations in the backward pass, when on."""
-    if on:
-        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _outcome(status: str, progress: _Progress) -> Outcome:

@@ -145,11 +145,13 @@ class TrainSettings:
 
     역전파를 기다리는 활성값을 두는 곳: 메모리, 실행 폴더의 임시 파일(disk), GPU라면 호스트의 고정 메모리(pinned). 결과는 같고 느려집니다."""
 
-    checkpointing: bool = False
+    checkpointing: bool | Literal["selective"] = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
-    al. 2016, arXiv 1604.06174).
+    al. 2016, arXiv 1604.06174). selective = keep what matrix products gave, recompute the rest (Korthikanti et al. 2022, arXiv 2205.05198):
+    less of both.
 
-    역전파 때 활성값을 다시 계산합니다. 메모리는 줄고 시간은 3분의 1쯤 늘며 기울기는 같습니다."""
+    역전파 때 활성값을 다시 계산합니다. 메모리는 줄고 시간은 3분의 1쯤 늘며 기울기는 같습니다. selective면 행렬 곱의 결과는 두고 나머지만 다시
+    계산해, 메모리도 시간도 그 중간입니다."""
 
     eval_every: int | Literal["epoch"] | None = "epoch"
     """Evaluate on the dev split every so many steps, or after each epoch. Null = only at the end.

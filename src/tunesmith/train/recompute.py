@@ -1,0 +1,46 @@
+"""Activations that are computed again in the backward pass instead of being kept: all of a layer, or what costs little.
+
+checkpoint_activations(net, True)            # of each layer only its input is kept (Chen et al. 2016, arXiv 1604.06174)
+checkpoint_activations(net, "selective")     # and what its matrix products and its attention gave (Korthikanti et al. 2022,
+                                             # arXiv 2205.05198): norms, rotations, gates and adapters' drops come again
+
+Gradients are the same, bit by bit.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+from tunesmith.model import compiled  # registers our attention
+
+Checkpointing = bool | Literal["selective"]
+
+_ATEN = torch.ops.aten
+_ATTENTION = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+KEPT = {
+    *(getattr(_ATEN, name).default for name in ("mm", "bmm", "baddbmm", "convolution")),
+    *(getattr(_ATEN, f"_scaled_dot_product_{kind}").default for kind in _ATTENTION),
+    compiled.attention._opoverload,
+}
+
+
+def checkpoint_activations(net: nn.Module, what: Checkpointing) -> None:
+    """Recompute activations in the backward pass: True = all of a layer, "selective" = all but its products, False = nothing."""
+    if not what:
+        return
+    given: dict[str, Any] = {"use_reentrant": False}
+    if what == "selective":
+        given["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+        for module in net.modules():
+            if hasattr(module, "in_place"):
+                module.in_place = False
+    net.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given)
+
+
+def _policy(context: Any, operation: Any, *args: Any, **keywords: Any) -> CheckpointPolicy:
+    # a product with a bias (1-D) is a layer's; one that is added to a matrix is LoRA's merged weight, as large as the base
+    kept = args[0].dim() == 1 if operation is _ATEN.addmm.default else operation in KEPT
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

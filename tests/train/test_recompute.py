@@ -1,0 +1,32 @@
+"""Recomputed activations: the more comes again, the less is kept. Equal gradients: tests/model/test_lean.py."""
+
+import numpy as np
+from torch.profiler import ProfilerActivity, profile
+
+from tunesmith.model.load import load
+from tunesmith.text.example import Example, Unit
+from tunesmith.train.recompute import checkpoint_activations
+
+
+def most_alive(model, batch):
+    """Most bytes alive in a pass, from the profiler's allocation events."""
+    model.policy.nll(batch)[0].backward()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        model.policy.nll(batch)[0].backward()
+    live = top = 0
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for _, size in sorted(events, key=lambda event: event[0]):
+        live += size
+        top = max(top, live)
+    return top
+
+
+def test_what_is_kept():
+    most = []
+    for what in (False, "selective", True):
+        model = load("mini")
+        checkpoint_activations(model.net.train(), what)
+        units = [Unit((Example.of(np.arange(n) % 250, np.ones(n)),)) for n in (120, 120, 120, 120)]
+        most.append(most_alive(model, model.policy.batch(units)))
+    everything, products, inputs = most
+    assert everything > 1.1 * products > 1.3 * inputs, most
