@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tunesmith.core.errors import DataError, SettingError
-from tunesmith.evals.perplexity import perplexity
+from tunesmith.evals.perplexity import perplexity, surprises
 from tunesmith.model.load import load
 from tunesmith.text.tokenizer import byte_tokenizer
 
@@ -94,3 +94,14 @@ def test_refusals(pico):
             perplexity(pico, TEXTS, **settings)
     with pytest.raises(DataError, match="no text"):
         perplexity(pico, ["", "a"])
+
+
+def test_of_each_text_alone(pico):
+    texts = ["", "a", *TEXTS]
+    found = surprises(pico, texts)
+    assert found[0] == found[1] == (0.0, 0, 0)  # nothing to predict
+    for text, (nats, tokens, size) in zip(TEXTS, found[2:], strict=True):
+        if len(text) > 1:
+            alone = perplexity(pico, [text])
+            assert nats == pytest.approx(alone.nll, rel=1e-5) and (tokens, size) == (alone.tokens, alone.bytes)
+    assert surprises(pico, ["", "a"]) == [(0.0, 0, 0)] * 2 and surprises(pico, []) == []

@@ -67,6 +67,7 @@ def read_ahead(project: Any, root: Path, objective: Any, *, source: str, config:
     Raises what `train` raises of rows that cannot be learned from.
     """
     from tunesmith.api.build import Lost, check_shape, data_settings, encode
+    from tunesmith.api.rewards import step_helpers
     from tunesmith.core.errors import DataError
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
@@ -75,8 +76,9 @@ def read_ahead(project: Any, root: Path, objective: Any, *, source: str, config:
     data, train = project.data, project.train
     with tempfile.TemporaryDirectory() as place:
         prepared = prepare(
-            Path(place), seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"), **data_settings(data)
-        )
+            Path(place), seed=data.seed, root=root, kinds=getattr(objective, "shape", "chat"),
+            helpers=step_helpers(root, project.device), **data_settings(data),
+        )  # fmt: skip
         check_shape(objective, prepared, project)
         rows = prepared.train
         if hasattr(objective, "learn_labels"):

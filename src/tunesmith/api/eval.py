@@ -233,6 +233,7 @@ def _check_again(project: Any, writes: bool, comparable: bool) -> None:
 def _prepared(folder: Any, project: Any, root: Path, *, kinds: tuple[str, ...] = ()) -> Any:
     """The rows of the run: those it was made with, or, for an untuned model, prepared now as training would. `kinds`: other than what the method learns from."""
     from tunesmith.api.build import data_settings
+    from tunesmith.api.rewards import step_helpers
     from tunesmith.core.errors import DataError
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import Prepared, prepare
@@ -246,7 +247,8 @@ def _prepared(folder: Any, project: Any, root: Path, *, kinds: tuple[str, ...] =
             fix="Say where it is: data: questions.jsonl in the project file, or data=questions.jsonl on the command line.",
         )
     wanted: Any = kinds or getattr(shelf("objectives").make(project.method, "method"), "shape", "chat")
-    return prepare(folder.path, seed=data.seed, root=root, kinds=wanted, **data_settings(data))
+    helpers = step_helpers(root, project.device)
+    return prepare(folder.path, seed=data.seed, root=root, kinds=wanted, helpers=helpers, **data_settings(data))
 
 
 def _metrics(project: Any, kind: str, root: Path, device: str) -> dict[str, Any]:

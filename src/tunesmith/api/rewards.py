@@ -150,6 +150,26 @@ def score_later(name: str, root: Path, device: str = "cpu") -> Reward:
     return lambda rows, texts: opened()(rows, texts)
 
 
+def step_helpers(root: Path, device: str = "auto") -> dict[str, Any]:
+    """What the data steps of a project may need (data/steps/__init__.py); a model is opened when the first rows ask for it."""
+
+    def nll(name: str) -> Callable[[Sequence[str]], list[tuple[float, int, int]]]:
+        from tunesmith.adapters.store import open_run
+        from tunesmith.api.build import resolve_model
+        from tunesmith.api.device import take
+        from tunesmith.core.errors import ModelError
+        from tunesmith.evals.perplexity import surprises
+
+        model = open_run(resolve_model(name, root), device=take(device))
+        if model.kind != "causal":
+            raise ModelError(
+                f"{name} predicts no next token.", wanted="A causal language model to measure surprise with."
+            )
+        return lambda texts: surprises(model, texts)
+
+    return {"nll": nll}
+
+
 def vectors_later(name: str, root: Path, device: str = "cpu") -> Vectors:
     """The vectors that a model gives to texts, opened when the first answer is scored."""
     from functools import cache

@@ -9,7 +9,7 @@ context - stride tokens before it (the first window excepted). Only sums are kep
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class Perplexity:
     nll         sum of -log p in nats;  tokens, bytes, characters  what they were summed over
     context, stride, first   how it was measured
     texts       nats and bytes of each text, float64 (texts, 2);  windows  nats and tokens of each window, float64 (windows, 2)
+    counted     place among the texts that were given, and tokens, of each text, int64 (texts, 2): one without a token is left out
     """
 
     nll: float
@@ -41,6 +42,7 @@ class Perplexity:
     first: str
     texts: np.ndarray = field(repr=False)
     windows: np.ndarray = field(repr=False)
+    counted: np.ndarray = field(repr=False)
 
     @property
     def cross_entropy(self) -> float:
@@ -125,6 +127,7 @@ def perplexity(
     start = list(tokenizer.prefix_ids)
     vocab = int(net.get_input_embeddings().weight.shape[0])
     per_text: list[list[float]] = []
+    counted_in: list[tuple[int, int]] = []
     windows: list[list[float]] = []
     owners: list[int] = []
     waiting: list[tuple[int, Example]] = []
@@ -150,7 +153,7 @@ def perplexity(
     net.eval()
     try:
         with torch.no_grad():
-            for text in texts:
+            for place, text in enumerate(texts):
                 ids = tokenizer.encode(text)
                 size, letters, extra = len(text.encode("utf-8")), len(text), 0.0
                 if ids and not start and first == "uniform":
@@ -166,6 +169,7 @@ def perplexity(
                 if counted < 1:
                     per_text.pop()
                     continue
+                counted_in.append((place, counted))
                 sums["tokens"] += counted
                 sums["bytes"] += size
                 sums["characters"] += letters
@@ -187,8 +191,19 @@ def perplexity(
         first="BOS" if start else first,
         texts=table,
         windows=np.array(windows).reshape(-1, 2),
+        counted=np.array(counted_in, dtype=np.int64).reshape(-1, 2),
         **sums,
     )
+
+
+def surprises(model: Any, texts: Sequence[str]) -> list[tuple[float, int, int]]:
+    """Of each text: nats, and the tokens and bytes that they were summed over; (0, 0, 0) of one that has no token to predict."""
+    found: list[tuple[float, int, int]] = [(0.0, 0, 0)] * len(texts)
+    if any(len(model.tokenizer.encode(text)) + len(model.tokenizer.prefix_ids) > 1 for text in texts):
+        measured = perplexity(model, texts)
+        for (place, tokens), (nats, size) in zip(measured.counted.tolist(), measured.texts.tolist(), strict=True):
+            found[place] = (nats, tokens, int(size))
+    return found
 
 
 def _windows(ids: list[int], begin: int, context: int, stride: int) -> Iterator[Example]:
