@@ -103,3 +103,29 @@ def test_nothing_to_read(folder: Path):
         tunesmith.data()
     with pytest.raises((DataError, ProjectError), match="no-such"):
         tunesmith.data("no-such.jsonl")
+
+
+def test_a_model_judges_rows(folder: Path):
+    texts = [
+        "The train leaves the station at nine in the morning, and we arrive in the evening.",
+        "xq7 vvz kpw3 qqj zx0 wvk jjq8 ppz qxv zzk wqj",
+        "오늘은 날씨가 맑고 바람이 조금 불겠습니다.",
+    ]
+    Path("notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts * 2))
+    step = {"perplexity": {"model": "mini", "unit": "bits_per_byte", "most": 4}}
+    result = tunesmith.data("notes.jsonl", **{"data.steps": [step], "dev": 0, "test": 0, "out": "kept"})
+    assert (result["rows_out"], result["rows_dropped"]) == (4, 2)
+    dropped = [json.loads(line) for line in Path("kept/data/dropped.jsonl").read_text().splitlines()]
+    assert [(drop["row"]["text"], drop["reason"], drop["by"]) for drop in dropped] == [
+        (texts[1], "too surprising", "perplexity")
+    ] * 2
+    assert dropped[0]["detail"].endswith("bits per byte, at most 4")
+    with pytest.raises(DataError, match="No row is left"):
+        tunesmith.data("notes.jsonl", **{"data.steps": [{"perplexity": {"least": 1e9}}]})
+
+
+def test_korean_words(faq: str):
+    told = tunesmith.data(faq, **{"data.columns.answer": "reply", "dev": 2, "test": 3, "lang": "ko"}).text
+    for words in ("모양 ", "들어옴", "남음", "글자 수: 중앙값, 95 %, 최대", "질문 ", "처음 몇 행:"):
+        assert words in told, told
+    assert "rows" not in told.lower() and "kept" not in told

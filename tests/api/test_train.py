@@ -13,6 +13,7 @@ from tunesmith.core.errors import DataError, ProjectError, SettingError
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import load
 from tunesmith.model.save import save
+from tunesmith.report.labels import speaker
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
 TOOLS = [
@@ -211,7 +212,7 @@ def test_the_effective_batch_is_a_product_that_is_right(
     """Rows of 4 tokens: per pass x accumulated x devices is the batch, also where ranks share it."""
     monkeypatch.setattr("tunesmith.step.ranks.ranks", lambda: devices)
     units = type("Units", (list,), {"total_tokens": 40})(range(10))
-    assert told in effective_batch(batch, units, tokens)
+    assert told in effective_batch(batch, units, tokens, speaker("en"))
 
 
 @pytest.mark.parametrize(
@@ -359,3 +360,18 @@ def test_a_run_is_planned_before_its_first_step_and_compared_after_its_last(
     assert not (Path(train(**keys)["run"]) / "plan.json").exists()
     with pytest.raises(ProjectError, match="resume"):
         train(resume=str(run), plan=True)
+
+
+def test_korean_words(folder: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [{"prompt": f"질문 {i}?", "completion": f"답 {i}."} for i in range(8)]
+    Path("faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = train(None, data="faq.jsonl", model="pico", method="sft", steps=2, lang="ko", out="run").text
+    told = capsys.readouterr().err
+    assert (
+        "2단계를 " in done
+        and "훈련했습니다. 마지막 손실" in done
+        and "결과: run" in done
+        and "다음:   tunesmith eval run" in done
+    )
+    for words in ("파라미터 ", "메모리의 4분의 1", "한 번에 약", "1/2단계  에폭"):
+        assert words in told, told

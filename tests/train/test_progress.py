@@ -96,3 +96,16 @@ def test_loggers_get_the_numbers_of_steps_and_evaluations():
     }
     assert scalars({"kind": "start"}) == {}
     assert loggers([], None) == []
+
+
+def test_korean_words():
+    out = io.StringIO()
+    tell = Progress(out, lang="ko")
+    tell(STEP)
+    tell({"kind": "eval", "step": 300, "dev_loss": 1.5, "improved": True, "figures": {"loss": 1.5, "accuracy": 0.75}})
+    tell({"kind": "early_stop", "step": 300, "best_step": 200})
+    assert out.getvalue().splitlines() == [
+        "12/300단계  에폭 0.10  손실 2.3100  lr 1.00e-03  초당 3,120토큰  1.20 GB  2분 10초 남음",
+        "300단계: dev 손실 1.5000  정확도 75.0%  (지금까지 최고)",
+        "300단계에서 일찍 멈췄습니다. dev 손실은 200단계에서 가장 낮았습니다",
+    ]

@@ -44,7 +44,8 @@ class Parts:
         """The bare loop, without checkpoints or evaluation: one Step after each update."""
         from tunesmith.train.loop import loop
         from tunesmith.train.optim import Optimizer
-        from tunesmith.train.run import checkpoint_activations, embedding_names
+        from tunesmith.train.recompute import checkpoint_activations
+        from tunesmith.train.run import embedding_names
 
         settings = self.fit_settings()
         if settings["precision"] != "fp32":
@@ -133,6 +134,7 @@ def assemble(
     from tunesmith.adapters.store import attach
     from tunesmith.api.device import take
     from tunesmith.api.fit import refuse_changes
+    from tunesmith.api.rewards import step_helpers
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -154,7 +156,10 @@ def assemble(
     if hasattr(objective, "fit"):
         refuse_changes(project, filled)
     check_read(objective, project)
-    settings = data_settings(data) | {"before": folder.manifest().get("data_hashes")}
+    settings = data_settings(data) | {
+        "before": folder.manifest().get("data_hashes"),
+        "helpers": step_helpers(root, device),
+    }
     if data.path == IN_MEMORY:
         prepared = kept_rows(folder)
     else:
@@ -542,11 +547,13 @@ def hash_tokenizer(tokenizer: Any) -> str:
 def choose(parts: Parts) -> dict[str, Any]:
     """The values that were not given, each with its reason under `why`."""
     from tunesmith.api.device import memory
+    from tunesmith.report.labels import speaker
     from tunesmith.train import defaults
     from tunesmith.train.loop import steps_per_epoch
 
     train, config = parts.project.train, parts.model.net.config
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    say = speaker(parts.project.lang)
     why: dict[str, str] = {}
     chosen: dict[str, Any] = {"why": why}
     if train.lr is None:
@@ -554,15 +561,15 @@ def choose(parts: Parts) -> dict[str, Any]:
         chosen["lr"] = defaults.learning_rate(base, width, getattr(parts.adapter, "lr_power", 1.0)) * (
             20 if train.optimizer == "sgd" else 1
         )
-        why["lr"] = f"{base:g} for a model {defaults.REFERENCE_WIDTH} wide, carried over to {width}"
+        why["lr"] = say("why_lr", base=f"{base:g}", reference=defaults.REFERENCE_WIDTH, width=width)
     else:
         chosen["lr"], why["lr"] = train.lr, "train.lr"
     if train.pass_tokens is None and train.update_in_backward:
         chosen["pass_tokens"] = one_pass(parts.units, train.batch_size)
-        why["pass_tokens"] = "a step in one pass: train.update_in_backward"
+        why["pass_tokens"] = say("why_one_pass")
     elif train.pass_tokens is None:
         chosen["pass_tokens"] = defaults.pass_tokens(width, layers, config.vocab_size, memory(parts.device))
-        why["pass_tokens"] = "a quarter of the memory; it never changes the result"
+        why["pass_tokens"] = say("why_memory")
     else:
         chosen["pass_tokens"], why["pass_tokens"] = train.pass_tokens, "train.pass_tokens"
     per_epoch = parts.feed.per_epoch if parts.feed else steps_per_epoch(len(parts.units), train.batch_size)
@@ -579,7 +586,12 @@ def choose(parts: Parts) -> dict[str, Any]:
             pass_tokens=chosen["pass_tokens"], seed=parts.project.seed, helpers=parts.helpers, precision=train.precision,
         )  # fmt: skip
     chosen["steps"], why["steps"] = defaults.steps(
-        per_epoch=per_epoch, epochs=train.epochs, steps=train.steps, minutes=train.minutes, seconds_each=seconds
+        per_epoch=per_epoch,
+        epochs=train.epochs,
+        steps=train.steps,
+        minutes=train.minutes,
+        seconds_each=seconds,
+        lang=parts.project.lang,
     )
     chosen["epochs"] = round(chosen["steps"] / per_epoch, 4)
     return chosen

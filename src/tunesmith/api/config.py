@@ -131,6 +131,13 @@ class Project:
 
     이벤트를 함께 받을 로거. 실행 폴더에는 어차피 남습니다."""
 
+    push: str | None = None
+    """A repository on the Hugging Face hub that the result is uploaded to when training has ended, as me/support-intents; it is made
+    private where it is missing. HF_TOKEN holds the key. Null = nothing leaves this machine.
+
+    훈련이 끝나면 결과를 올릴 Hugging Face 허브의 저장소. 예: me/support-intents. 없으면 비공개로 만듭니다. 키는 HF_TOKEN에 둡니다. null이면 아무것도
+    이 기계를 떠나지 않습니다."""
+
     lang: Literal["en", "ko"] = "en"
     """Language of reports and explanations.
 

@@ -25,11 +25,13 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
     from pathlib import Path
 
     from tunesmith.api.config import resolve
+    from tunesmith.api.rewards import step_helpers
     from tunesmith.core.errors import DataError
     from tunesmith.core.files import write_whole
     from tunesmith.data.card import told
     from tunesmith.data.prepare import prepare
     from tunesmith.data.show import page, shown
+    from tunesmith.report.labels import speaker
 
     show = FIRST if show is True else int(show)
     config: Any = source
@@ -43,11 +45,13 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
     values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "seed"}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(project.out) if project.out else Path(temporary)
-        prepared = prepare(folder, seed=settings.seed, root=root, **values)
+        helpers = step_helpers(root, project.device)
+        prepared = prepare(folder, seed=settings.seed, root=root, helpers=helpers, **values)
         rows = prepared.train
         first = [rows[i] for i in range(min(len(rows), max(show, FIRST)))]
     card = dict(prepared.card)
-    lines = [told(card), ""]
+    say = speaker(project.lang)
+    lines = [told(card, project.lang), ""]
     facts: dict[str, Any] = {
         "rows_in": card["counts"]["rows_in"],
         "rows_out": card["counts"]["rows_out"],
@@ -59,7 +63,7 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
         text, name = _text(project, root)
         chosen = first[: show or FIRST]
         coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        lines += [f"Tokens of {name}, trained on {'in green' if coloured else 'between ⟦ ⟧'}:", ""]
+        lines += [say("data_tokens_colour", name=name) if coloured else say("data_tokens_marks", name=name), ""]
         lines += [shown(row, text, style="ansi" if coloured else "plain") + "\n" for row in chosen]
         facts["tokenizer"] = name
         facts["shown"] = [shown(row, text) for row in chosen]
@@ -67,11 +71,11 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
             write_whole(
                 html, page(chosen, text, title=f"{chosen[0]['origin'].rpartition(':')[0]} as {name} is trained on it")
             )
-            lines.append(f"Written: {html}")
+            lines.append(say("data_written", path=html))
     else:
-        lines += ["First rows:", *(_row(row) for row in first)]
+        lines += [say("data_first"), *(_row(row) for row in first)]
     if project.out:
-        lines.append(f"Written: {folder / 'data'}")
+        lines.append(say("data_written", path=folder / "data"))
         facts["out"] = str(folder)
     return Result(facts, text="\n".join(lines).rstrip())
 

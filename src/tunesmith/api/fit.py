@@ -67,6 +67,11 @@ def refuse_changes(project: Any, filled: dict[str, Any]) -> None:
 
     word = next(iter(filled["method"]))
     nothing = [shelf("adapters").filled(name) for name in (Project.adapter, "full")]
+    if project.push:
+        raise SettingError(
+            f"push is set, but method={word} leaves a small classifier over the vectors of its base, which no other tool loads.",
+            fix="Leave push out.",
+        )
     given = [name for name in ("base", "rope", "add_tokens") if getattr(project, name)]
     given += ["adapter"] if filled["adapter"] not in nothing else []
     if given:

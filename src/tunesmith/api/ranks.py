@@ -75,7 +75,10 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
     """
     from tunesmith.api.train import told_warnings, warnings_of
     from tunesmith.core.errors import TrainingError
+    from tunesmith.report.labels import speaker
+    from tunesmith.report.page import choose_language, own_language
 
+    say = speaker(choose_language(None, own_language(folder.path)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -116,12 +119,12 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
         )
     outcome = folder.manifest().get("outcome")
     if outcome is None:
-        text = f"Stopped; nothing is lost.\nGo on: tunesmith train --resume {folder.path}"
+        text = (
+            say("train_stopped_together") + "\n" + say("train_go_on", command=f"tunesmith train --resume {folder.path}")
+        )
         return Result(run=str(folder.path), status="stopped", text=text)
-    text = (
-        f"Trained {outcome['steps']} steps in {nproc} processes: last loss {outcome['last_loss']:.4f}.\n"
-        f"{told_warnings(warnings_of(folder))}Result: {outcome['result']}"
-    )
+    done = say("trained_together", steps=outcome["steps"], processes=nproc, loss=f"{outcome['last_loss']:.4f}")
+    text = f"{done}\n{told_warnings(warnings_of(folder), say)}" + say("train_result", path=outcome["result"])
     return Result(outcome, text=text)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,10 @@ def start(
 def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = False) -> Result:
     """Train assembled parts to the end and write what the other stages read. plan: forecast its memory, however small it is."""
     from tunesmith.api.build import counts
+    from tunesmith.api.push import opened, pushed
     from tunesmith.api.report import describe_data
     from tunesmith.model.packed import num_weights
+    from tunesmith.report.labels import speaker
     from tunesmith.train.loggers import loggers
     from tunesmith.train.progress import Progress
     from tunesmith.train.run import fit, note_peak
@@ -102,7 +104,10 @@ def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = F
 
         return fit_once(parts, quiet=quiet)
     folder, project, model = parts.folder, parts.project, parts.model
+    say = speaker(project.lang)
     quiet = quiet or not folder.writes
+    if project.push and folder.writes:
+        opened(project.push)
     told = fix_choices(parts)
     if not quiet:
         print(told, file=sys.stderr, flush=True)
@@ -114,7 +119,10 @@ def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = F
         line = planned(parts)
         if not quiet:
             print(line, file=sys.stderr, flush=True)
-    listeners: list[Any] = [*([] if quiet else [Progress()]), *(loggers(project.log, folder) if folder.writes else [])]
+    listeners: list[Any] = [
+        *([] if quiet else [Progress(lang=project.lang)]),
+        *(loggers(project.log, folder) if folder.writes else []),
+    ]
     score = scorer(parts)
     # what samples and is not paid has prompts for dev rows, and nothing that judges an answer to them
     dev = None if parts.feed is not None and score is None else parts.dev
@@ -126,7 +134,12 @@ def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = F
     )  # fmt: skip
     signs = warnings_of(folder)
     if outcome.status == "stopped":
-        text = f"Stopped at step {outcome.steps} of {parts.chosen['steps']}; nothing is lost.\n{told_warnings(signs)}Go on: tunesmith train --resume {folder.path}"
+        text = "\n".join(
+            [
+                say("train_stopped", step=outcome.steps, steps=parts.chosen["steps"]),
+                told_warnings(signs, say) + say("train_go_on", command=f"tunesmith train --resume {folder.path}"),
+            ]
+        )
         return Result(run=str(folder.path), status="stopped", step=outcome.steps, text=text)
     if not folder.writes:
         return Result(run=str(folder.path), status="finished", text="")
@@ -147,7 +160,11 @@ def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = F
     folder.update_manifest(
         status="finished", outcome={k: v for k, v in facts.items() if k not in ("counts", "chosen", "warnings")}
     )
-    return Result(facts, text=summary(parts, outcome, where, signs, memory))
+    text = summary(parts, outcome, where, signs, memory)
+    if project.push:
+        facts["pushed"] = pushed(project.push, folder, where)
+        text += "\n" + say("train_pushed", url=facts["pushed"])
+    return Result(facts, text=text)
 
 
 def warnings_of(folder: Any) -> list[dict[str, Any]]:
@@ -157,10 +174,13 @@ def warnings_of(folder: Any) -> list[dict[str, Any]]:
     return [{name: event[name] for name in named} for event in found]
 
 
-def told_warnings(signs: list[dict[str, Any]]) -> str:
+def told_warnings(signs: list[dict[str, Any]], say: Callable[..., str]) -> str:
     """Lines for people: of each kind of sign the last, with its step."""
     last = {sign["name"]: sign for sign in signs}
-    return "".join(f"Warning at step {sign['step']}: {sign['message']}\n  {sign['fix']}\n" for sign in last.values())
+    return "".join(
+        say("train_warned", step=sign["step"], message=sign["message"]) + f"\n  {sign['fix']}\n"
+        for sign in last.values()
+    )
 
 
 def scorer(parts: Any) -> Any:
@@ -176,13 +196,17 @@ def fix_choices(parts: Any) -> str:
     from tunesmith.api.device import card
     from tunesmith.core.project import to_yaml
     from tunesmith.model.packed import num_weights
+    from tunesmith.report.labels import speaker
 
-    train, chosen = parts.filled["train"], parts.chosen
+    train, chosen, say = parts.filled["train"], parts.chosen, speaker(parts.project.lang)
+    prepared, units = parts.prepared, parts.units
+    rows = {"train": len(prepared.train), "dev": len(prepared.dev), "test": prepared.num_test}
+    examples = {"n": len(units), "tokens": units.total_tokens, "trained": units.total_trained}
     told = {
-        "model": f"{parts.filled['model']} ({num_weights(parts.model.net):,} parameters)",
+        "model": say("train_parameters", name=parts.filled["model"], n=f"{num_weights(parts.model.net):,}"),
         "method": parts.filled["method"], "adapter": adapter_told(parts),
-        "rows": f"{len(parts.prepared.train):,} train, {len(parts.prepared.dev):,} dev, {parts.prepared.num_test:,} test",
-        "examples": f"{len(parts.units):,}, {parts.units.total_tokens:,} tokens, {parts.units.total_trained:,} trained on",
+        "rows": say("train_rows", **{name: f"{number:,}" for name, number in rows.items()}),
+        "examples": say("train_examples", **{name: f"{number:,}" for name, number in examples.items()}),
         "layout": parts.model.proof.layout + (f": {parts.model.proof.reason}" if parts.model.proof.reason else ""),
     }  # fmt: skip
     if parts.device != "cpu":
@@ -190,15 +214,13 @@ def fix_choices(parts: Any) -> str:
     if (lost := parts.folder.file("data/train_too_long.json")).exists():
         found = json.loads(lost.read_text())
         if found["dropped"]:
-            told["left out"] = (
-                f"{found['dropped']:,} train rows, too long or with nothing to train on: data/dropped.jsonl"
-            )
+            told["left out"] = say("train_left_out", n=f"{found['dropped']:,}")
         if found["trimmed"]:
-            told["cut"] = f"{found['trimmed']:,} train rows lost the beginning of their prompt (too_long=trim_prompt)"
+            told["cut"] = say("train_cut", n=f"{found['trimmed']:,}")
     lines = [f"{name:>10}  {value}" for name, value in told.items()]
     for name in ("lr", "steps", "epochs", "pass_tokens"):
         lines.append(f"{name:>10}  {chosen[name]:g}" + (f"   ({chosen['why'][name]})" if name in chosen["why"] else ""))
-    lines.append(effective_batch(train["batch_size"], parts.units, chosen["pass_tokens"]))
+    lines.append(effective_batch(train["batch_size"], parts.units, chosen["pass_tokens"], say))
     train.update(precision=parts.project.train.precision)  # what auto meant
     every = {**train, "seed": parts.project.seed, "length": parts.text.length, "too_long": parts.text.too_long}
     lines += ["            " + "  ".join(f"{name}={every[name]}" for name in names) for names in CHOICES]
@@ -228,7 +250,7 @@ def kernels(device: str) -> str:
     return f"torch: {why_not()}" if why_not() else "attention in C"
 
 
-def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
+def effective_batch(batch_size: int, units: Any, pass_tokens: int, say: Callable[..., str]) -> str:
     """Effective batch = per pass x accumulation x devices, with advice that is never a refusal."""
     from tunesmith.step.ranks import ranks
 
@@ -238,12 +260,11 @@ def effective_batch(batch_size: int, units: Any, pass_tokens: int) -> str:
     per_pass = round(batch_size / (passes * ranks()), 1)
     advice = []
     if batch_size < 32:
-        advice.append("32 or more is steadier")
+        advice.append(say("train_advice_small"))
     if batch_size & (batch_size - 1):
-        advice.append("powers of two fit the hardware")
-    return f"     batch  {batch_size} = about {per_pass:g} per pass x {passes} accumulated x {ranks()} device(s)" + (
-        f"   (advice: {', '.join(advice)})" if advice else ""
-    )
+        advice.append(say("train_advice_power"))
+    told = say("train_batch", batch=batch_size, per_pass=f"{per_pass:g}", passes=passes, devices=ranks())
+    return f"     batch  {told}" + (f"   {say('train_advice', list=', '.join(advice))}" if advice else "")
 
 
 def write_parameters(parts: Any) -> None:
@@ -333,16 +354,19 @@ def hash_result(folder: Path) -> str:
 
 def summary(parts: Any, outcome: Any, where: Path, signs: list[dict[str, Any]], memory: str = "") -> str:
     """What a person reads at the end. memory: a line on the planned and the measured, where the run was planned."""
+    from tunesmith.report.labels import speaker
     from tunesmith.train.progress import duration
 
-    best = (
-        ""
-        if outcome.best_dev_loss is None
-        else f", best dev loss {outcome.best_dev_loss:.4f} at step {outcome.best_step}"
-    )
-    talk = f"    tunesmith chat {parts.folder.path}" if parts.model.kind == "causal" else ""
-    return (
-        f"Trained {outcome.steps} steps in {duration(outcome.seconds)}: last loss {outcome.last_loss:.4f}{best}.\n"
-        f"{told_warnings(signs)}" + (f"{memory}\n" if memory else "") + f"Result: {where}\n"
-        f"Next:   tunesmith eval {parts.folder.path}{talk}    tunesmith report {parts.folder.path}"
-    )
+    lang, run = parts.project.lang, parts.folder.path
+    say = speaker(lang)
+    done = say("trained", steps=outcome.steps, time=duration(outcome.seconds, lang), loss=f"{outcome.last_loss:.4f}")
+    if outcome.best_dev_loss is not None:
+        done += say("trained_best", loss=f"{outcome.best_dev_loss:.4f}", step=outcome.best_step)
+    verbs = ["eval", "chat", "report"] if parts.model.kind == "causal" else ["eval", "report"]
+    lines = [
+        f"{done}.",
+        *told_warnings(signs, say).splitlines(),
+        *filter(None, [memory]),
+        say("train_result", path=where),
+    ]
+    return "\n".join([*lines, say("train_next", list="    ".join(f"tunesmith {verb} {run}" for verb in verbs))])

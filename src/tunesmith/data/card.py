@@ -10,7 +10,7 @@ Memory: 16 to 24 bytes a row (its lengths, a hash of the prompt). Words for peop
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from tunesmith.data.hashes import content_hash
 from tunesmith.data.kinds import kind_of, pieces
 from tunesmith.data.language import language
 from tunesmith.data.rows import Row
+from tunesmith.report.formats import padded
+from tunesmith.report.labels import LABELS, speaker
 
 _MOST_VALUES = 1000
 _SHOWN_VALUES = 20
@@ -130,71 +132,85 @@ def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def told(card: Mapping[str, Any]) -> str:
-    """A prepared data set's card (data/card.json) as text for people."""
+def told(card: Mapping[str, Any], lang: str = "en") -> str:
+    """A prepared data set's card (data/card.json) as text for people, English or Korean."""
+    say = speaker(lang)
     counts = card["counts"]
     lines = []
     for source in card["sources"]:
-        facts = [source.get("format"), source.get("encoding"), _header(source)]
+        facts = [source.get("format"), source.get("encoding"), _header(source, say)]
         for name in ("rows_under", "outside_the_rows", "blank_lines", "sheet", "quotes_inside", "labels_named"):
             if name in source:
                 facts.append(f"{name.replace('_', ' ')}: {_listed(source[name])}")
         lines.append(f"{source['name']}: " + ", ".join(fact for fact in facts if fact))
-        lines.append(f"  shape {source['reads_as']}")
+        lines.append("  " + say("card_shape", shape=source["reads_as"]))
         if source.get("not_used"):
-            lines.append(f"  not used: {_listed(list(source['not_used']))}")
-    lines += ["", f"{'':24}{'in':>10}{'kept':>10}{'dropped':>10}"]
+            lines.append("  " + say("card_not_used", list=_listed(list(source["not_used"]))))
+    columns = (say("card_in"), say("card_kept"), say("card_dropped"))
+    lines += ["", " " * 24 + "".join(padded(name, 10, right=True) for name in columns)]
     for name, part in counts["by_origin"].items():
-        lines.append(
-            f"{name[-24:]:24}{part['rows_in']:>10,}{part['rows_out']:>10,}{part['rows_dropped']:>10,}"
-            + _why(part["reasons"])
-        )
+        lines.append(_counted(name[-24:], part) + _why(part["reasons"]))
     if len(counts["by_origin"]) > 1:
-        lines.append(f"{'all':24}{counts['rows_in']:>10,}{counts['rows_out']:>10,}{counts['rows_dropped']:>10,}")
+        lines.append(_counted(say("card_all"), counts))
     if "rows_joined" in counts:
-        lines.append(f"  {counts['rows_joined']:,} rows joined to the first of their group")
+        lines.append("  " + say("card_joined", n=f"{counts['rows_joined']:,}"))
     lines += [f"  {number:,} x {note}" for note, number in counts["notes"].items()]
-    lines += ["", f"{'':10}{'rows':>9}  {'characters: median, 95 %, most':34}{'Korean':>8}{'English':>9}{'other':>7}"]
+    languages = "".join(
+        padded(say(f"lang_{name}"), size, right=True) for name, size in (("korean", 8), ("english", 9), ("other", 7))
+    )
+    lines += [
+        "",
+        f"{'':10}{padded(say('rows').lower(), 9, right=True)}  {padded(say('card_characters'), 34)}{languages}",
+    ]
     for name, part in card["splits"].items():
         if not part["rows"]:
             lines.append(f"{name:10}{0:>9,}")
             continue
         spread = "; ".join(
-            f"{what} {n['median']:,} {n['p95']:,} {n['most']:,}" for what, n in part["characters"].items()
+            f"{_part(what, say)} {n['median']:,} {n['p95']:,} {n['most']:,}" for what, n in part["characters"].items()
         )
         share = [f"{100 * part['languages'][language]:.0f} %" for language in ("korean", "english", "other")]
-        lines.append(f"{name:10}{part['rows']:>9,}  {spread:34}{share[0]:>8}{share[1]:>9}{share[2]:>7}")
+        lines.append(f"{name:10}{part['rows']:>9,}  {padded(spread, 34)}{share[0]:>8}{share[1]:>9}{share[2]:>7}")
     train = card["splits"]["train"]
     for what in ("labels", "answers"):
         if what in train:
-            most = ", ".join(f"{name[:30]} {number:,}" for name, number in list(train[what]["most"].items())[:5])
-            lines.append(
-                f"{train[what]['different']} different {what} in train, the largest {100 * train[what]['largest_share']:.0f} %, "
-                f"the smallest {train[what]['smallest']:,}: {most}" + (", ..." if train[what]["different"] > 5 else "")
-            )
+            found = train[what]
+            most = ", ".join(f"{name[:30]} {number:,}" for name, number in list(found["most"].items())[:5])
+            values = {
+                "n": found["different"],
+                "share": f"{100 * found['largest_share']:.0f}",
+                "smallest": f"{found['smallest']:,}",
+                "most": most + (", ..." if found["different"] > 5 else ""),
+            }
+            lines.append(say("card_labels", **values) if what == "labels" else say("card_answers", **values))
     if "prompts" in train:
-        lines.append(f"{train['prompts']:,} different prompts in train; a prompt is never on two sides of the split")
+        lines.append(say("card_prompts", n=f"{train['prompts']:,}"))
     if "texts_per_row" in train:
-        lines.append(f"{train['texts_per_row']:g} texts in a group")
+        lines.append(say("card_group", n=f"{train['texts_per_row']:g}"))
     if card["duplicates"]:
-        lines.append(
-            f"{card['duplicates']:,} rows repeat another (kept, never on two sides of the split; steps: [dedup] drops them)"
-        )
+        lines.append(say("card_repeats", n=f"{card['duplicates']:,}"))
     if card["prompts_in_train_and_test"]:
-        lines.append(
-            f"{card['prompts_in_train_and_test']:,} test rows have a prompt that is also in train, with another answer"
-        )
+        lines.append(say("card_shared_prompts", n=f"{card['prompts_in_train_and_test']:,}"))
     if train.get("rows_with_lost_characters"):
-        lines.append(f"{train['rows_with_lost_characters']:,} rows hold the mark of a lost character (U+FFFD)")
+        lines.append(say("card_lost", n=f"{train['rows_with_lost_characters']:,}"))
     return "\n".join(lines)
 
 
-def _header(source: Mapping[str, Any]) -> str:
+def _counted(name: str, part: Mapping[str, Any]) -> str:
+    return padded(name, 24) + "".join(f"{part[key]:>10,}" for key in ("rows_in", "rows_out", "rows_dropped"))
+
+
+def _part(what: str, say: Callable[..., str]) -> str:
+    """What part of a row was measured, in words where there are any: prompt, answer, text."""
+    return say(f"length_{what}") if f"length_{what}" in LABELS else what
+
+
+def _header(source: Mapping[str, Any], say: Callable[..., str]) -> str:
     if "header" not in source:
         return ""
-    delimiter = {"\t": "tab", None: ""}.get(source.get("delimiter"), source.get("delimiter"))
-    told = f"delimiter {delimiter}, " if delimiter else ""
-    return told + ("first row names the columns" if source["header"] else "no header: column_1, column_2, ...")
+    delimiter = {"\t": say("card_tab"), None: ""}.get(source.get("delimiter"), source.get("delimiter"))
+    told = say("card_delimiter", mark=delimiter) + ", " if delimiter else ""
+    return told + (say("card_header") if source["header"] else say("card_no_header"))
 
 
 def _why(reasons: Mapping[str, int]) -> str:

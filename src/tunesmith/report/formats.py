@@ -5,6 +5,7 @@
 """
 
 import math
+import unicodedata
 from typing import Any, TypeGuard
 
 NOTHING = "–"
@@ -114,3 +115,14 @@ def p_value(value: Any) -> str:
     if not finite(value):
         return NOTHING
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.0995 else f"p = {value:.2f}"
+
+
+def wide(text: str) -> int:
+    """How many columns a text takes in a terminal: Korean letters take two."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """Text with spaces up to so many columns, before it where `right`: padded("행", 4) -> "행  "."""
+    space = " " * (columns - wide(text))
+    return space + text if right else text + space

@@ -12,6 +12,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.report.words import WORDS
+
 LANGUAGES = ("en", "ko")
 
 # name: (English, Korean)
@@ -499,6 +501,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "name": ("Name", "이름"),
     "lineage": ("Lineage", "계보"),
     "written": ("Report: {path}", "보고서: {path}"),
+    **WORDS,
 }
 
 

@@ -6,12 +6,11 @@ print(table([["name", "score"], ["lora", "82.9%"]]))
 """
 
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith.report import compared, formats, learned
-from tunesmith.report.formats import finite
+from tunesmith.report.formats import finite, padded, wide
 from tunesmith.report.labels import speaker
 from tunesmith.report.page import choose_language, read_report
 from tunesmith.report.read import Run, read_run
@@ -49,11 +48,6 @@ def told(verdict: Verdict, width: int = 96) -> str:
     return "\n".join(lines)
 
 
-def wide(text: str) -> int:
-    """How many columns a text takes in a terminal: Korean letters take two."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
 def wrapped(text: str, width: int) -> list[str]:
     """Text in lines of at most `width` columns, broken at spaces only."""
     lines: list[str] = []
@@ -72,10 +66,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     columns = [max(wide(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = []
-        for i, (cell, column) in enumerate(zip(row, columns)):
-            space = " " * (column - wide(cell))
-            cells.append(space + cell if i in right else cell + space)
+        cells = [padded(cell, column, right=i in right) for i, (cell, column) in enumerate(zip(row, columns))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

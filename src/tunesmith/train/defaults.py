@@ -7,6 +7,8 @@ import math
 from contextlib import nullcontext
 from typing import Literal
 
+from tunesmith.report.labels import speaker
+
 REFERENCE_WIDTH = 4096
 
 
@@ -52,18 +54,25 @@ def _cpu_flags() -> set[str]:
 
 
 def steps(
-    *, per_epoch: int, epochs: float | None, steps: int | None, minutes: float | None, seconds_each: float | None
+    *,
+    per_epoch: int,
+    epochs: float | None,
+    steps: int | None,
+    minutes: float | None,
+    seconds_each: float | None,
+    lang: str = "en",
 ) -> tuple[int, str]:
     """How many updates, and why: the least of what epochs, steps and the time budget allow."""
+    say = speaker(lang)
     wanted: list[tuple[int, str]] = []
     if epochs is not None or (steps is None and minutes is None):
         number = epochs if epochs is not None else 3.0
-        wanted.append((max(1, math.ceil(per_epoch * number)), f"{number:g} epochs of {per_epoch} steps"))
+        wanted.append((max(1, math.ceil(per_epoch * number)), say("why_epochs", n=f"{number:g}", steps=per_epoch)))
     if steps is not None:
         wanted.append((steps, f"train.steps={steps}"))
     if minutes is not None:
         if seconds_each is None:
             raise ValueError("a time budget needs the seconds of a step")
         fits = max(1, int(minutes * 60 / seconds_each))
-        wanted.append((fits, f"{minutes:g} minutes at {seconds_each:.2f} s a step"))
+        wanted.append((fits, say("why_minutes", n=f"{minutes:g}", seconds=f"{seconds_each:.2f}")))
     return min(wanted)
