@@ -375,3 +375,20 @@ def test_korean_words(folder: Path, capsys: pytest.CaptureFixture[str]):
     )
     for words in ("파라미터 ", "메모리의 4분의 1", "한 번에 약", "1/2단계  에폭"):
         assert words in told, told
+
+
+def test_runs_on_equal_data_store_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tunesmith.core.shared.share.__kwdefaults__", {"least": 1})
+    rows = [{"prompt": f"Q {i}?", "completion": f"A {i}."} for i in range(40)]
+    Path("faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("one", "two"):
+        train(None, data="faq.jsonl", model="pico", steps=1, quiet=True, out=f"runs/{name}")
+    for name in ("train.jsonl", "dev.jsonl", "cache/train/ids"):
+        assert Path("runs/one/data", name).samefile(Path("runs/two/data", name)), name
+    assert not Path("runs/one/data/dropped.jsonl").samefile("runs/two/data/dropped.jsonl")
+    from tunesmith.api.runs import runs
+
+    runs("runs/one", delete=True, yes=True)
+    assert Path("runs/two/data/train.jsonl").exists()
+    runs("runs/two", delete=True, yes=True)
+    assert not Path("runs/.data").exists()

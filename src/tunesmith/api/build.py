@@ -135,6 +135,7 @@ def assemble(
     from tunesmith.api.device import take
     from tunesmith.api.fit import refuse_changes
     from tunesmith.api.rewards import step_helpers
+    from tunesmith.core.shared import STORE, share
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load
@@ -215,6 +216,8 @@ def assemble(
             fix="Look at what is trained on: tunesmith data --show. A larger length or too_long=split keeps long rows.",
         )
     refuse_untrained(model, units.used_ids)
+    if folder.writes:
+        share(large_files(folder), folder.path.parent / STORE)
     parts = Parts(
         project, filled, root, folder, prepared, model, text, objective, adapter, names, units, dev, device=device
     )  # fmt: skip
@@ -432,6 +435,12 @@ def check_stopping(parts: Parts) -> None:
         wanted="Evaluations that can stop getting better.",
         fix="Leave train.early_stopping out." if len(parts.dev) else "Hold rows out (data.dev=0.1), or leave it out.",
     )
+
+
+def large_files(folder: RunFolder) -> list[Path]:
+    """What is made of the rows once and then only read: the splits, and their tokens."""
+    data = folder.path / "data"
+    return [*(data / f"{part}.jsonl" for part in ("train", "dev", "test")), *sorted((data / "cache").rglob("*"))]
 
 
 def tokenise(

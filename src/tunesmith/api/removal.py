@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.core.errors import ProjectError
+from tunesmith.core.shared import STORE, forget
 
 BUSY_SECONDS = 600  # a journal that grew so lately belongs to a run that is probably going on
 
@@ -65,6 +66,7 @@ def remove(removal: Removal, under: Path) -> None:
         path.rename(aside)
         shutil.rmtree(aside)
         _forget(path)
+        forget(path.parent / STORE)
 
 
 def _below(run: Path, home: Path, children_of: Any) -> list[Path]:
