@@ -297,3 +297,15 @@ def test_rows_that_call_tools_are_scored_from_the_command_too(folder):
     }
     right = [line["prediction"] == line["answer"] for line in likely]
     assert found["metrics"]["json_field"]["value"] == found["metrics"]["exact_match"]["value"] == sum(right) / 6
+
+
+def test_what_a_metric_says_beside_its_figure():
+    from tunesmith.api.eval import _parts
+
+    extra = {
+        "refused": {"share": 0.5, "n": 28},
+        "wrongly_refused": {"share": None, "n": 0},
+        "reasons": {"does not run": 2, "another result": 1},
+    }
+    assert _parts(extra, korean=False) == ["  refused: 50.0% of 28", "  not right: does not run 2, another result 1"]
+    assert _parts({"reasons": {}, "clusters": 3}, korean=True) == []

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -520,6 +521,18 @@ class _Shown:
         )
 
 
+def _parts(extra: Mapping[str, Any], korean: bool) -> list[str]:
+    """What a metric says beside its figure: shares of a part of the rows, and why answers failed."""
+    lines = []
+    for name, found in extra.items():
+        if isinstance(found, Mapping) and set(found) == {"share", "n"} and found["share"] is not None:
+            lines.append(f"  {name.replace('_', ' ')}: {found['share']:.1%} of {found['n']:,}")
+    if reasons := extra.get("reasons"):
+        told = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
+        lines.append(("  틀린 까닭: " if korean else "  not right: ") + told)
+    return lines
+
+
 def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str:
     from tunesmith.api.scored import told
     from tunesmith.stats.summary import Summary
@@ -532,6 +545,7 @@ def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str
         summary = Summary.of_dict({key: found[key] for key in ("value", "n", "low", "high", "better", "extra")})
         share = summary.better == "higher" and 0 <= summary.low and summary.high <= 1 and "unit" not in summary.extra
         lines.append(f"{name:<{width}}  {score(summary, percent=share, lang='ko' if korean else 'en')}")
+        lines += _parts(summary.extra, korean)
         if "perplexity" in summary.extra:
             lines.append(
                 f"{'perplexity':<{width}}  {summary.extra['perplexity']:.2f} ({summary.extra['tokens']:,} tokens)"
