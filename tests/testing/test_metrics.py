@@ -15,6 +15,10 @@ from tunesmith.testing.metrics import ROWS
 JSON_ROWS = [{"id": str(i), "origin": f"r:{i}", "answer": f'{{"intent": "{word}"}}'} for i, word in enumerate("aba")]
 SPECIAL: dict[str, tuple[dict[str, Any], Sequence[Mapping[str, Any]]]] = {
     "format": ({"min_length": 1, "max_length": 100}, ROWS),
+    "code": (
+        {},
+        [{"id": "1", "origin": "r:1", "answer": "def one(): return 1", "columns": {"tests": "assert one() == 1"}}],
+    ),
     "json_field": ({}, JSON_ROWS),
     "number_error": ({}, [{**row, "answer": str(1.5 * n)} for n, row in enumerate(ROWS)]),
     "sql": (
