@@ -7,7 +7,6 @@ import pytest
 from tunesmith.core.shelf import shelf, use
 from tunesmith.testing import check_step
 
-
 NEED_A_MODEL = {"perplexity"}  # tests/data/steps/test_perplexity.py gives it one
 
 
