@@ -7,6 +7,8 @@ from typing import ClassVar
 import huggingface_hub
 import pytest
 
+from tunesmith.api.chain import chain
+from tunesmith.api.rerun import rerun
 from tunesmith.api.train import train
 from tunesmith.core.errors import ProjectError, SettingError
 from tunesmith.core.runs import RunFolder
@@ -26,6 +28,10 @@ def hub(monkeypatch, folder):
 
         def create_repo(self, name, **given):
             self._note("create_repo", name, given)
+            return type("Repository", (), {"repo_id": name if "/" in name else f"me/{name}"})
+
+        def auth_check(self, name, **given):
+            self._note("auth_check", name, given)
 
         def create_commit(self, name, changes, **given):
             self._note("create_commit", name, {change.path_in_repo: change for change in changes})
@@ -43,9 +49,9 @@ def hub(monkeypatch, folder):
 
 def test_the_result_is_uploaded_at_the_end(hub):
     done = train(out="run", adapter="lora", **KEYS)
-    assert [(call, name) for call, name, _ in hub.asked] == [("create_repo", "me/faq"), ("create_commit", "me/faq")]
-    assert hub.asked[0][2] == {"private": True, "exist_ok": True}
-    files = hub.asked[1][2]
+    assert [call for call, *_ in hub.asked] == ["create_repo", "auth_check", "create_repo", "create_commit"]
+    assert hub.asked[0][2] == {"private": True, "exist_ok": True} and hub.asked[1][1:] == ("me/faq", {"write": True})
+    files = hub.asked[-1][2]
     assert {"adapter_config.json", "adapter_model.safetensors", "tunesmith.yaml", "README.md"} <= set(files)
     text = files["README.md"].path_or_fileobj.decode()
     assert "library_name: peft" in text and "pico, tuned by sft with lora" in text and "- Steps: 2" in text
@@ -57,8 +63,26 @@ def test_nothing_is_asked_without_the_key(hub):
     assert hub.asked == []
 
 
-def test_a_refusal_comes_before_training(hub):
-    hub.refuse = "create_repo"
+def test_a_name_without_an_owner_is_the_owners(hub):
+    train(out="run", **{**KEYS, "push": "faq"})
+    assert [name for _, name, _ in hub.asked] == ["faq", "me/faq", "faq", "me/faq"]
+
+
+def test_to_repeat_is_not_to_publish_again(hub):
+    train(out="run", **KEYS)
+    hub.asked.clear()
+    rerun("run", out="again", quiet=True)
+    assert hub.asked == []
+
+
+def test_a_chain_says_which_stage_is_published(hub):
+    with pytest.raises(ProjectError, match="push is set for all stages"):
+        chain({"model": "pico", "push": "me/faq", "data": "faq.jsonl", "stages": {"one": {"steps": 1}}}, out="chained")
+
+
+@pytest.mark.parametrize("call", ["create_repo", "auth_check"])
+def test_a_refusal_comes_before_training(hub, call):
+    hub.refuse = call
     with pytest.raises(ProjectError, match="push: me/faq: the hub said no: 401 Client Error.") as caught:
         train(out="run", **KEYS)
     assert "HF_TOKEN" in caught.value.wanted and not Path("run/events.jsonl").exists()

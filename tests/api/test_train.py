@@ -391,4 +391,4 @@ def test_runs_on_equal_data_store_it_once(folder: Path, monkeypatch: pytest.Monk
     runs("runs/one", delete=True, yes=True)
     assert Path("runs/two/data/train.jsonl").exists()
     runs("runs/two", delete=True, yes=True)
-    assert not Path("runs/.data").exists()
+    assert not Path("runs/.tunesmith-data").exists()

@@ -96,11 +96,58 @@ def test_an_early_end_is_no_pass():
     assert ran.passed == () and ran.reason == "ends before its end"
 
 
+SECRET = "import sys, os, json\ns = sys._getframe(1).f_locals['job']['secret']\n"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        'b\'{"unlocked": "x"}\'',
+        "b'[' * 200000",
+        "json.dumps({'secret': s}).encode()",
+        "json.dumps({'secret': s, 'passed': [], 'failed': [], 'error': 5}).encode()",
+        "json.dumps({'secret': s, 'passed': [False], 'failed': [], 'error': ''}).encode()",
+        "json.dumps({'secret': s, 'passed': [True, True], 'failed': [], 'error': ''}).encode()",
+    ],
+)
+def test_a_report_of_its_own_ends_nothing_but_the_program(report):
+    code = (
+        SECRET
+        + f"for number in range(3, 12):\n    try: os.write(number, {report})\n    except OSError: pass\nos._exit(0)"
+    )
+    ran = run_python(code, ["assert False"])
+    assert (ran.passed, ran.reason) == ((), "ends before its end")
+
+
+def test_what_programs_do_at_their_end_is_done():
+    code = "import atexit, io, sys\natexit.register(print, 'last')\nsys.stdout = io.StringIO()\nprint('kept')\n"
+    code += "sys.__stdout__.write(sys.stdout.getvalue())\nsys.stdout = sys.__stdout__"
+    assert run_python(code, script=True).output == "kept\nlast\n"
+    assert run_python("import os\nprint(os.read(0, os.fstat(0).st_size))", stdin="4", script=True).output == "b'4'\n"
+    assert run_python("import sys\nprint(sys.argv)", script=True).output == "['answer.py']\n"
+
+
+def test_data_classes_with_names_as_types():
+    code = "from dataclasses import dataclass\n@dataclass\nclass Node:\n    left: 'Node' = None\n"
+    assert run_python(code, ["assert Node(Node()).left.left is None"]).passed == (True,)
+
+
+def test_large_numbers():
+    assert run_python("import math\nassert math.factorial(5000) // math.factorial(2500) > 1").reason == ""
+
+
+def test_an_error_without_a_name():
+    ran = run_python("pass", ["raise type('', (Exception,), {})()"])
+    assert ran.passed == (False,) and ran.reason == "fails a test: error"
+
+
 def test_nothing_runs_where_nothing_locks(monkeypatch, tmp_path):
     unlocked = tmp_path / "jail.py"
     text = sandbox.JAIL.read_text()
     assert "MACHINES = {" in text
     unlocked.write_text(text.replace("MACHINES = {", "MACHINES = {} and {"))
     monkeypatch.setattr(sandbox, "JAIL", unlocked)
+    sandbox.locks.cache_clear()
     with pytest.raises(SettingError, match="does not lock"):
         run_python("print(1)", script=True)
+    sandbox.locks.cache_clear()

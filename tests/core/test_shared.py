@@ -53,3 +53,20 @@ def test_a_file_system_without_links(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
     one = made(tmp_path / "one", train="x" * 100)
     assert share(one.iterdir(), tmp_path / ".data", least=50) == 0 and (one / "train").read_text() == "x" * 100
+
+
+def test_files_of_somebody_else_stay(tmp_path):
+    store = made(tmp_path / ".tunesmith-data", **{"rows.jsonl": "mine"})
+    (store / "folder").mkdir()
+    assert forget(store) == 0 and (store / "rows.jsonl").read_text() == "mine"
+
+
+def test_bytes_that_were_changed_are_not_given_on(tmp_path):
+    store = tmp_path / ".data"
+    one = made(tmp_path / "one", train="x" * 100)
+    share(one.iterdir(), store, least=50)
+    (one / "train").chmod(0o644)
+    (one / "train").write_text("edited " * 20)
+    two = made(tmp_path / "two", train="x" * 100)
+    share(two.iterdir(), store, least=50)
+    assert (two / "train").read_text() == "x" * 100

@@ -34,6 +34,8 @@ def test_human_eval_rows():
     assert metric.score("    return 2 * x\n", {"columns": columns})["score"] == 1.0
     assert metric.score("```python\ndef twice(x):\n    return x + x\n```", {"columns": columns})["score"] == 1.0
     assert metric.score("    return x\n", {"columns": columns})["score"] == 0.0
+    asked = {"messages": [{"role": "user", "content": columns.pop("prompt")}], "columns": columns}
+    assert metric.score("    return 2 * x\n", asked)["score"] == 1.0  # read as the question, it is no column any longer
 
 
 def test_cases_are_compared_outside():

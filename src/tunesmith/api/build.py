@@ -17,6 +17,7 @@ from tunesmith.api.config import IN_MEMORY, Project, as_dict, resolve
 from tunesmith.core.errors import DataError, ModelError, ProjectError, SettingError, UserError
 from tunesmith.core.files import hash_json, hash_sampled
 from tunesmith.core.runs import RunFolder
+from tunesmith.core.shared import STORE, forget, share
 
 
 @dataclass(eq=False)
@@ -111,6 +112,7 @@ def new_run(path: Path, **facts: Any) -> Iterator[RunFolder]:
         if run is not None and not run.file("events.jsonl").exists() and not run.file("evals").exists():
             for entry in set(path.iterdir()) - before:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            forget(path.parent / STORE)
             for folder in made:
                 folder.rmdir()
         raise
@@ -135,7 +137,6 @@ def assemble(
     from tunesmith.api.device import take
     from tunesmith.api.fit import refuse_changes
     from tunesmith.api.rewards import step_helpers
-    from tunesmith.core.shared import STORE, share
     from tunesmith.core.shelf import shelf
     from tunesmith.data.prepare import prepare
     from tunesmith.model.load import load

@@ -143,12 +143,18 @@ def _project(
     import functools
 
     from tunesmith.api.config import SPECS, Project, resolve
+    from tunesmith.core.errors import ProjectError
     from tunesmith.core.project import merge, place
     from tunesmith.core.shelf import shelf
     from tunesmith.ladder.stages import with_runs
 
     own = {key: value for key, value in plan.own.get(stage.name, {}).items() if key != "from"}
     layers = [place(Project, with_runs(layer, runs)) for layer in (plan.shared, stage.settings, plan.over, own)]
+    if any("push" in layer for layer in (layers[0], layers[2])):
+        raise ProjectError(
+            "push is set for all stages: each would write its result over the last one's.",
+            fix="Set it in the one stage whose result is wanted.",
+        )
     merged = functools.reduce(merge, layers)
     for word, kind in SPECS.items():
         if "." not in word and not isinstance(getattr(Project, word), tuple):

@@ -17,7 +17,10 @@ def opened(name: str) -> None:
     """Make the repository where it is missing, so that a wrong name, key or network is told before hours of training."""
     from huggingface_hub import HfApi
 
-    _asked(name, lambda: HfApi().create_repo(name, private=True, exist_ok=True), "Training has not begun.")
+    def ask() -> None:
+        HfApi().auth_check(_made(name), write=True)
+
+    _asked(name, ask, "Training has not begun.")
 
 
 def pushed(name: str, run: Any, result: Path) -> str:
@@ -30,7 +33,7 @@ def pushed(name: str, run: Any, result: Path) -> str:
     changes.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=card(name, run).encode()))
     said = f"The run is finished and kept in {run.path}; train --resume {run.path} uploads it again."
     commit = _asked(
-        name, lambda: HfApi().create_commit(name, changes, commit_message=f"Tunesmith: {run.path.name}"), said
+        name, lambda: HfApi().create_commit(_made(name), changes, commit_message=f"Tunesmith: {run.path.name}"), said
     )
     return str(commit.commit_url)
 
@@ -59,6 +62,13 @@ def card(name: str, run: Any) -> str:
     told = {"steps": "Steps", "tokens": "Tokens", "best_dev_loss": "Best dev loss", "last_loss": "Last training loss"}
     lines += ["", *(f"- {words}: {outcome[key]:,.6g}" for key, words in told.items() if outcome.get(key) is not None)]
     return "\n".join([*lines, "", "`tunesmith.yaml` holds every setting.", ""])
+
+
+def _made(name: str) -> str:
+    """The repository's whole name, me/support-intents: the hub puts its owner before a name without one."""
+    from huggingface_hub import HfApi
+
+    return str(HfApi().create_repo(name, private=True, exist_ok=True).repo_id)
 
 
 def _asked(name: str, ask: Callable[[], Any], kept: str) -> Any:

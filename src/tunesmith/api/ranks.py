@@ -125,6 +125,8 @@ def launched(folder: Any, nproc: int, *, quiet: bool) -> Result:
         return Result(run=str(folder.path), status="stopped", text=text)
     done = say("trained_together", steps=outcome["steps"], processes=nproc, loss=f"{outcome['last_loss']:.4f}")
     text = f"{done}\n{told_warnings(warnings_of(folder), say)}" + say("train_result", path=outcome["result"])
+    if outcome.get("pushed"):
+        text += "\n" + say("train_pushed", url=outcome["pushed"])
     return Result(outcome, text=text)
 
 

@@ -1,6 +1,7 @@
 """tunesmith rerun: a run again from its manifest, and whether the figures are the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.core.result import Result
@@ -33,6 +34,7 @@ def rerun(run: str, *, out: str | None = None, quiet: bool = False) -> Result:
         )
     path = Path(out or free_path(first.path.parent, f"{first.path.name}-again"))
     project, filled, root = resolve(str(first.file("project.yaml")), root=Path(manifest.get("root") or "."))
+    project, filled = replace(project, push=None), {**filled, "push": None}  # to repeat is not to publish again
     result = start(project, filled, root, path, parent=str(first.path), quiet=quiet)
     again = RunFolder.open(path).manifest()
     before, after = manifest["outcome"], again["outcome"]

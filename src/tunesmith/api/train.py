@@ -163,6 +163,7 @@ def run(parts: Any, *, resume: bool = False, plan: bool = False, quiet: bool = F
     text = summary(parts, outcome, where, signs, memory)
     if project.push:
         facts["pushed"] = pushed(project.push, folder, where)
+        folder.update_manifest(outcome={**folder.manifest()["outcome"], "pushed": facts["pushed"]})
         text += "\n" + say("train_pushed", url=facts["pushed"])
     return Result(facts, text=text)
 

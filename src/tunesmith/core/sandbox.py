@@ -9,18 +9,20 @@
 
 No file is opened, no process or thread is started, no network is reached; the standard library that was imported beforehand is there, other
 packages are not. Tests run in the program's process, so a program that is written to deceive them can (an object that equals
-everything); what it prints is compared outside. Linux on x86-64 or 64-bit ARM; elsewhere nothing is run.
+everything, a report of its own); what it prints is compared outside. Linux on x86-64 or 64-bit ARM; elsewhere nothing is run.
 """
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,34 @@ def run_python(
 
     Raises SettingError where this machine cannot lock a process in: then nothing was run.
     """
+    if failed := locks():
+        raise SettingError(
+            f"Code cannot be run here: this machine does not lock a process in ({failed}).",
+            wanted="Linux on x86-64 or 64-bit ARM whose kernel allows seccomp filters.",
+            fix="Leave the metric out here, or score the answers on such a machine.",
+        )
+    told, output, late = _jailed(code, tests, stdin, script, seconds, memory)
+    if late:
+        return Ran((), f"too slow: over {seconds:g} s", output)
+    if told is None:
+        return Ran((), "ends before its end", output)
+    return Ran(tuple(told["passed"]), _reason(told), output)
+
+
+@cache
+def locks() -> str:
+    """ "" where a program can be locked in, else why not: a program that does nothing is tried, once a process."""
+    told, _, _ = _jailed("", [], "", False, 5.0, MEMORY, asked=True)
+    return "" if told and "unlocked" not in told else str((told or {}).get("unlocked", "Python does not start"))
+
+
+def _jailed(
+    code: str, tests: Sequence[str], stdin: str, script: bool, seconds: float, memory: int, *, asked: bool = False
+) -> tuple[dict[str, Any] | None, str, bool]:
+    """(the report, None where there is none that holds; what was printed; whether its time ran out).
+
+    asked  a report that nothing was locked counts too
+    """
     secret = secrets.token_hex(16)
     job = {
         "code": code, "tests": list(tests), "script": script, "seconds": seconds, "memory": memory, "output": OUTPUT,
@@ -76,18 +106,18 @@ def run_python(
         late = _run((given.fileno(), report.fileno()), said_in, said_out, seconds)
         for file in (report, said_out):
             file.seek(0)
-        told, output = _read(report.read()), said_out.read(OUTPUT).decode("utf-8", "replace")
-    if "unlocked" in told:
-        raise SettingError(
-            f"Code cannot be run here: this machine does not lock a process in ({told['unlocked']}).",
-            wanted="Linux on x86-64 or 64-bit ARM whose kernel allows seccomp filters.",
-            fix="Leave the metric out here, or score the answers on such a machine.",
-        )
-    if late:
-        return Ran((), f"too slow: over {seconds:g} s", output)
-    if told.get("secret") != secret:
-        return Ran((), "ends before its end", output)
-    return Ran(tuple(map(bool, told["passed"])), _reason(told), output)
+        found, output = _read(report.read()), said_out.read(OUTPUT).decode("utf-8", "replace")
+    holds = found.get("secret") == secret and _whole(found, len(tests))
+    return found if holds or (asked and "unlocked" in found) else None, output, late
+
+
+def _whole(told: Mapping[str, Any], num_tests: int) -> bool:
+    """Whether a report says what one must say: the program may have written it."""
+    passed, failed, error = told.get("passed"), told.get("failed"), told.get("error")
+    if not (isinstance(passed, list) and isinstance(failed, list) and isinstance(error, str)):
+        return False
+    right = all(isinstance(one, bool) for one in passed) and all(isinstance(one, str) and one for one in failed)
+    return right and (bool(error) or len(passed) == num_tests) and len(failed) == passed.count(False)
 
 
 def _run(passed: tuple[int, int], stdin: Any, stdout: Any, seconds: float) -> bool:
@@ -98,7 +128,7 @@ def _run(passed: tuple[int, int], stdin: Any, stdout: Any, seconds: float) -> bo
         stdout=stdout,
         stderr=subprocess.DEVNULL,
         pass_fds=passed,
-        env={},
+        env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         cwd="/",
         start_new_session=True,
     )
@@ -128,6 +158,6 @@ def _reason(told: dict[str, Any]) -> str:
 def _read(report: bytes) -> dict[str, Any]:
     try:
         told = json.loads(report)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -8,12 +8,13 @@ system has no links, each run keeps its own.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from tunesmith.core.files import hash_file
 
-STORE = ".data"  # beside the runs
+STORE = ".tunesmith-data"  # beside the runs
 LEAST = 1 << 20  # bytes; smaller files stay as they are
 
 
@@ -21,12 +22,15 @@ def share(files: Iterable[Path], store: Path, *, least: int = LEAST) -> int:
     """Make the large ones of these files one with equal ones of `store`; the number of bytes that this freed."""
     freed = 0
     for path in files:
-        if not path.is_file() or path.is_symlink() or (size := path.stat().st_size) < least:
+        if not path.is_file() or path.is_symlink():
+            continue
+        size, names = path.stat().st_size, path.stat().st_nlink
+        if size < least or names > 1:  # small, or one of several already
             continue
         known = store / hash_file(path)
         try:
-            if known.exists() and known.samefile(path):
-                continue
+            if known.exists() and hash_file(known) != known.name:
+                known.unlink()  # somebody wrote into it; the runs that have it keep it, and say so
             if known.exists():
                 beside = path.with_name(f".{path.name}.{os.getpid()}.link")
                 os.link(known, beside)
@@ -44,9 +48,9 @@ def share(files: Iterable[Path], store: Path, *, least: int = LEAST) -> int:
 def forget(store: Path) -> int:
     """Remove what no run has any longer; the number of bytes."""
     freed = 0
-    for path in store.glob("*") if store.is_dir() else ():
+    for path in store.iterdir() if store.is_dir() else ():
         found = path.stat()
-        if found.st_nlink == 1:
+        if re.fullmatch("[0-9a-f]{64}", path.name) and path.is_file() and found.st_nlink == 1:
             path.unlink()
             freed += found.st_size
     if store.is_dir() and not any(store.iterdir()):

@@ -105,7 +105,9 @@ class Code:
 
     def summary(self, values: Sequence[Any]) -> Summary:
         """Share of right programs with its Wilson interval."""
-        reasons = Counter(value["reason"].partition(":")[0] for value in values if not value["score"])
+        reasons = Counter(
+            value.get("reason", "fails a test").partition(":")[0] for value in values if not value["score"]
+        )
         shares = sum(value["share"] for value in values) / max(1, len(values))
         return mean_summary(values, extra={"tests_passed": shares, "reasons": dict(reasons.most_common())})
 
@@ -117,7 +119,14 @@ class Code:
         if not self.before:
             return code
         name = re.escape(str(_column(row, self.entry))) if self.entry else r"\w+"
-        return code if re.search(rf"^(async )?def {name}\b", code, re.MULTILINE) else _column(row, self.before) + code
+        return code if re.search(rf"^(async )?def {name}\b", code, re.MULTILINE) else self._begun(row) + code
+
+    def _begun(self, row: Mapping[str, Any]) -> str:
+        """The code that the answer goes on from: its column, or, where that was read as the question, the question."""
+        if self.before in (row.get("columns") or {}):
+            return str(_column(row, self.before))
+        asked = [turn["content"] for turn in row.get("messages") or () if turn.get("role") == "user"]
+        return str(asked[-1]) if asked else str(_column(row, self.before))
 
     def _tests(self, row: Mapping[str, Any]) -> list[Any]:
         """The row's cases, or its tests as programs; at least one."""

@@ -67,7 +67,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "train_advice_power": ("powers of two fit the hardware", "2의 거듭제곱이 하드웨어에 맞습니다"),
     "why_lr": (
         "{base} for a model {reference} wide, carried over to {width}",
-        "너비 {reference}인 모델의 {base}를 너비 {width}로 옮김",
+        "너비 {reference}인 모델의 {base:을/를} 너비 {width:으로/로} 옮김",
     ),
     "why_one_pass": ("a step in one pass: train.update_in_backward", "한 번에 한 단계: train.update_in_backward"),
     "why_memory": ("a quarter of the memory; it never changes the result", "메모리의 4분의 1. 결과는 바뀌지 않습니다"),
