@@ -128,7 +128,7 @@ def prepare(job: dict) -> None:
     known = {
         number: os.fstat(number) for number in (0, 1, 2)
     }  # a call that is not allowed; fast readers ask it for their size
-    os.fstat = lambda number: known[number]
+    os.fstat = lambda fd: known[fd]
     sys.argv = ["answer.py"]
     limit(job["seconds"], job["memory"], job["output"])
     lock()
@@ -144,7 +144,7 @@ def main() -> None:
         os.write(report_file, json.dumps({"unlocked": _said(error)}).encode())
         os._exit(1)
     told = run(job)
-    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__)}.values():
+    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__) if one is not None}.values():
         try:
             stream.flush()
         except BaseException as error:  # noqa: BLE001 - closed by the program, or over the limit
