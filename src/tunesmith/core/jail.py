@@ -28,6 +28,7 @@ MODULES = (
     "json", "locale", "math", "numbers", "operator", "pprint", "queue", "random", "re", "secrets", "statistics", "string",
     "struct", "sys", "textwrap", "time", "types", "typing", "unicodedata", "warnings", "zlib", "_strptime",
 )  # fmt: skip
+NEWER = ("_pylong",)  # Python 3.12 and later divide large numbers with it
 # linux/audit.h: the numbers of the machines; asm/unistd.h: those of the system calls that a locked-in program may make
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ALLOWED = {
@@ -123,8 +124,9 @@ def prepare(job: dict) -> None:
     """Import what may be wanted, set the limits, lock. What goes wrong here is the machine's fault, not the program's."""
     for name in MODULES:
         importlib.import_module(name)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("_pylong")  # Python 3.12 and later divide large numbers with it
+    for name in NEWER:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     known = {
         number: os.fstat(number) for number in (0, 1, 2)
     }  # a call that is not allowed; fast readers ask it for their size
