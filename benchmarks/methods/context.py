@@ -1,8 +1,8 @@
 """What a cell is given: its seed, its folder, training that goes on where it was cut off, and how models are measured."""
 
+import hashlib
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ class Context:
     smoke: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     """what was trained with which settings, for the results"""
+    starts: dict[str, str] = field(default_factory=dict)
+    """what the other cells' runs that this one uses were trained with: where one is made anew, so is what comes of it"""
 
     def folder(self, cell: str = "") -> Path:
         """Where the runs of a cell lie: this one's, or another's of the same seed."""
@@ -30,6 +32,7 @@ class Context:
         path = self.folder(cell) / name
         if not path.is_dir():
             raise SystemExit(f"{self.cell} needs {cell}, which has not run: add its part, or run everything.")
+        self.starts[f"{cell}/{name}"] = digest(path.with_suffix(".json").read_text(encoding="utf-8"))
         return str(path)
 
     def rows(self, number: int) -> int:
@@ -37,7 +40,10 @@ class Context:
         return min(number, 24) if self.smoke else number
 
     def train(self, name: str = "run", **keys: Any) -> str:
-        """Train by the public API into this cell's folder; finished runs are kept, broken ones resumed. Returns the run."""
+        """Train by the public API into this cell's folder. Returns the run.
+
+        A finished run is kept and a broken one resumed, unless it was trained with other settings, rows or starts: it is removed.
+        """
         import tunesmith
 
         path = self.folder() / name
@@ -45,19 +51,23 @@ class Context:
         if self.smoke:
             settings.update({"train.steps": 2, "train.batch_size": 4, "train.eval_every": 2, "data.dev": 4})
             settings.pop("train.epochs", None)
-        began = time.perf_counter()
-        if not path.exists():
-            done = tunesmith.train(out=str(path), quiet=True, **settings)
-        elif (path / "checkpoints").is_dir() and any((path / "checkpoints").iterdir()):
-            done = tunesmith.train(resume=str(path), quiet=True)
-        else:  # killed before the first checkpoint
+        noted, wanted = path.with_suffix(".json"), json.dumps([settings, self.starts], sort_keys=True, default=str)
+        resumes = path.exists() and noted.exists() and noted.read_text(encoding="utf-8") == wanted
+        resumes = resumes and any((path / "checkpoints").glob("*"))  # not killed before the first one
+        if path.exists() and not resumes:
             shutil.rmtree(path)
-            done = tunesmith.train(out=str(path), quiet=True, **settings)
-        seconds = max(done.get("seconds", 0.0), time.perf_counter() - began)
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.write_text(wanted, encoding="utf-8")
+        given = {"resume": str(path)} if resumes else {"out": str(path), **settings}
+        done = tunesmith.train(quiet=True, **given)
+        if done["status"] != "finished":  # by Ctrl-C or SIGTERM: half a training has no figures
+            raise SystemExit(f"{path} was {done['status']} before its end; the same command goes on with it.")
+        memory = path / "memory.json"  # a method without a loop writes none
         self.facts[name] = {
             "settings": {key: value for key, value in settings.items() if not key.startswith("data.")},
             "chosen": {key: value for key, value in done.get("chosen", {}).items() if key in ("lr", "steps", "epochs")},
-            "seconds": round(seconds, 1), "tokens": done.get("tokens"), "best_dev_loss": done.get("best_dev_loss"),
+            "seconds": done["seconds"], "tokens": done.get("tokens"), "best_dev_loss": done.get("best_dev_loss"),
+            "memory": json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {},
         }  # fmt: skip
         return str(path)
 
@@ -77,11 +87,24 @@ class Context:
         return list(RowFile(folder.file("data/test.jsonl")))
 
 
+def digest(text: str) -> str:
+    """A short name for a text: the same for the same one."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
-    """A JSONL file, written once; its path."""
+    """A JSONL file named by its content too (bank-test-1a2b3c4d.jsonl): other rows never stand under an old name. Its path."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path = path.with_stem(f"{path.stem}-{digest(text)}")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     return str(path)
+
+
+def spread(rows: Sequence[Any], number: int) -> list[Any]:
+    """`number` of the rows, evenly over all: of a file sorted by its sources the first ones are no fair sample."""
+    number = min(number, len(rows))
+    return [rows[place * len(rows) // number] for place in range(number)]
