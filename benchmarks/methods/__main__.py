@@ -5,6 +5,8 @@ import importlib
 import json
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,12 @@ from benchmarks.methods.context import Context
 
 NAME = "methods"
 PARTS = ("preferences", "bank", "texts", "rewards")
+CELL_SECONDS = 900  # the slowest cell needs a few minutes: one that hangs must not cost the others their time
+MEMORY = ("process_peak", "weights", "gradients", "optimizer", "activations", "helpers")
+NO_CELL = {
+    "seq2seq": "needs an encoder-decoder base, and none is embedded",
+    "tokens": "trains the rows of new tokens, and none of these tasks has any",
+}
 
 
 def cells(parts: tuple[str, ...] = PARTS) -> dict[str, Callable[[Context], dict[str, Any]]]:
@@ -39,30 +47,63 @@ def run_one(name: str, ctx: Context) -> dict[str, Any]:
     }
 
 
-def in_a_process(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any] | None:
-    """The cell in a process of its own, so that its memory is its own and a failure is only its own; None on failure."""
+def in_a_process(
+    name: str, seed: int, given: argparse.Namespace, *, seconds: float = CELL_SECONDS
+) -> dict[str, Any] | None:
+    """The cell in a process of its own, so that its memory is its own and a failure is only its own; None on failure.
+
+    It and all it started are killed after `seconds`, or when this program is; asked `again`, it begins with an empty folder.
+    """
     answer = given.out / f"{name}-{seed}.json"
     answer.unlink(missing_ok=True)
+    if given.again and (earlier := Context(name, seed, given.model, given.out).folder()).exists():
+        shutil.rmtree(earlier)
     command = [
         sys.executable, "-m", "benchmarks.methods", "--cell", name, "--seed", str(seed), "--model", given.model,
         "--out", str(given.out), *(["--smoke"] if given.smoke else []),
     ]  # fmt: skip
-    done = subprocess.run(command, check=False, env=os.environ)
-    return json.loads(answer.read_text()) if done.returncode == 0 and answer.exists() else None
+    cell = subprocess.Popen(command, env=os.environ, start_new_session=True)
+    try:
+        code = cell.wait(timeout=seconds)
+    except BaseException as why:
+        os.killpg(cell.pid, signal.SIGKILL)
+        cell.wait()
+        if not isinstance(why, subprocess.TimeoutExpired):
+            raise
+        print(f"{name}/{seed} was killed after {seconds:g} seconds", flush=True)
+        return None
+    return json.loads(answer.read_text()) if code == 0 and answer.exists() else None
+
+
+def means(several: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over those that have it."""
+    names = dict.fromkeys(name for one in several for name in one)
+    found = {name: [one[name] for one in several if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def spent(result: dict[str, Any]) -> dict[str, float]:
+    """Seconds of training of all runs of a cell, and of each part of memory the most bytes that one of them held."""
+    runs = [run for run in result["runs"].values() if isinstance(run, dict)]
+    most = {part: max((run["memory"].get(part, 0) for run in runs), default=0) for part in MEMORY}
+    return {"seconds": sum(run["seconds"] for run in runs), **most}
 
 
 def show(found: dict[str, Any], every: list[judge.Claim] | None = None) -> str:
-    """The table of claims (those of directions.yaml unless given), then seconds and memory of each cell of a results file."""
+    """The table of claims (those of directions.yaml unless given), then cost and figures of each cell of a results file."""
     results, every = found["cells"], judge.claims() if every is None else every
     said = table(["claim", "figure", "mean over seeds (95 %)", "seeds", "verdict"], judge.lines(results, every))
-    names = sorted({key.rpartition("/")[0] for key in results})
     rows = []
-    for name in names:
+    for name in sorted({key.rpartition("/")[0] for key in results}):
         seeds = [result for key, result in results.items() if key.rpartition("/")[0] == name]
-        mean = {key: sum(one[key] for one in seeds) / len(seeds) for key in ("seconds", "peak_bytes")}
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in seeds[0]["figures"].items())
-        rows.append([name, str(len(seeds)), f"{mean['seconds']:.0f}", f"{mean['peak_bytes'] / 1e6:.0f}", figures])
-    return said + "\n\n" + table(["cell", "seeds", "seconds", "peak MB", "figures of the first seed"], rows)
+        cost = means([spent(one) for one in seeds])
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in means([one["figures"] for one in seeds]).items())
+        megabytes = [f"{cost[part] / 1e6:.0f}" for part in MEMORY]
+        rows.append([name, str(len(seeds)), f"{cost['seconds']:.0f}", *megabytes, figures])
+    parts = [f"{part.replace('_', ' ')} MB" for part in MEMORY]
+    told = table(["cell", "seeds", "training s", *parts, "figures, means over seeds"], rows)
+    without = "; ".join(f"`{name}` {why}" for name, why in NO_CELL.items())
+    return "\n\n".join([said, told, f"Forgetting of `head` and `features` is 0: the body is frozen. No cell: {without}."])
 
 
 def main() -> None:
@@ -73,6 +114,7 @@ def main() -> None:
     ask.add_argument("--model", default="mini")
     ask.add_argument("--out", type=Path, default=None, help="run folders (default: runs/methods)")
     ask.add_argument("--again", action="store_true", help="measure what is there anew")
+    ask.add_argument("--minutes", type=float, default=175, help="no cell starts after so many (default: 175)")
     ask.add_argument("--smoke", action="store_true", help="pico, a few rows, two steps; nothing is written to results/")
     ask.add_argument("--table", action="store_true", help="only show what is there")
     ask.add_argument("--cell", help="one cell, in this process")
@@ -82,7 +124,8 @@ def main() -> None:
     given.model = "pico" if given.smoke else given.model
     given.out.mkdir(parents=True, exist_ok=True)
     if given.cell:
-        found = run_one(given.cell, Context(given.cell, given.seed, given.model, given.out, given.smoke))
+        base = {"base": weights_of(given.model)}
+        found = run_one(given.cell, Context(given.cell, given.seed, given.model, given.out, given.smoke, starts=base))
         (given.out / f"{given.cell}-{given.seed}.json").write_text(json.dumps(found, default=str) + "\n")
         return
     parts = tuple(given.parts.split(","))
@@ -93,11 +136,16 @@ def main() -> None:
     results: dict[str, Any] = {
         key: result for key, result in earlier.get("cells", {}).items() if result["weights"] == weights
     }
-    failed = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # as Ctrl-C: no cell is left behind
+    failed, left = [], []
+    ends = time.monotonic() + 60 * given.minutes
     for seed in () if given.table else range(given.seeds):
         for name in cells(parts):
             key = f"{name}/{seed}"
             if key in results and not given.again:
+                continue
+            if time.monotonic() > ends:
+                left.append(key)
                 continue
             print(f"{key} ...", flush=True)
             found = in_a_process(name, seed, given)
@@ -109,6 +157,8 @@ def main() -> None:
             if not given.smoke:
                 write_results(NAME, {"model": given.model, "cells": results})
     print(show({"cells": results}))
+    if left:
+        print(f"\nNot started within {given.minutes:g} minutes: {', '.join(left)}. Run it again, without --again.")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -21,7 +21,7 @@ class Context:
     facts: dict[str, Any] = field(default_factory=dict)
     """what was trained with which settings, for the results"""
     starts: dict[str, str] = field(default_factory=dict)
-    """what the other cells' runs that this one uses were trained with: where one is made anew, so is what comes of it"""
+    """the base's weights and what other cells' runs that this one uses were trained with: where one changes, all is made anew"""
 
     def folder(self, cell: str = "") -> Path:
         """Where the runs of a cell lie: this one's, or another's of the same seed."""
