@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import data_folder
-from benchmarks.methods.context import Context, write_rows
+from benchmarks.methods.context import Context, spread, write_rows
 from benchmarks.methods.preferences import lines_of
 
 TRAIN, TEST = 1000, 400
@@ -55,10 +55,16 @@ def as_labels(ctx: Context, number: int = TRAIN) -> dict[str, Any]:
     return {"data.path": train, "data.test": test, "data.dev": 40, "data.shape": "text_label", "data.columns": columns}
 
 
+def corpus(shard: str, number: int, sources: tuple[str, ...] = ("",)) -> list[str]:
+    """Texts of a shard of the corpus, a fair part of it (its rows lie sorted by source); of some sources only, by how they begin."""
+    rows = lines_of(data_folder("corpus", f"{shard}.jsonl.gz"))
+    texts = [row["text"] for row in rows if len(row["text"]) > 200 and row["source"].startswith(sources)]
+    return spread(texts, number)
+
+
 def other_text(ctx: Context) -> list[str]:
     """A sample of text the task says nothing about."""
-    texts = [row["text"] for row in lines_of(data_folder("corpus", "val-00.jsonl.gz"))]
-    return [text[:1200] for text in texts if len(text) > 200][: ctx.rows(150)]
+    return [text[:1200] for text in corpus("val-00", ctx.rows(150))]
 
 
 def surprise(ctx: Context, model: Any) -> float:
@@ -97,6 +103,11 @@ def tuned(ctx: Context, adapter: Any, **keys: Any) -> dict[str, Any]:
     }
 
 
+def top(ctx: Context) -> dict[str, Any]:
+    """The adapter of the last two layers; pico has one."""
+    return {"top": {"layers": 1 if ctx.smoke else 2}}
+
+
 def bank_full(ctx: Context) -> dict[str, Any]:
     """Every weight."""
     return tuned(ctx, "full", **{"train.lr": 1e-3})
@@ -112,6 +123,11 @@ def bank_dora(ctx: Context) -> dict[str, Any]:
     return tuned(ctx, {"dora": {"rank": 16}})
 
 
+def bank_pissa(ctx: Context) -> dict[str, Any]:
+    """PiSSA, rank 16."""
+    return tuned(ctx, {"pissa": {"rank": 16}})
+
+
 def bank_qlora(ctx: Context) -> dict[str, Any]:
     """LoRA of rank 16 over a base in four bits."""
     return tuned(ctx, {"qlora": {"rank": 16}})
@@ -122,9 +138,14 @@ def bank_ia3(ctx: Context) -> dict[str, Any]:
     return tuned(ctx, "ia3")
 
 
+def bank_layernorm(ctx: Context) -> dict[str, Any]:
+    """The norms alone."""
+    return tuned(ctx, "layernorm")
+
+
 def bank_top(ctx: Context) -> dict[str, Any]:
     """The last two layers."""
-    return tuned(ctx, {"top": {"layers": 1 if ctx.smoke else 2}}, **{"train.lr": 1e-3})
+    return tuned(ctx, top(ctx), **{"train.lr": 1e-3})
 
 
 def bank_bottleneck(ctx: Context) -> dict[str, Any]:
@@ -158,13 +179,23 @@ def classify_lora(ctx: Context) -> dict[str, Any]:
     return classified(ctx, {"lora": {"rank": 16}})
 
 
+def classify_top(ctx: Context) -> dict[str, Any]:
+    """The last two layers and head."""
+    return classified(ctx, top(ctx), **{"train.lr": 1e-3})
+
+
+def classify_prompt(ctx: Context) -> dict[str, Any]:
+    """Twenty trained vectors before every text, and head."""
+    return classified(ctx, "prompt")
+
+
 def classify_head(ctx: Context) -> dict[str, Any]:
-    """The head alone."""
+    """The head alone. It forgets nothing: the body is frozen."""
     return classified(ctx, "head")
 
 
 def classify_features(ctx: Context) -> dict[str, Any]:
-    """Logistic regression on the base's vectors; the model stays as it is."""
+    """Logistic regression on the base's vectors; the model stays as it is, so it forgets nothing."""
     run = ctx.train(method="features", **as_labels(ctx))
     return {"accuracy": accuracy(run)}
 
@@ -176,10 +207,8 @@ def bank_multitask(ctx: Context) -> dict[str, Any]:
     from tunesmith.text.encode import Text
 
     train, test = files(ctx)
-    texts = [
-        row["text"] for row in lines_of(data_folder("corpus", "train-prose-en-00.jsonl.gz")) if len(row["text"]) > 200
-    ]
-    kept = write_rows(ctx.out / "data" / "prose.jsonl", [{"text": text[:1200]} for text in texts[: ctx.rows(400)]])
+    texts = [{"text": text[:1200]} for text in corpus("train-prose-en-00", ctx.rows(150))]
+    kept = write_rows(ctx.out / "data" / "prose.jsonl", texts)
     asked = write_rows(
         ctx.out / "data" / "bank-asked.jsonl",
         [{"question": row["text"], "answer": said(row)} for row in lines_of(Path(train))],
@@ -187,7 +216,7 @@ def bank_multitask(ctx: Context) -> dict[str, Any]:
     keys = {**as_chat(ctx), "data.path": [asked, kept], "too_long": "split"}
     for name in ("data.test", "data.prompt", "data.answer"):
         del keys[name]
-    method = {"multitask": {"tasks": {Path(asked).stem: "sft", Path(kept).stem: "pretrain"}}}
+    method = {"multitask": {"tasks": {Path(asked).stem: "sft", Path(kept).stem: "pretrain"}, "balance": "tasks"}}
     run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.lr": 1e-3}, **keys)
     model = ctx.open(run)
     rows = [
@@ -226,12 +255,13 @@ def distill_bank(ctx: Context) -> dict[str, Any]:
 def gkd_bank(ctx: Context) -> dict[str, Any]:
     """The student of 400 rows answers the same questions again; the teacher shows at each token what it would have said."""
     teacher = str(Path(ctx.run_of("bank_full")).resolve())
-    method = {"gkd": {"teacher": teacher, "max_tokens": 24, "temperature": 1.0}}
+    method = {"gkd": {"teacher": teacher, "max_tokens": 32, "temperature": 1.0}}
     keys = {"train.steps": 60, "train.batch_size": 32, "train.lr": 2e-4, "model": ctx.run_of("student_bank")}
     return {"accuracy": accuracy(ctx.train(method=method, adapter="full", **keys, **student_rows(ctx)))}
 
 
 CELLS = (
-    bank_full, bank_lora, bank_dora, bank_qlora, bank_ia3, bank_top, bank_bottleneck, bank_prefix, bank_prompt,
-    bank_multitask, classify_full, classify_lora, classify_head, classify_features, student_bank, distill_bank, gkd_bank,
+    bank_full, bank_lora, bank_dora, bank_pissa, bank_qlora, bank_ia3, bank_layernorm, bank_top, bank_bottleneck,
+    bank_prefix, bank_prompt, bank_multitask, classify_full, classify_lora, classify_top, classify_prompt, classify_head,
+    classify_features, student_bank, distill_bank, gkd_bank,
 )  # fmt: skip
