@@ -103,7 +103,8 @@ def show(found: dict[str, Any], every: list[judge.Claim] | None = None) -> str:
     parts = [f"{part.replace('_', ' ')} MB" for part in MEMORY]
     told = table(["cell", "seeds", "training s", *parts, "figures, means over seeds"], rows)
     without = "; ".join(f"`{name}` {why}" for name, why in NO_CELL.items())
-    return "\n\n".join([said, told, f"Forgetting of `head` and `features` is 0: the body is frozen. No cell: {without}."])
+    note = f"Forgetting of `head` and `features` is 0: the body is frozen. No cell: {without}."
+    return "\n\n".join([said, told, note])
 
 
 def main() -> None:

@@ -53,15 +53,17 @@ def paid(ctx: Context, method: dict[str, Any], **more: Any) -> dict[str, Any]:
     steps = {"train.steps": STEPS, "train.eval_every": STEPS}
     run = ctx.train(model=start, method=method, **steps, **more, **keys(ctx, "asked"))
     before, after = measured(ctx, start), measured(ctx, run)
-    gains = {"reward_gain": after["reward"] - before["reward"], "hidden_gain": before["other_bits"] - after["other_bits"]}
-    return {**gains, **after}
+    return {
+        "reward_gain": after["reward"] - before["reward"],
+        "hidden_gain": before["other_bits"] - after["other_bits"],
+        **after,
+    }
 
 
 def rejection(ctx: Context) -> dict[str, Any]:
     """Eight answers, the best one kept if it is right."""
-    return paid(
-        ctx, {"rejection": {**PAID, "n": 8, "threshold": 0.5}}, **{"train.batch_size": 32, "train.lr": 3e-4}
-    )
+    method = {"rejection": {**PAID, "n": 8, "threshold": 0.5}}
+    return paid(ctx, method, **{"train.batch_size": 32, "train.lr": 3e-4})
 
 
 def grpo(ctx: Context) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def grpo(ctx: Context) -> dict[str, Any]:
 
 def ppo(ctx: Context) -> dict[str, Any]:
     """Eight answers, a value head, two passes."""
-    return paid(ctx, {"ppo": {**PAID, "n": 8, "reuse": 2}}, **{"train.batch_size": 16, "train.lr": 2e-4})
+    method = {"ppo": {**PAID, "n": 8, "reuse": 2}}
+    return paid(ctx, method, **{"train.batch_size": 16, "train.lr": 2e-4})
 
 
 CELLS = (sft_shown, rejection, grpo, ppo)
