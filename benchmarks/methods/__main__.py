@@ -104,7 +104,7 @@ def show(found: dict[str, Any], every: list[judge.Claim] | None = None) -> str:
     told = table(["cell", "seeds", "training s", *parts, "figures, means over seeds"], rows)
     without = "; ".join(f"`{name}` {why}" for name, why in NO_CELL.items())
     note = f"Forgetting of `head` and `features` is 0: the body is frozen. No cell: {without}."
-    return "\n\n".join([said, told, note])
+    return f"{said}\n\n{told}\n\n{note}"
 
 
 def main() -> None:
