@@ -21,9 +21,9 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
     import os
     import sys
     import tempfile
-    from dataclasses import fields
     from pathlib import Path
 
+    from tunesmith.api.build import data_settings
     from tunesmith.api.config import resolve
     from tunesmith.api.rewards import step_helpers
     from tunesmith.core.errors import DataError
@@ -42,11 +42,10 @@ def data(source: str | None = None, *, show: int | bool = 0, html: str | None = 
     settings = project.data
     if settings.path is None and settings.name is None:
         raise DataError("No data is given.", fix="Name a file: tunesmith data questions.jsonl")
-    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "seed"}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(project.out) if project.out else Path(temporary)
         helpers = step_helpers(root, project.device)
-        prepared = prepare(folder, seed=settings.seed, root=root, helpers=helpers, **values)
+        prepared = prepare(folder, seed=settings.seed, root=root, helpers=helpers, **data_settings(settings))
         rows = prepared.train
         first = [rows[i] for i in range(min(len(rows), max(show, FIRST)))]
     card = dict(prepared.card)

@@ -83,9 +83,8 @@ def limit(seconds: float, memory: int, output: int) -> None:
         hard = resource.getrlimit(kind)[1]
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(kind, (value, value))
-    signal.setitimer(
-        signal.ITIMER_REAL, seconds
-    )  # its end kills; for one that ignores it the limit above, and the parent
+    # its end kills; a program that ignores it meets the limit above, and the parent
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def run(job: dict) -> dict:
@@ -127,9 +126,8 @@ def prepare(job: dict) -> None:
     for name in NEWER:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    known = {
-        number: os.fstat(number) for number in (0, 1, 2)
-    }  # a call that is not allowed; fast readers ask it for their size
+    # fstat may be a call that is not allowed, and fast readers ask it for the size of stdin
+    known = {number: os.fstat(number) for number in (0, 1, 2)}
     os.fstat = lambda fd: known[fd]
     sys.argv = ["answer.py"]
     limit(job["seconds"], job["memory"], job["output"])

@@ -24,8 +24,8 @@ def share(files: Iterable[Path], store: Path, *, least: int = LEAST) -> int:
     for path in files:
         if not path.is_file() or path.is_symlink():
             continue
-        size, names = path.stat().st_size, path.stat().st_nlink
-        if size < least or names > 1:  # small, or one of several already
+        found = path.stat()
+        if found.st_size < least or found.st_nlink > 1:  # small, or one of several already
             continue
         known = store / hash_file(path)
         try:
@@ -35,7 +35,7 @@ def share(files: Iterable[Path], store: Path, *, least: int = LEAST) -> int:
                 beside = path.with_name(f".{path.name}.{os.getpid()}.link")
                 os.link(known, beside)
                 os.replace(beside, path)
-                freed += size
+                freed += found.st_size
             else:
                 store.mkdir(parents=True, exist_ok=True)
                 os.link(path, known)

@@ -6,7 +6,7 @@ from typing import Any
 from tunesmith.core.errors import DataError
 from tunesmith.metrics._json import NotJson, as_label, at, read_json
 from tunesmith.metrics._text import normalise
-from tunesmith.metrics._values import references
+from tunesmith.metrics._values import origin_of, references
 
 
 def predicted_label(text: str, field: str, *, inside_text: bool, ignore_case: bool) -> str | None:
@@ -28,6 +28,6 @@ def gold_label(row: Mapping[str, Any], field: str, *, inside_text: bool, ignore_
         return normalise(as_label(at(read_json(answer, inside_text=inside_text), field)), ignore_case=ignore_case)
     except NotJson as error:
         raise DataError(
-            f'{row.get("origin") or row.get("id") or "A row"}: its answer has no field "{field}" ({error}): {answer[:80]}',
+            f'{origin_of(row)}: its answer has no field "{field}" ({error}): {answer[:80]}',
             fix="Name a field that every answer has, or leave `field` out to compare whole answers.",
         ) from None

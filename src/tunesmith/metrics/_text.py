@@ -24,6 +24,12 @@ def normalise(text: str, *, ignore_case: bool = False, ignore_punctuation: bool 
     return " ".join(text.split())
 
 
+def out_of_fence(text: str, languages: str) -> str:
+    """What stands in the first ```fence of an answer that has one of these languages ("sql|sqlite") or none; else the text."""
+    found = re.search(rf"```(?:{languages})?[ \t]*\n(.*?)```", text, re.DOTALL | re.IGNORECASE)
+    return found[1] if found else text
+
+
 def without_articles(text: str) -> str:
     """English a, an, the taken out, as SQuAD does."""
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())

@@ -13,12 +13,17 @@ from tunesmith.stats.summary import Summary
 Better = Literal["higher", "lower"]
 
 
+def origin_of(row: Mapping[str, Any]) -> str:
+    """How an error names a row: faq.jsonl:812, its id, or "A row"."""
+    return str(row.get("origin") or row.get("id") or "A row")
+
+
 def references(row: Mapping[str, Any]) -> list[str]:
     """The reference answers of a row, at least one. A row without any is a DataError naming it."""
     answers = row.get("answers") or ([row["answer"]] if row.get("answer") is not None else [])
     if not answers:
         raise DataError(
-            f"{row.get('origin') or row.get('id') or 'A row'} has no answer to compare with.",
+            f"{origin_of(row)} has no answer to compare with.",
             fix="Say which column holds it: data.answer, or leave this metric out.",
         )
     return [str(answer) for answer in answers]

@@ -30,7 +30,8 @@ from typing import Any
 
 from tunesmith.core.errors import DataError, SettingError
 from tunesmith.core.sandbox import run_python
-from tunesmith.metrics._values import Summary, mean_summary
+from tunesmith.metrics._text import out_of_fence
+from tunesmith.metrics._values import Summary, mean_summary, origin_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Code:
         gold = row.get("answer")
         if gold and not (found := self.score(str(gold), row))["score"]:
             raise DataError(
-                f"{_named(row)}: its own answer fails its tests: {found['reason']}",
+                f"{origin_of(row)}: its own answer fails its tests: {found['reason']}",
                 wanted="Tests that the reference passes.",
                 fix="Mend the row, or leave its answer out where it is no program.",
             )
@@ -112,10 +113,7 @@ class Code:
         return mean_summary(values, extra={"tests_passed": shares, "reasons": dict(reasons.most_common())})
 
     def _program(self, text: str, row: Mapping[str, Any]) -> str:
-        found = (
-            re.search(r"```(?:python|py)?[ \t]*\n(.*?)```", text, re.DOTALL | re.IGNORECASE) if self.fenced else None
-        )
-        code = found[1] if found else text
+        code = out_of_fence(text, "python|py") if self.fenced else text
         if not self.before:
             return code
         name = re.escape(str(_column(row, self.entry))) if self.entry else r"\w+"
@@ -143,7 +141,7 @@ class Code:
         whole = all(isinstance(one, Mapping) and {"input", "output"} <= set(one) for one in tests)
         if not tests or (not whole if self.cases else not all(isinstance(one, str) for one in tests)):
             wanted = '[{"input": "4", "output": "5"}]' if self.cases else "Assertions: one text or a list of texts."
-            raise DataError(f'{_named(row)}: "{name}" holds no tests: {str(found)[:80]}', wanted=wanted)
+            raise DataError(f'{origin_of(row)}: "{name}" holds no tests: {str(found)[:80]}', wanted=wanted)
         if self.entry and not self.cases:
             tests[-1] += f"\ncheck({_column(row, self.entry)})\n"
         return tests
@@ -153,15 +151,11 @@ def _column(row: Mapping[str, Any], name: str) -> Any:
     columns = row.get("columns") or {}
     if name not in columns:
         raise DataError(
-            f'{_named(row)} has no column "{name}". Found: {", ".join(columns) or "no columns"}.',
+            f'{origin_of(row)} has no column "{name}". Found: {", ".join(columns) or "no columns"}.',
             wanted="The tests of its program, and what the metric code is told to read.",
             fix="Name the column: metrics: [{code: {tests: COLUMN}}]",
         )
     return columns[name]
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    return str(row.get("origin") or row.get("id") or "A row")
 
 
 def _lines(text: str) -> list[str]:

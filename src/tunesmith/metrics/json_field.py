@@ -19,7 +19,7 @@ from typing import Any
 
 from tunesmith.core.errors import DataError
 from tunesmith.metrics._json import NotJson, at, read_json, same
-from tunesmith.metrics._values import Summary, mean_summary, references
+from tunesmith.metrics._values import Summary, mean_summary, origin_of, references
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class JsonField:
             return {name: at(gold, self._path(name)) for name in names}
         except NotJson as error:
             raise DataError(
-                f"{row.get('origin') or row.get('id') or 'A row'}: json_field cannot read its answer ({error}): {answer[:80]}",
+                f"{origin_of(row)}: json_field cannot read its answer ({error}): {answer[:80]}",
                 wanted="JSON with the fields to compare.",
                 fix=""
                 if self.inside_text

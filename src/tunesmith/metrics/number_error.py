@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.core.errors import DataError
-from tunesmith.metrics._values import Summary, mean_summary, references
+from tunesmith.metrics._values import Summary, mean_summary, origin_of, references
 
 _FAR = 1e300
 
@@ -38,7 +38,7 @@ class NumberError:
         """Refuse a row whose own answer is no number."""
         if _number(references(row)[0]) is None:
             raise DataError(
-                f"{row.get('origin') or row.get('id') or 'A row'}: its answer {references(row)[0][:40]!r} is no number.",
+                f"{origin_of(row)}: its answer {references(row)[0][:40]!r} is no number.",
                 fix="This metric is for numbers; for names take accuracy.",
             )
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from tunesmith.core.errors import DataError
 from tunesmith.metrics._text import normalise
-from tunesmith.metrics._values import Summary, mean_summary, references
+from tunesmith.metrics._values import Summary, mean_summary, origin_of, references
 
 _DECLINES = re.compile(
     r"\b(i|we) (can ?not|can't|could not|couldn't|will not|won't|am unable to|are unable to|must decline|have to decline|refuse to)\b"
@@ -76,7 +76,7 @@ class Refusal:
         )
         if told is None:
             raise DataError(
-                f'{row.get("origin") or row.get("id") or "A row"} does not say in "{self.column}" whether it should be declined.',
+                f'{origin_of(row)} does not say in "{self.column}" whether it should be declined.',
                 wanted="true or false.",
             )
         return told

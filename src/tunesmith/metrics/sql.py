@@ -31,7 +31,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from tunesmith.core.errors import DataError, SettingError
-from tunesmith.metrics._values import Summary, mean_summary, references
+from tunesmith.metrics._text import out_of_fence
+from tunesmith.metrics._values import Summary, mean_summary, origin_of, references
 
 ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 FORBIDDEN_FUNCTIONS = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
@@ -135,10 +136,7 @@ class Sql:
         return mean_summary(values, extra={"reasons": dict(reasons.most_common())})
 
     def _query(self, text: str) -> str:
-        found = (
-            re.search(r"```(?:sql|sqlite)?[ \t]*\n(.*?)```", text, re.DOTALL | re.IGNORECASE) if self.fenced else None
-        )
-        return (found[1] if found else text).strip()
+        return (out_of_fence(text, "sql|sqlite") if self.fenced else text).strip()
 
     def _gold(self, query: str, row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         try:
@@ -146,7 +144,7 @@ class Sql:
                 return run(database, query, seconds=self.seconds, most_rows=self.rows)
         except QueryFailed as error:
             raise DataError(
-                f"{row.get('origin') or row.get('id') or 'A row'}: its reference query does not run: {error}",
+                f"{origin_of(row)}: its reference query does not run: {error}",
                 wanted=f"A single SELECT that ends within {self.seconds:g} s and {self.rows:,} rows: {query[:200]}",
             ) from None
 
@@ -158,7 +156,7 @@ class Sql:
         columns = row.get("columns") or {}
         if self.column not in columns:
             raise DataError(
-                f'{row.get("origin") or row.get("id") or "A row"} has no column "{self.column}".',
+                f'{origin_of(row)} has no column "{self.column}".',
                 wanted=f"The {self.read} its query is about. Found: {', '.join(columns) or 'no columns'}.",
             )
         if self.read == "schema":

@@ -35,11 +35,7 @@ class Setup:
         """In a line: `qlora, bf16, checkpointing, 2,048 tokens a pass of rows up to 2,048`."""
         parts = [self.adapter_name, self.precision]
         parts += [f"base {self.base}"] if self.base else []
-        parts += (
-            ["selective checkpointing" if self.checkpointing == "selective" else "checkpointing"]
-            if self.checkpointing
-            else []
-        )
+        parts += {False: [], "selective": ["selective checkpointing"], True: ["checkpointing"]}[self.checkpointing]
         parts += [] if self.optimizer == "adamw" else [self.optimizer]
         parts += ["8-bit states"] if self.states == "8bit" else []
         parts += ["updates in the backward pass"] if self.update_in_backward else []
