@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,16 @@ def run_one(name: str, ctx: Context) -> dict[str, Any]:
 
 
 def in_a_process(
-    name: str, seed: int, given: argparse.Namespace, *, seconds: float = CELL_SECONDS
+    name: str,
+    seed: int,
+    given: argparse.Namespace,
+    *,
+    seconds: float = CELL_SECONDS,
+    stopped: threading.Event | None = None,
 ) -> dict[str, Any] | None:
     """The cell in a process of its own, so that its memory is its own and a failure is only its own; None on failure.
 
-    It and all it started are killed after `seconds`, or when this program is; asked `again`, it begins with an empty folder.
+    It and all it started are killed after `seconds`, or when `stopped` is set; asked `again`, it begins with an empty folder.
     """
     answer = given.out / f"{name}-{seed}.json"
     answer.unlink(missing_ok=True)
@@ -62,17 +69,58 @@ def in_a_process(
         sys.executable, "-m", "benchmarks.methods", "--cell", name, "--seed", str(seed), "--model", given.model,
         "--out", str(given.out), *(["--smoke"] if given.smoke else []),
     ]  # fmt: skip
-    cell = subprocess.Popen(command, env=os.environ, start_new_session=True)
-    try:
-        code = cell.wait(timeout=seconds)
-    except BaseException as why:
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // given.jobs))}
+    cell = subprocess.Popen(command, env={**os.environ, **threads}, start_new_session=True)
+    ends = time.monotonic() + seconds
+    while (code := cell.poll()) is None and time.monotonic() < ends and not (stopped and stopped.is_set()):
+        time.sleep(0.05)
+    if code is None:
         os.killpg(cell.pid, signal.SIGKILL)
         cell.wait()
-        if not isinstance(why, subprocess.TimeoutExpired):
-            raise
-        print(f"{name}/{seed} was killed after {seconds:g} seconds", flush=True)
+        print(
+            f"{name}/{seed} was killed" + ("" if stopped and stopped.is_set() else f" after {seconds:g} seconds"),
+            flush=True,
+        )
         return None
     return json.loads(answer.read_text()) if code == 0 and answer.exists() else None
+
+
+def measure(
+    chains: Sequence[list[tuple[str, int]]], given: argparse.Namespace, results: dict[str, Any], weights: str
+) -> tuple[list[str], list[str]]:
+    """Put the figures of every (cell, seed) into `results` and the results file. Returns (those that failed, those not started).
+
+    A chain is a part of one seed: its cells use each other's runs, so they run one after the other, `given.jobs` chains at a time.
+    """
+    failed: list[str] = []
+    left: list[str] = []
+    ends, one_writes, stopped = time.monotonic() + 60 * given.minutes, threading.Lock(), threading.Event()
+
+    def follow(chain: list[tuple[str, int]]) -> None:
+        for name, seed in chain:
+            key = f"{name}/{seed}"
+            if time.monotonic() > ends or stopped.is_set():
+                left.append(key)
+                continue
+            found = in_a_process(name, seed, given, stopped=stopped)
+            with one_writes:
+                if found is None:
+                    failed.append(key)
+                    continue
+                results[key] = {**found, "weights": weights}
+                print(f"{key} {json.dumps(found['figures'])}", flush=True)
+                if not given.smoke:
+                    write_results(NAME, {"model": given.model, "cells": results})
+
+    with ThreadPoolExecutor(given.jobs) as several:
+        waited = [several.submit(follow, chain) for chain in chains]
+        try:
+            for one in waited:
+                one.result()
+        except BaseException:
+            stopped.set()
+            raise
+    return failed, left
 
 
 def means(several: list[dict[str, float]]) -> dict[str, float]:
@@ -115,6 +163,7 @@ def main() -> None:
     ask.add_argument("--model", default="mini")
     ask.add_argument("--out", type=Path, default=None, help="run folders (default: runs/methods)")
     ask.add_argument("--again", action="store_true", help="measure what is there anew")
+    ask.add_argument("--jobs", type=int, default=2, help="cells at a time, which share the cores (default: 2)")
     ask.add_argument("--minutes", type=float, default=175, help="no cell starts after so many (default: 175)")
     ask.add_argument("--smoke", action="store_true", help="pico, a few rows, two steps; nothing is written to results/")
     ask.add_argument("--table", action="store_true", help="only show what is there")
@@ -123,6 +172,8 @@ def main() -> None:
     given = ask.parse_args()
     given.out = given.out or Path("runs") / ("methods-smoke" if given.smoke else "methods")
     given.model = "pico" if given.smoke else given.model
+    if given.jobs < 1:
+        raise SystemExit("--jobs wants 1 or more")
     given.out.mkdir(parents=True, exist_ok=True)
     if given.cell:
         base = {"base": weights_of(given.model)}
@@ -138,25 +189,12 @@ def main() -> None:
         key: result for key, result in earlier.get("cells", {}).items() if result["weights"] == weights
     }
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # as Ctrl-C: no cell is left behind
-    failed, left = [], []
-    ends = time.monotonic() + 60 * given.minutes
-    for seed in () if given.table else range(given.seeds):
-        for name in cells(parts):
-            key = f"{name}/{seed}"
-            if key in results and not given.again:
-                continue
-            if time.monotonic() > ends:
-                left.append(key)
-                continue
-            print(f"{key} ...", flush=True)
-            found = in_a_process(name, seed, given)
-            if found is None:
-                failed.append(key)
-                continue
-            results[key] = {**found, "weights": weights}
-            print(json.dumps(results[key]["figures"]), flush=True)
-            if not given.smoke:
-                write_results(NAME, {"model": given.model, "cells": results})
+    missing = [
+        [(name, seed) for name in cells((part,)) if given.again or f"{name}/{seed}" not in results]
+        for seed in range(0 if given.table else given.seeds)
+        for part in parts
+    ]
+    failed, left = measure(missing, given, results, weights)
     print(show({"cells": results}))
     if left:
         print(f"\nNot started within {given.minutes:g} minutes: {', '.join(left)}. Run it again, without --again.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     path = path.with_stem(f"{path.stem}-{digest(text)}")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")  # another cell may write the same file now
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     return str(path)

@@ -3,12 +3,14 @@
 import argparse
 import json
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from benchmarks.methods import __main__ as methods
 from benchmarks.methods import judge, preferences
 from benchmarks.methods.__main__ import NO_CELL, PARTS, cells, in_a_process, run_one, show
 from benchmarks.methods.context import Context, spread, write_rows
@@ -155,13 +157,39 @@ def test_a_stopped_training_ends_the_cell(tmp_path: Path, trained: dict[str, Any
 
 
 def test_a_cell_that_takes_too_long_is_killed_and_again_begins_with_an_empty_folder(tmp_path: Path) -> None:
-    given = argparse.Namespace(model="pico", out=tmp_path, smoke=True, again=True)
+    given = argparse.Namespace(model="pico", out=tmp_path, smoke=True, again=True, jobs=2)
     old = tmp_path / "sft_small-0" / "run" / "project.yaml"
     old.parent.mkdir(parents=True)
     old.touch()
     began = time.perf_counter()
     assert in_a_process("sft_small", 0, given, seconds=0.05) is None
     assert time.perf_counter() - began < 30 and not old.exists()
+
+
+def test_chains_run_side_by_side_and_the_cells_of_one_after_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[str] = []
+    together = threading.Barrier(2)  # two first cells must run at once, or this test ends by its time limit
+    seen: list[tuple[str, int]] = []
+
+    def cell(name: str, seed: int, given: argparse.Namespace, **_: Any) -> dict[str, Any] | None:
+        assert str(seed) not in running
+        running.append(str(seed))
+        if name == "a":
+            together.wait(timeout=20)
+        seen.append((name, seed))
+        running.remove(str(seed))
+        return None if (name, seed) == ("b", 1) else {"figures": {"x": 1.0}}
+
+    monkeypatch.setattr(methods, "in_a_process", cell)
+    given = argparse.Namespace(minutes=1, jobs=2, smoke=True)
+    results: dict[str, Any] = {}
+    failed, left = methods.measure([[("a", 0), ("b", 0)], [("a", 1), ("b", 1)]], given, results, "w")
+    assert (failed, left) == (["b/1"], []) and set(results) == {"a/0", "b/0", "a/1"}
+    assert [one for one in seen if one[1] == 0] == [("a", 0), ("b", 0)] and results["a/0"]["weights"] == "w"
+    given.minutes = 0
+    assert methods.measure([[("a", 0)]], given, results, "w") == ([], ["a/0"])
 
 
 @pytest.fixture
