@@ -42,7 +42,8 @@ FULL = [
     ("update in backward", {"passes": False, "in_backward": True}),
     ("activation offload", {"offload": "disk"}),
     ("8-bit states", {"states": "8bit"}),
-    ("bf16", {"precision": "bf16"}),
+    ("states on disk", {"offload_states": "disk"}),
+    ("bf16", {"precision": "bf16", "offload_states": "none"}),
     ("no fp32 masters: kahan", {"keep": "kahan"}),
     ("no fp32 masters: stochastic", {"keep": "stochastic"}),
 ]
@@ -87,6 +88,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     from tunesmith.text.tokenizer import byte_tokenizer
     from tunesmith.train.offload import Offload
     from tunesmith.train.optim import Optimizer
+    from tunesmith.train.pages import Pages
     from tunesmith.train.recompute import checkpoint_activations
     from tunesmith.train.run import LOW, embedding_names, lower, peak_bytes
 
@@ -118,6 +120,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     optimizer = Optimizer(
         net.named_parameters(), embeddings=embedding_names(net), masters=masters, keep=given.get("keep", "fp32"),
         states=given.get("states", "fp32"), in_backward=given.get("in_backward", False),
+        pages=Pages(given.get("offload_states", "none"), Path(spec["folder"], "states.scratch")),
     )  # fmt: skip
     net.train()
     pass_tokens = size["pass_tokens"] if given.get("passes") else None

@@ -39,6 +39,8 @@ SWITCHES: dict[str, dict[str, Any]] = {  # {words: (what of the case it changes)
     "8bit update in backward": {"train": {"states": "8bit", "update_in_backward": True}, "precision": "bf16"},
     "disk": {"train": {"offload": "disk"}},
     "disk checkpointing": {"train": {"offload": "disk"}, "checkpointing": True},
+    "states on disk": {"train": {"offload_states": "disk"}},
+    "8bit states on disk": {"train": {"offload_states": "disk", "states": "8bit"}},
     "kahan": {"train": {"masters": "kahan"}, "precision": "bf16"},
     "stochastic": {"train": {"masters": "stochastic"}, "precision": "bf16"},
     "muon": {"train": {"optimizer": "muon"}},
@@ -103,7 +105,7 @@ def planned(case: dict[str, Any]) -> dict[str, Any]:
             labels=getattr(objective, "labels", ()), heads=getattr(objective, "heads", ()), base=case.get("base", ""),
         ),
         objective, sample_units(objective, length=case["length"], number=case["units"]),
-        make_optimizer=lambda net: measure.optimizer_of(net, case), make_helpers=helpers, pass_tokens=case["pass_tokens"],
+        make_optimizer=lambda net: measure.optimizer_of(net, case, Path("unwritten")), make_helpers=helpers, pass_tokens=case["pass_tokens"],
         clip=measure.clip_of(case), around=lambda net: measure.around_of(net, case, Path("unwritten")),
     )  # fmt: skip
     peak = seen.peak

@@ -61,9 +61,10 @@ def answers(max_tokens: int) -> Any:
     return lambda prompts, n: [[replace(made, num_prompt=len(prompt))] * n for prompt in prompts]
 
 
-def optimizer_of(net: Any, case: dict[str, Any]) -> Any:
+def optimizer_of(net: Any, case: dict[str, Any], folder: Path) -> Any:
     """Make a network ready to train as a run does: number format, checkpointing, optimiser, and the case's memory switches."""
     from tunesmith.train.optim import Optimizer
+    from tunesmith.train.pages import Pages
     from tunesmith.train.recompute import checkpoint_activations
     from tunesmith.train.run import LOW, embedding_names, lower
 
@@ -73,6 +74,7 @@ def optimizer_of(net: Any, case: dict[str, Any]) -> Any:
     return Optimizer(
         list(net.named_parameters()), kind=train.get("optimizer", "adamw"), masters=held, embeddings=embedding_names(net),
         states=train.get("states", "fp32"), in_backward=train.get("update_in_backward", False), keep=train.get("masters", "fp32"),
+        pages=Pages(train.get("offload_states", "none"), folder / "states.scratch"),
     )  # fmt: skip
 
 
@@ -127,20 +129,19 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
         unit = next(iter(with_reference(policy, [unit])))
     units = [unit] * case["units"]
     net.train()
-    optimizer = optimizer_of(net, case)
-    there = [*net.parameters(), *net.buffers(), *optimizer.masters]
-    there += [low.rest for low in optimizer.low.values() if low.rest is not None]
-    there += [*helpers.live.net.parameters(), *helpers.live.net.buffers()] if helpers.live is not None else []
-    before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values())
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
-    ):
-        for _ in range(2):
-            optimizer.begin(1e-3)
-            with around_of(net, case, Path(folder)):
-                backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
-            optimizer.step(lr=1e-3, clip=clip_of(case))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        optimizer = optimizer_of(net, case, folder)
+        there = [*net.parameters(), *net.buffers(), *optimizer.masters]
+        there += [low.rest for low in optimizer.low.values() if low.rest is not None]
+        there += [*helpers.live.net.parameters(), *helpers.live.net.buffers()] if helpers.live is not None else []
+        before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values())
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            for _ in range(2):
+                optimizer.begin(1e-3)
+                with around_of(net, case, folder):
+                    backward(policy, objective, units, pass_tokens=case["pass_tokens"], helpers=helpers)
+                optimizer.step(lr=1e-3, clip=clip_of(case))
     events = allocations(seen)
     assert not any(name.startswith("tunesmith.plan") for name in sys.modules), "the instrument imported the planner"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -45,6 +45,7 @@ class Parts:
         """The bare loop, without checkpoints or evaluation: one Step after each update."""
         from tunesmith.train.loop import loop
         from tunesmith.train.optim import Optimizer
+        from tunesmith.train.pages import Pages
         from tunesmith.train.recompute import checkpoint_activations
         from tunesmith.train.run import embedding_names
 
@@ -56,6 +57,7 @@ class Parts:
         optimizer = Optimizer(
             list(self.model.net.named_parameters()), kind=settings["optimizer"], embeddings=embedding_names(self.model.net),
             states=settings["states"], in_backward=settings["update_in_backward"],
+            pages=Pages(settings["offload_states"], self.folder.file("states.scratch")),
             **{name: settings[name] for name in shared},
         )  # fmt: skip
         names = ("steps", "batch_size", "lr", "seed", "pass_tokens", "schedule", "warmup", "min_lr", "clip", "shuffle")
@@ -74,7 +76,8 @@ class Parts:
             "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
             "precision": train.precision, "masters": train.masters, "states": train.states,
-            "update_in_backward": train.update_in_backward, "offload": train.offload, "shard": train.shard, "checkpointing": train.checkpointing,
+            "update_in_backward": train.update_in_backward, "offload": train.offload, "offload_states": train.offload_states,
+            "shard": train.shard, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
             "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,
             "shuffle": train.order == "shuffle", "pause_file": Path(train.pause_file) if train.pause_file else None,

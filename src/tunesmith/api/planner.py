@@ -128,6 +128,7 @@ class Planner:
             adapter=adapter, precision=train.precision, checkpointing=train.checkpointing, length=self.length,
             pass_tokens=pass_tokens, batch_size=max(1, train.batch_size // self.devices), optimizer=train.optimizer,
             base=self.base, states=train.states, update_in_backward=train.update_in_backward, offload=train.offload,
+            offload_states=train.offload_states,
         )  # fmt: skip
 
     def _length(self, length: int | None) -> int:
@@ -173,11 +174,11 @@ class Planner:
         try:
             replace(
                 self.project.train, precision=setup.precision, states=setup.states, offload=setup.offload,
-                update_in_backward=setup.update_in_backward, shard=SHARDS[self.stage],
+                offload_states=setup.offload_states, update_in_backward=setup.update_in_backward, shard=SHARDS[self.stage],
             )  # fmt: skip
             refuse(
-                update_in_backward=setup.update_in_backward, offload=setup.offload, processes=self.devices,
-                cuda=self.device.cuda,
+                update_in_backward=setup.update_in_backward, offload=setup.offload, offload_states=setup.offload_states,
+                processes=self.devices, cuda=self.device.cuda,
             )  # fmt: skip
             refuse_trained_base(setup.base, shelf("adapters").make(setup.adapter, "adapter"), setup.adapter_name)
             if setup.base == "streamed" and str(self.project.model) in embedded.CONFIGS:
@@ -341,6 +342,7 @@ class Planner:
 
     def _optimizer(self, net: Any, setup: Any) -> Any:
         from tunesmith.train.optim import Optimizer
+        from tunesmith.train.pages import Pages
         from tunesmith.train.recompute import checkpoint_activations
         from tunesmith.train.run import LOW, embedding_names, lower
 
@@ -352,6 +354,7 @@ class Planner:
             list(net.named_parameters()), kind=setup.optimizer, momentum=momentum, betas=train.betas, eps=train.eps,
             weight_decay=train.weight_decay, l1=train.l1, l2=train.l2, embeddings=embedding_names(net), masters=held,
             keep=train.masters, states=setup.states, in_backward=setup.update_in_backward,
+            pages=Pages(setup.offload_states, Path("unwritten")),
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@
 
 `look` makes a forecast of a setup. What changes no result is tried first (tokens a pass, checkpointing, updates within the backward
 pass), then the number formats of weights and of the optimiser's averages, then what is trained and over how many bits, then what waits
-on the disk, whose time nobody can foresee, then the length of rows.
+on the disk (states, weights, activations), whose time nobody can foresee, then the length of rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +40,7 @@ class Proposal:
         told = {
             "base=streamed": "each pass reads the matrices of the base from their file; the disk's time is not in the factor",
             "train.offload=disk": "each pass writes its activations to a scratch file and reads them; the disk's time is not in the factor",
+            "train.offload_states=disk": "each update reads the optimiser's states from a scratch file and writes them; the disk's time is not in the factor",
             "base=int8": "the weights of the base are rounded to eight bits",
             "adapter=qlora": "the weights of the base are rounded to four bits",
             "train.states=8bit": "the optimiser's averages are rounded to 256 values",
@@ -144,6 +145,8 @@ def _meanings(setup: Setup, precisions: Sequence[str], adapters: Sequence[Any], 
                 yield replace(least, adapter=beside, base="int8")
             if adapter != setup.adapter and not (setup.adapter_name != "full" and adapter == "lora"):
                 yield replace(least, adapter=adapter)
+        if base.offload_states == "none" and setup.adapter_name == "full":
+            yield replace(least, offload_states="disk")
         if not base.base:
             yield replace(least, adapter=beside, base="streamed")
         if base.offload == "none":
@@ -163,6 +166,7 @@ def changes(old: Setup, new: Setup) -> tuple[str, ...]:
         "pass_tokens": "train.pass_tokens", "checkpointing": "train.checkpointing", "precision": "train.precision",
         "adapter": "adapter", "length": "length", "base": "base", "states": "train.states",
         "update_in_backward": "train.update_in_backward", "offload": "train.offload",
+        "offload_states": "train.offload_states",
     }  # fmt: skip
     said = []
     for name, key in names.items():

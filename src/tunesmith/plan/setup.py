@@ -26,6 +26,7 @@ class Setup:
     states: str = "fp32"
     update_in_backward: bool = False
     offload: str = "none"
+    offload_states: str = "none"
 
     @property
     def adapter_name(self) -> str:
@@ -40,4 +41,5 @@ class Setup:
         parts += ["8-bit states"] if self.states == "8bit" else []
         parts += ["updates in the backward pass"] if self.update_in_backward else []
         parts += [] if self.offload == "none" else [f"activations on {self.offload}"]
+        parts += [] if self.offload_states == "none" else [f"optimiser states on {self.offload_states}"]
         return ", ".join(parts) + f", {self.pass_tokens:,} tokens a pass of rows up to {self.length:,}"

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tunesmith.core.errors import SpaceError, TrainingError
 from tunesmith.core.files import explain_os_error, write_json
 from tunesmith.report.formats import size
-from tunesmith.train.spread import Spread, write
+from tunesmith.train.spread import write
 
 FORMAT = 1
 
@@ -44,11 +44,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        if any(isinstance(value, Spread) for value in tensors.values()):
-            write(part / "state.safetensors", tensors)
-        else:
-            whole = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
-            save_file(whole, part / "state.safetensors")
+        write(part / "state.safetensors", tensors)
         write_json(part / "progress.json", {"format": FORMAT, "step": step, **progress})
         if target.exists():  # saved a moment ago, now with a newer progress: at no time is there none of this step
             old = _aside(target)

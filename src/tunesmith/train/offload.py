@@ -9,6 +9,7 @@ beside checkpointing, which leaves one tensor a layer; alone it writes and reads
 (vDNN: Rhu et al. 2016, arXiv 1602.08124; ZeRO-Infinity: Rajbhandari et al. 2021, arXiv 2104.07857.)
 """
 
+import mmap
 import os
 import weakref
 from collections import defaultdict
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -42,8 +44,8 @@ class Offload:
         self.kind, self.least = kind, least
         self.num_bytes = 0  # that went out, all steps together
         self._weights = {_key(tensor) for tensor in weights}
-        self._known: dict[Any, weakref.ref[_Away]] = {}
-        self._file = _Scratch(path) if kind == "disk" else None
+        self._known: dict[Any, weakref.ref[Away]] = {}
+        self._file = Scratch(path) if kind == "disk" else None
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -62,7 +64,7 @@ class Offload:
         found = self._known[key]() if key in self._known else None
         if found is not None and found.source() is storage:
             return found
-        away = _Away(tensor, self._file)
+        away = Away(tensor, self._file)
         self.num_bytes += away.num_bytes
         self._known[key] = weakref.ref(away, lambda _: self._known.pop(key, None))
         return away
@@ -75,10 +77,10 @@ class Offload:
         return _key(tensor) not in self._weights and _dense(tensor)
 
 
-class _Away:
+class Away:
     """A tensor without its numbers, and where they are."""
 
-    def __init__(self, tensor: torch.Tensor, file: "_Scratch | None") -> None:
+    def __init__(self, tensor: torch.Tensor, file: "Scratch | None") -> None:
         self.shape, self.stride, self.dtype, self.device = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
         self.num_bytes = tensor.numel() * tensor.element_size()
         self.source = weakref.ref(tensor.untyped_storage())
@@ -92,6 +94,13 @@ class _Away:
         else:
             self.place = file.write(_bytes(tensor))
             weakref.finalize(self, file.free, self.place, self.num_bytes)
+
+    def seen(self) -> torch.Tensor:
+        """The tensor in host memory or mapped from the file: to be read through, not to be kept."""
+        if self.file is None or self.place < 0:
+            return self.back() if self.held is None else self.held
+        flat = torch.from_numpy(self.file.mapped(self.place, self.num_bytes)).view(self.dtype)
+        return flat.as_strided(self.shape, self.stride)
 
     def back(self) -> torch.Tensor:
         """The tensor again."""
@@ -109,10 +118,10 @@ class _Away:
 
 
 def _unpack(packed: Any) -> torch.Tensor:
-    return packed.back() if isinstance(packed, _Away) else packed
+    return packed.back() if isinstance(packed, Away) else packed
 
 
-class _Scratch:
+class Scratch:
     """Places in a file, given out and taken back by size; the next step finds those of the last."""
 
     def __init__(self, path: Path) -> None:
@@ -147,6 +156,18 @@ class _Scratch:
             if not now:
                 raise TrainingError(f"the scratch file {self.path} ends too early", fix="Check the disk.")
             done += now
+
+    def mapped(self, place: int, size: int) -> np.ndarray:
+        """uint8 (size,): the bytes as they lie in the file, of which the system reads what is looked at."""
+        start = place - place % mmap.ALLOCATIONGRANULARITY
+        view = mmap.mmap(
+            self.number,
+            place - start + size,
+            offset=start,
+            prot=mmap.PROT_READ | mmap.PROT_WRITE,
+            flags=mmap.MAP_PRIVATE,
+        )
+        return np.frombuffer(view, dtype=np.uint8, count=size, offset=place - start)
 
     def free(self, place: int, size: int) -> None:
         """The bytes are not needed any more."""

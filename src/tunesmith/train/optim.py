@@ -17,6 +17,7 @@ from torch import nn
 from tunesmith.core.errors import SettingError
 from tunesmith.step.step import reduce_gradients
 from tunesmith.train import states8
+from tunesmith.train.pages import Pages, seen
 from tunesmith.train.rounding import KEEPS, Low
 
 KINDS = ("adamw", "adam", "sgd", "muon")
@@ -32,6 +33,7 @@ class Optimizer:
     keep          what stands behind bf16 weights: an fp32 master, or bf16 alone with kahan or stochastic rounding
     seed          start of the chances of stochastic rounding
     states        8bit: large states lie in eight bits between two updates (states8.py)
+    pages         where the states wait between two updates; None: they stay (pages.py)
     in_backward   each parameter is updated as soon as its gradient is there, and the gradient is freed: after `begin`
     l2            coupled: l2 * w is added to the gradient
     l1            proximal: after the update weights move lr * l1 towards 0 and stop there, so L1 gives exact zeros
@@ -57,6 +59,7 @@ class Optimizer:
         keep: str = "fp32",
         seed: int = 0,
         states: str = "fp32",
+        pages: Pages | None = None,
         in_backward: bool = False,
     ) -> None:
         if kind not in KINDS:
@@ -98,7 +101,8 @@ class Optimizer:
         self.weight_decay = weight_decay
         items = list(zip(self.names, self.masters, decays))
         settings = (embeddings, lr, momentum, betas, eps, weight_decay)
-        alone = range(len(items)) if states == "8bit" or in_backward else self.low
+        self.pages = pages or None
+        alone = range(len(items)) if states == "8bit" or in_backward or self.pages else self.low
         whole = [item for number, item in enumerate(items) if number not in alone]
         self.whole = _build(kind, whole, *settings) if whole else []
         self.own = {number: _build(kind, [items[number]], *settings) for number in alone}  # updated one at a time
@@ -171,11 +175,17 @@ class Optimizer:
     def _update_one(self, number: int, lr: float) -> None:
         """One update of one parameter, from the gradient of its master."""
         low, parameter, master = self.low.get(number), self.parameters[number], self.masters[number]
-        for inner in self.own[number] if number in self.packed else ():
-            states8.unpack(inner)
+        for inner in self.own[number]:
+            if self.pages:
+                self.pages.back(inner)
+            if number in self.packed:
+                states8.unpack(inner)
         self._update([master if low is None else low.open()], self.own[number], lr)
-        for inner in self.own[number] if number in self.packed else ():
-            states8.pack(inner)
+        for inner in self.own[number]:
+            if number in self.packed:
+                states8.pack(inner)
+            if self.pages:
+                self.pages.out(inner)
         if low is not None:
             low.close((self.seed + 1) * 1_000_003 + self.updates)
         elif master is not parameter:
@@ -232,7 +242,8 @@ class Optimizer:
         return rests + sum(m.numel() * m.element_size() for n, (p, m) in pairs if m is not p and n not in self.low)
 
     def num_state_bytes(self) -> int:
-        """Bytes of optimiser state: 0, 1 or 2 numbers a parameter for SGD, momentum, Adam; masters not counted."""
+        """Bytes of optimiser state in memory: 0, 1 or 2 numbers a parameter for SGD, momentum, Adam; neither masters nor what waits
+        elsewhere."""
         tensors = (v for inner in self.inner for s in inner.state.values() for v in s.values() if torch.is_tensor(v))
         return sum(t.numel() * t.element_size() for t in tensors if t.ndim)
 
@@ -242,23 +253,25 @@ class Optimizer:
 
     def num_checkpoint_bytes(self) -> int:
         """Bytes of weights and states, as a checkpoint holds them."""
-        return self.num_gradient_bytes() + self.predicted_state_bytes()
+        return self.num_gradient_bytes() + sum(self._state_sizes())
 
     def predicted_state_bytes(self) -> int:
         """What `num_state_bytes` will be after a step, from the kind of optimiser alone."""
-        total = 0
+        return sum(size for size in self._state_sizes() if not (self.pages and self.pages.moves(size)))
+
+    def _state_sizes(self) -> list[int]:
+        """Bytes of each tensor of states, wherever it waits."""
+        sizes: list[int] = []
         packed = {id(self.masters[number]) for number in self.packed}
         for inner in self.inner:
             if isinstance(inner, torch.optim.SGD):
                 numbers = 1 if inner.defaults["momentum"] else 0
             else:
                 numbers = 1 if isinstance(inner, torch.optim.Muon) else 2
-            total += sum(
-                numbers * (states8.packed_bytes(p.numel()) if id(p) in packed else p.numel() * p.element_size())
-                for group in inner.param_groups
-                for p in group["params"]
-            )
-        return total
+            for parameter in (p for group in inner.param_groups for p in group["params"]):
+                whole = [parameter.numel() * parameter.element_size()]
+                sizes += numbers * (states8.packed_sizes(parameter.numel()) if id(parameter) in packed else whole)
+        return sizes
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as named tensors (for safetensors)."""
@@ -274,7 +287,7 @@ class Optimizer:
         for number, inner in enumerate(self.inner):
             for master, state in inner.state.items():
                 for key, value in state.items():
-                    out[f"state.{number}.{key}.{name_of[id(master)]}"] = torch.as_tensor(value)
+                    out[f"state.{number}.{key}.{name_of[id(master)]}"] = seen(value)
         if self.keep == "stochastic":
             out["state.updates"] = torch.tensor(self.updates)
         return out
@@ -300,6 +313,8 @@ class Optimizer:
                 _, _, field, name = key.split(".", 3)
                 master = self.masters[number_of[name]]
                 inner_of[id(master)].state[master][field] = value.to(master.device, copy=True)
+                if self.pages:
+                    self.pages.out(inner_of[id(master)])
         for number, (parameter, master) in enumerate(zip(self.parameters, self.masters)):
             if master is not parameter and number not in self.low:
                 parameter.data.copy_(master)

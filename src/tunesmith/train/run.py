@@ -40,6 +40,7 @@ from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
 from tunesmith.train.out_of_memory import during
+from tunesmith.train.pages import Pages
 from tunesmith.train.recompute import Checkpointing, checkpoint_activations
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.shard import Sharded
@@ -100,18 +101,22 @@ def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torc
     return masters
 
 
-def refuse(*, update_in_backward: bool, offload: str, processes: int, cuda: bool) -> None:
+def refuse(*, update_in_backward: bool, offload: str, offload_states: str, processes: int, cuda: bool) -> None:
     """Raise what stands against these switches on this many processes, on a processor or a GPU."""
     if update_in_backward and processes > 1:
         raise SettingError(
             f"train.update_in_backward is true, but {processes} ranks train together and add their gradients after each step.",
             fix="Leave it out, or train in one process.",
         )
-    if offload == "pinned" and not cuda:
-        raise SettingError(
-            "train.offload is pinned, which moves activations from a GPU, but this run computes on the CPU.",
-            fix="Set train.offload=disk, or leave it out.",
-        )
+    for name, kind, what in (
+        ("offload", offload, "activations"),
+        ("offload_states", offload_states, "optimiser states"),
+    ):
+        if kind == "pinned" and not cuda:
+            raise SettingError(
+                f"train.{name} is pinned, which moves {what} from a GPU, but this run computes on the CPU.",
+                fix=f"Set train.{name}=disk, or leave it out.",
+            )
 
 
 def fit(
@@ -142,6 +147,7 @@ def fit(
     states: str = "fp32",
     update_in_backward: bool = False,
     offload: str = "none",
+    offload_states: str = "none",
     checkpointing: Checkpointing = False,
     eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
@@ -179,7 +185,7 @@ def fit(
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
     refuse(
-        update_in_backward=update_in_backward, offload=offload, processes=ranks(),
+        update_in_backward=update_in_backward, offload=offload, offload_states=offload_states, processes=ranks(),
         cuda=next(net.parameters()).device.type == "cuda",
     )  # fmt: skip
     shard = shard if ranks() > 1 else "none"
@@ -198,6 +204,7 @@ def fit(
     optim = made(
         named, kind=optimizer, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay, l1=l1, l2=l2,
         embeddings=embedding_names(net), masters=held, keep=masters, seed=seed, states=states, in_backward=update_in_backward,
+        pages=Pages(offload_states, folder.file("states.scratch")),
     )  # fmt: skip
     del held  # bf16 alone needs no fp32 copy any more
     rows = _Rows(len(units))

@@ -145,6 +145,12 @@ class TrainSettings:
 
     역전파를 기다리는 활성값을 두는 곳: 메모리, 실행 폴더의 임시 파일(disk), GPU라면 호스트의 고정 메모리(pinned). 결과는 같고 느려집니다."""
 
+    offload_states: Literal["none", "disk", "pinned"] = "none"
+    """Where the optimiser's states wait between two updates: in memory, in a scratch file of the run folder, or, from a GPU, in
+    pinned host memory. Parameters are updated one at a time. Equal results, slower (paged optimiser: Dettmers et al. 2023, arXiv 2305.14314).
+
+    두 갱신 사이에 옵티마이저 상태를 두는 곳: 메모리, 실행 폴더의 임시 파일(disk), GPU라면 호스트의 고정 메모리(pinned). 결과는 같고 느려집니다."""
+
     checkpointing: bool | Literal["selective"] = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
     al. 2016, arXiv 1604.06174). selective = keep what matrix products gave, recompute the rest (Korthikanti et al. 2022, arXiv 2205.05198):
@@ -249,6 +255,11 @@ class TrainSettings:
         if self.states == "8bit" and self.optimizer == "sgd" and not self.momentum:
             raise SettingError(
                 "train.states is 8bit, but sgd without momentum keeps no states.", fix="Leave train.states out."
+            )
+        if self.offload_states != "none" and self.optimizer == "sgd" and not self.momentum:
+            raise SettingError(
+                f"train.offload_states is {self.offload_states}, but sgd without momentum keeps no states.",
+                fix="Leave train.offload_states out.",
             )
         if self.update_in_backward and self.clip is not None:
             raise SettingError(

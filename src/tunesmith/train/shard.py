@@ -82,6 +82,11 @@ class Sharded:
                 f"train.shard is {stage} and train.states is {settings['states']}: states are cut in fp32 only.",
                 fix="Leave one of them out.",
             )
+        if settings.get("pages"):
+            raise SettingError(
+                f"train.shard is {stage} and train.offload_states is {settings['pages'].kind}: states are cut in memory only.",
+                fix="Leave one of them out.",
+            )
         unique: dict[int, tuple[str, Any]] = {}
         for name, parameter in named:
             if parameter.requires_grad:

@@ -57,16 +57,21 @@ class Spread:
 
 def send(tensors: Mapping[str, Any]) -> None:
     """What the ranks that do not write do while the first one writes the same tensors."""
-    for value in tensors.values():
+    for _, value in _in_order(tensors):
         if isinstance(value, Spread):
             value.whole()
+
+
+def _in_order(tensors: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Those of wide numbers first: each then begins at a place that its format can be read from."""
+    return sorted(tensors.items(), key=lambda pair: -pair[1].dtype.itemsize)
 
 
 def write(path: Path, tensors: Mapping[str, Any]) -> None:
     """A safetensors file (github.com/huggingface/safetensors, README, Format): length, header, bytes; one tensor in memory at a time."""
     header: dict[str, Any] = {}
     place = 0
-    for name, value in tensors.items():
+    for name, value in _in_order(tensors):
         end = place + value.shape.numel() * value.dtype.itemsize
         header[name] = {"dtype": WORDS[value.dtype], "shape": list(value.shape), "data_offsets": [place, end]}
         place = end
@@ -74,6 +79,6 @@ def write(path: Path, tensors: Mapping[str, Any]) -> None:
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for value in tensors.values():
+        for _, value in _in_order(tensors):
             whole = value.whole() if isinstance(value, Spread) else value.detach()
             file.write(whole.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)

@@ -48,7 +48,12 @@ def fits(master: torch.Tensor) -> bool:
 
 def packed_bytes(numel: int) -> int:
     """Bytes of one packed state of so many numbers."""
-    return numel + 4 * -(-numel // BLOCK)
+    return sum(packed_sizes(numel))
+
+
+def packed_sizes(numel: int) -> list[int]:
+    """Bytes of its codes and of their scales."""
+    return [numel, 4 * -(-numel // BLOCK)]
 
 
 @torch.no_grad()
