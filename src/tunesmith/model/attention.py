@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from tunesmith.model import varlen
 from tunesmith.model.segments import Segments, attend
 
 NAME = "tunesmith"
@@ -67,6 +68,14 @@ def segment_attention(
         return attend(*flat, bounds, scale)[None], None
     if bounds.place is not None:
         query, key, value = (x.index_select(2, bounds.place) for x in (query, key, value))
+    if (
+        softcap is None
+        and not dropout
+        and varlen.attends(query[0].transpose(0, 1), key[0].transpose(0, 1), sliding_window if banded else None)
+    ):
+        flat = (x[0].transpose(0, 1) for x in (query, key, value))
+        mixed = varlen.attend(*flat, bounds, scaling, sliding_window if banded else None)[None]
+        return (mixed if bounds.source is None else mixed.index_select(1, bounds.source)), None
     sizes = [end - start for start, end in pairwise(segments)]
     # split, not slices: the backward pass of a slice fills a whole row with zeros for each document
     parts = zip(*(x.split(sizes, dim=2) for x in (query, key, value)))

@@ -66,6 +66,13 @@ class Segments(tuple):
         """Tokens of the longest document."""
         return max((end - start for start, end in pairwise(self)), default=0)
 
+    def cumulative(self, device: torch.device) -> torch.Tensor:
+        """int32 (documents + 1,): the bounds, as varlen attention wants them; made once for all layers of a pass."""
+        known: dict[Any, torch.Tensor] = self.__dict__.setdefault("_cumulative", {})
+        if device not in known:
+            known[device] = torch.tensor(tuple(self), dtype=torch.int32).to(device, non_blocking=True)
+        return known[device]
+
     def layout(self, short: int, heads: int, groups: int, device: torch.device) -> "_Layout":
         """Where attention computes each token's heads; made once for all layers of a pass."""
         known: dict[Any, _Layout] = self.__dict__.setdefault("_layouts", {})
