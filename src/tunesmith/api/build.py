@@ -76,7 +76,7 @@ class Parts:
             "betas": train.betas, "eps": train.eps, "weight_decay": train.weight_decay, "l1": train.l1, "l2": train.l2,
             "schedule": train.schedule, "warmup": train.warmup, "min_lr": train.min_lr, "clip": train.clip,
             "precision": train.precision, "masters": train.masters, "states": train.states,
-            "update_in_backward": train.update_in_backward, "offload": train.offload, "offload_states": train.offload_states,
+            "update_in_backward": train.update_in_backward, "offload": train.offload, "offload_states": train.offload_states, "kernels": train.kernels,
             "shard": train.shard, "checkpointing": train.checkpointing,
             "eval_every": train.eval_every if train.eval_every is not None else self.chosen["steps"],
             "eval_batch": train.eval_batch, "early_stopping": train.early_stopping, "keep": train.keep, "save_every": train.save_every,

@@ -25,6 +25,7 @@ KEPT = {
     *(getattr(_ATEN, f"_scaled_dot_product_{kind}").default for kind in _ATTENTION),
     compiled.attention._opoverload,
 }
+VARLEN = "torch_attn::_varlen_attn"  # model/varlen.py; torch registers it when it is first used
 
 
 def checkpoint_activations(net: nn.Module, what: Checkpointing) -> None:
@@ -42,5 +43,9 @@ def checkpoint_activations(net: nn.Module, what: Checkpointing) -> None:
 
 def _policy(context: Any, operation: Any, *args: Any, **keywords: Any) -> CheckpointPolicy:
     # a product with a bias (1-D) is a layer's; one that is added to a matrix is LoRA's merged weight, as large as the base
-    kept = args[0].dim() == 1 if operation is _ATEN.addmm.default else operation in KEPT
+    kept = (
+        args[0].dim() == 1
+        if operation is _ATEN.addmm.default
+        else operation in KEPT or getattr(operation, "_name", "") == VARLEN
+    )
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -36,6 +36,7 @@ from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.feed import Rollouts
 from tunesmith.train.guards import Asked, DivergenceGuard
+from tunesmith.train.kernels import put_kernels
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
@@ -101,17 +102,22 @@ def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torc
     return masters
 
 
-def refuse(*, update_in_backward: bool, offload: str, offload_states: str, processes: int, cuda: bool) -> None:
+def refuse(
+    *, update_in_backward: bool, offload: str, offload_states: str, kernels: str, processes: int, cuda: bool
+) -> None:
     """Raise what stands against these switches on this many processes, on a processor or a GPU."""
     if update_in_backward and processes > 1:
         raise SettingError(
             f"train.update_in_backward is true, but {processes} ranks train together and add their gradients after each step.",
             fix="Leave it out, or train in one process.",
         )
-    for name, kind, what in (
-        ("offload", offload, "activations"),
-        ("offload_states", offload_states, "optimiser states"),
-    ):
+    if kernels != "torch" and not cuda:
+        raise SettingError(
+            f"train.kernels is {kernels}, which is made for a GPU, but this run computes on the CPU, with kernels of its own.",
+            fix="Leave train.kernels out.",
+        )
+    waiting = {"offload": (offload, "activations"), "offload_states": (offload_states, "optimiser states")}
+    for name, (kind, what) in waiting.items():
         if kind == "pinned" and not cuda:
             raise SettingError(
                 f"train.{name} is pinned, which moves {what} from a GPU, but this run computes on the CPU.",
@@ -148,6 +154,7 @@ def fit(
     update_in_backward: bool = False,
     offload: str = "none",
     offload_states: str = "none",
+    kernels: str = "torch",
     checkpointing: Checkpointing = False,
     eval_every: int | Literal["epoch"] | None = "epoch",
     eval_pass_tokens: int | None = None,
@@ -185,13 +192,14 @@ def fit(
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
     refuse(
-        update_in_backward=update_in_backward, offload=offload, offload_states=offload_states, processes=ranks(),
+        update_in_backward=update_in_backward, offload=offload, offload_states=offload_states, kernels=kernels, processes=ranks(),
         cuda=next(net.parameters()).device.type == "cuda",
     )  # fmt: skip
     shard = shard if ranks() > 1 else "none"
     held = lower(net, LOW[precision]) if precision in LOW and shard != "all" else None
     scaler = Scaler() if precision == "fp16" else None
     checkpoint_activations(net, checkpointing)
+    put_kernels(net, kernels)
     policy = model.policy
     if shard == "all":
         cut_weights(policy, low=LOW.get(precision), samples=feed is not None)

@@ -151,6 +151,12 @@ class TrainSettings:
 
     두 갱신 사이에 옵티마이저 상태를 두는 곳: 메모리, 실행 폴더의 임시 파일(disk), GPU라면 호스트의 고정 메모리(pinned). 결과는 같고 느려집니다."""
 
+    kernels: Literal["torch", "compiled", "liger"] = "torch"
+    """On a GPU, what computes norms and feed-forwards: torch, torch.compile, or Liger's Triton kernels (an extra). Checked against torch
+    before the first step. Hsu et al. 2024, arXiv 2410.10989.
+
+    GPU에서 정규화와 피드포워드를 계산하는 것: torch, torch.compile, Liger의 Triton 커널(추가 설치). 첫 스텝 전에 torch와 견주어 봅니다."""
+
     checkpointing: bool | Literal["selective"] = False
     """Recompute activations in the backward pass: less memory, about a third more time, equal gradients (Chen et
     al. 2016, arXiv 1604.06174). selective = keep what matrix products gave, recompute the rest (Korthikanti et al. 2022, arXiv 2205.05198):
