@@ -103,6 +103,7 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     from tunesmith.step.helpers import Helpers, frozen, with_reference
     from tunesmith.step.step import backward
     from tunesmith.text.tokenizer import byte_tokenizer
+    from tunesmith.train.run import LOW
 
     torch.set_num_threads(THREADS)
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -121,7 +122,7 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     unit = unit_of(objective, model.tokenizer, case["length"])
     helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
     if hasattr(objective, "collect"):
-        helpers.live = frozen(policy)
+        helpers.live = frozen(policy, LOW.get(case["precision"]))
         sampler = answers(objective.max_tokens)
         reward = lambda rows, texts: [float(i % 2) for i in range(len(texts))]
         unit = objective.collect(policy, [unit], sampler, reward, helpers)[0]

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 import tunesmith
 from tunesmith.core.errors import ModelError
@@ -49,6 +50,32 @@ def dpo(folder, sft):
 
 def test_dpo_starts_at_ln_2_from_an_sft_adapter(dpo):
     assert first_loss(dpo) == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("adapter", ["full", "lora", "prompt"])
+def test_dpo_starts_at_ln_2_in_the_format_that_trains(folder, adapter, precision):
+    keys = {**KEYS, "train.precision": precision, "train.steps": 1, "train.eval_every": 1}
+    run = tunesmith.train(data=VOTES, method="dpo", adapter=adapter, out=str(folder / f"{adapter}-{precision}"), **keys)
+    assert first_loss(run["run"]) == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+@pytest.mark.parametrize("method", ["grpo", "ppo"])
+def test_a_method_that_samples_starts_at_no_distance_in_16_bits(folder, method, adapter):
+    rows = [{"prompt": vote["prompt"], "answer": "1"} for vote in VOTES]
+    keys = {**KEYS, "train.precision": "bf16", "train.steps": 1, "train.eval_every": 1, "data.test": 0}
+    how = {method: {"reward": "exact_match", "max_tokens": 6, "n": 2}}
+    run = tunesmith.train(data=rows, method=how, adapter=adapter, out=str(folder / f"{method}-{adapter}"), **keys)[
+        "run"
+    ]
+    (step,) = [e for e in map(json.loads, Path(run, "events.jsonl").read_text().splitlines()) if e["kind"] == "step"]
+    assert step["figures"]["kl"] == pytest.approx(0.0, abs=1e-7)
+    if adapter == "full":
+        names = set(load_file(Path(run, "model", "model.safetensors")))
+        assert names and not any("value_head" in name for name in names), (
+            "the guess of the reward is no part of the result"
+        )
 
 
 def test_a_pair_that_is_left_out_is_told_with_its_reason(folder):

@@ -8,8 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tunesmith.adapters.prefix import Prefix
+from tunesmith.adapters.prompt import Prompt
+from tunesmith.adapters.store import attach
 from tunesmith.core.errors import DataError, ModelError, SettingError
 from tunesmith.model.load import load
+from tunesmith.model.policy import Policy
 from tunesmith.model.teacher import Teacher, differs, taught
 from tunesmith.objectives._divergence import divergence, from_top
 from tunesmith.objectives.distill import Distill, with_top
@@ -155,6 +159,35 @@ def test_agreement_with_the_teacher_rises():
     first, last = steps[0].stats.figures, steps[-1].stats.figures
     assert last["divergence"] < first["divergence"] / 3
     assert last["agreement"] > first["agreement"] + 0.3
+
+
+@pytest.mark.parametrize("shelf", ["prompt", "prefix"])
+def test_a_student_with_a_soft_prompt_reads_it_and_its_teacher_does_not(teacher, student, shelf):
+    student.net.requires_grad_(False)
+    attach(Prompt(virtual=3) if shelf == "prompt" else Prefix(virtual=3), student)
+    objective = Distill(teacher="t", temperature=2.0)
+    units = units_of(student, objective)
+    plain = load("pico", dtype="fp64", seed=1).policy
+    wanted = teacher.predicting(plain.batch(units))
+    for layout in ("packed", "padded") if shelf == "prompt" else ("padded",):
+        policy = Policy(student.net, layout=layout)
+        batch = policy.batch(units)
+        assert torch.allclose(teacher.predicting(batch, policy.front), wanted, atol=1e-10)
+        loss = objective.loss(policy, batch, Helpers(teacher=teacher))
+        sum(loss.terms.values()).backward()
+    trained = [p.grad for p in student.net.parameters() if p.requires_grad]
+    assert trained and all(grad is not None and grad.abs().sum() > 0 for grad in trained)
+
+
+def test_a_teacher_with_a_soft_prompt_reads_with_it(student):
+    model = load("pico", dtype="fp64", seed=2)
+    Prompt(virtual=3).attach(model.net, seed=0)
+    teacher = Teacher.of(model, byte_tokenizer())
+    units = units_of(student, Distill(teacher="t"))
+    own = model.policy.predicting(model.policy.batch(units)).detach()
+    assert torch.allclose(teacher.predicting(student.policy.batch(units)), own, atol=1e-10)
+    bare = Teacher.of(load("pico", dtype="fp64", seed=2), byte_tokenizer())
+    assert not torch.allclose(bare.predicting(student.policy.batch(units)), own, atol=1e-3)
 
 
 def test_rows_of_the_head_that_are_no_token_are_cut(teacher):

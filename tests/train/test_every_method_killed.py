@@ -1,6 +1,7 @@
 """Every method is killed (SIGKILL, no chance to save) and resumed: the final weights are those of a run left alone.
 
-Where it is killed: right after a step that no checkpoint has seen, and, for methods that sample, in the middle of sampling.
+Where it is killed: right after a step that no checkpoint has seen; for methods that sample also in the middle of a round of four steps
+(it goes on with the answers that the checkpoint holds) and in the middle of sampling.
 """
 
 import json
@@ -26,15 +27,16 @@ ROWS = {
     "pair": [{"anchor": f"Say {word}", "positive": f"{word}, please"} for word in WORDS],
 }
 SAMPLING = {"max_tokens": 5, "reward": {"format": {"regex": "[a-z]"}}, "reuse": 2, "collect_size": 4}
+MOVING = {"kl_target": 0.01, "kl_limit": 0.05}  # PPO's numbers between steps move
 SETTINGS = {
-    "grpo": SAMPLING, "ppo": SAMPLING, "rejection": SAMPLING,
-    "gkd": {"teacher": "pico", "max_tokens": 5}, "distill": {"teacher": "pico"},
+    "grpo": SAMPLING, "ppo": {**SAMPLING, **MOVING}, "rejection": SAMPLING,
+    "gkd": {"teacher": "pico", "max_tokens": 5, "reuse": 2, "collect_size": 4}, "distill": {"teacher": "pico"},
     "multitask": {"tasks": {"chat": "sft", "text": "pretrain", "preference": "dpo"}, "temperature": 2.0},
 }  # fmt: skip
 MODELS = {"masked": "pico-encoder", "seq2seq": "pico-t5"}
 APART = {"features"}  # no loop to be killed in
 METHODS = [name for name in shelf("objectives").names() if name not in APART]
-STEPS, LAST = 6, 5
+STEPS = 6
 
 
 def files_of(tasks: dict, out: str) -> list[str]:
@@ -57,8 +59,8 @@ def project(name: str, out: str) -> dict:
     }  # fmt: skip
 
 
-def killed_after_a_step(name: str, out: str) -> None:
-    """Dies when step 5 has been journalled and not saved."""
+def killed_after_a_step(name: str, out: str, last: int = 5) -> None:
+    """Dies when that step has been journalled and not saved."""
     import tunesmith
     from tunesmith.core.events import Events
 
@@ -66,11 +68,16 @@ def killed_after_a_step(name: str, out: str) -> None:
 
     def until(self, kind, **facts):
         emit(self, kind, **facts)
-        if kind == "step" and facts["step"] == LAST:
+        if kind == "step" and facts["step"] == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Events.emit = until
     tunesmith.train(**project(name, out))
+
+
+def killed_within_a_round(name: str, out: str) -> None:
+    """Dies after step 3; the checkpoint is that of step 2, and a round of answers serves four."""
+    killed_after_a_step(name, out, last=3)
 
 
 def killed_while_sampling(name: str, out: str) -> None:
@@ -142,6 +149,8 @@ def test_killed_and_resumed_the_weights_are_those_of_a_run_left_alone(tmp_path, 
     assert processes(resumed, name, tmp_path / "killed") == 0
     assert hash_of(tmp_path / "killed") == hash_of(tmp_path / "whole")
     if hasattr(shelf("objectives").make({name: SETTINGS.get(name, {})}), "collect"):
-        assert processes(killed_while_sampling, name, tmp_path / "sampling") == -signal.SIGKILL
-        assert processes(resumed, name, tmp_path / "sampling") == 0
-        assert hash_of(tmp_path / "sampling") == hash_of(tmp_path / "whole")
+        for kill in (killed_within_a_round, killed_while_sampling):
+            place = tmp_path / kill.__name__
+            assert processes(kill, name, place) == -signal.SIGKILL
+            assert processes(resumed, name, place) == 0
+            assert hash_of(place) == hash_of(tmp_path / "whole")

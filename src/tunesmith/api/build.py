@@ -247,6 +247,7 @@ def add_helpers(parts: Parts) -> None:
     """Reference, sampler, reward: what the objective says it needs, from the model as it is before the first step."""
     from tunesmith.step.helpers import Helpers, frozen
     from tunesmith.step.ranks import rank, ranks
+    from tunesmith.train.run import LOW
 
     objective, model, project = parts.objective, parts.model, parts.project
     wants = getattr(objective, "helpers", ())
@@ -255,7 +256,7 @@ def add_helpers(parts: Parts) -> None:
     if "teacher" in wants:
         helpers.teacher = teacher(objective, model, parts.root, parts.device)
     if "reference" in wants and samples:
-        helpers.live = frozen(model.policy)
+        helpers.live = frozen(model.policy, LOW.get(project.train.precision))
     elif "reference" in wants:
         parts.units, parts.dev = (reference_columns(parts, name) for name in ("units", "dev"))
     if not samples:
@@ -279,17 +280,22 @@ def add_helpers(parts: Parts) -> None:
 
 
 def reference_columns(parts: Parts, name: str) -> Any:
-    """A split's Units with log p of the starting state, in a cache keyed by the weights and the ids."""
+    """A split's Units with log p of the starting state as it computes while it trains, in a cache keyed by weights, format and ids."""
     from tunesmith.data.cache import UnitCache
     from tunesmith.step.helpers import with_reference
+    from tunesmith.train.run import in_precision
 
     units = getattr(parts, name)
     if units is None or not len(units):
         return units
     place = units.path.with_name(f"{units.path.name}-reference")
-    key = hash_json([units.meta["key"], hash_weights(parts.model.net)])
-    made = with_reference(parts.model.policy, units, pass_tokens=parts.project.train.pass_tokens or 8192)
-    return UnitCache.open(place, key) or UnitCache.write(place, made, key=key)
+    net, train = parts.model.net, parts.project.train
+    key = hash_json([units.meta["key"], hash_weights(net), train.precision])
+    if (known := UnitCache.open(place, key)) is not None:
+        return known
+    with in_precision(net, train.precision):
+        made = with_reference(parts.model.policy, units, pass_tokens=train.pass_tokens or 8192)
+        return UnitCache.write(place, made, key=key)
 
 
 def hash_weights(net: Any) -> str:

@@ -19,7 +19,9 @@ def fit_once(parts: Any, *, quiet: bool = False) -> Result:
     parts.model.net.requires_grad_(False)
     fix_choices(parts)
     write_parameters(parts)
-    events = Events(folder.journal("events.jsonl"))
+    journal = folder.journal("events.jsonl")
+    journal.cut(0)  # killed and begun again, it tells of the fit that ended
+    events = Events(journal)
     events.emit("start", steps=1, steps_per_epoch=1, num_units=len(parts.units), batch_size=len(parts.units))
     if not quiet:
         print(f"Reading {len(parts.units):,} texts once; no weight of the model changes.", file=sys.stderr, flush=True)

@@ -220,7 +220,7 @@ class Planner:
         largest, more = heaviest(units, setup.pass_tokens)
         return simulate(
             lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
-            make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=self._helpers,
+            make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=lambda policy: self._helpers(policy, setup),
             pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind,
             around=lambda net: self._around(net, setup), make_others=self._rewards,
         )  # fmt: skip
@@ -307,12 +307,14 @@ class Planner:
 
         return Offload(setup.offload, Path("unwritten"), (*net.parameters(), *net.buffers())).here()
 
-    def _helpers(self, policy: Any) -> Any:
+    def _helpers(self, policy: Any, setup: Any) -> Any:
         from tunesmith.step.helpers import Helpers, frozen
+        from tunesmith.train.run import LOW
 
         wants = getattr(self.objective, "helpers", ())
         start = self.objective.start() if hasattr(self.objective, "start") else {}
-        live = frozen(policy) if "reference" in wants and hasattr(self.objective, "collect") else None
+        low = LOW.get(setup.precision)
+        live = frozen(policy, low) if "reference" in wants and hasattr(self.objective, "collect") else None
         return Helpers(live=live, state=start, teacher=self._teacher() if "teacher" in wants else None)
 
     def _teacher(self) -> Any:

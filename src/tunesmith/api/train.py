@@ -337,12 +337,14 @@ def save_result(parts: Any) -> Path:
     from tunesmith.adapters.store import save_adapter
     from tunesmith.api.build import base_to_train
     from tunesmith.model.save import save
+    from tunesmith.model.value_head import drop_value_head
 
     kind = getattr(parts.adapter, "file", "model")
     if kind == "adapter":
         name = base_to_train(parts.project.model, parts.root, parts.folder)
         base = str(Path(name).resolve()) if Path(name).is_dir() else name
         return save_adapter(parts.model, parts.adapter, parts.targets, parts.folder.path / "adapter", base=base)
+    drop_value_head(parts.model)
     return save(parts.model.net, parts.model.tokenizer, parts.folder.path / "model", dtype="fp32")
 
 

@@ -51,9 +51,14 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
+    @property
+    def front(self) -> tuple[int, ...]:
+        """Ids that `batch` puts before every text: the places of a soft prompt."""
+        return virtual_ids(self.net)
+
     def batch(self, units: Sequence[Unit]) -> Batch:
         """Lay Units out the way this model wants them, on its device."""
-        units = before(units, virtual_ids(self.net))
+        units = before(units, self.front)
         made = pack(units) if self.layout == "packed" else pad(units, self.pad_id)
         return made.to(self.device)
 

@@ -15,6 +15,7 @@ import torch
 from tunesmith.core.errors import ModelError, SettingError
 from tunesmith.model.batch import Batch
 from tunesmith.model.generate import generate
+from tunesmith.model.virtual import without
 from tunesmith.text.tokenizer import Tokenizer
 
 # Texts on which two tokenizers of one vocabulary may still differ: spaces, digits, Hangul, emoji, code.
@@ -54,13 +55,14 @@ class Teacher:
         return self.policy.net
 
     @torch.no_grad()
-    def predicting(self, batch: Batch) -> torch.Tensor:
-        """Its hidden states that predict each trained-on token, (targets, dim)."""
-        if batch.segments is not None and self.policy.layout != "packed":
-            raise ModelError(
-                f"the teacher {self.name} cannot read packed rows, in which the student learns",
-                fix="Let the student learn its answers instead: method=sft on rows the teacher wrote.",
-            )
+    def predicting(self, batch: Batch, front: Sequence[int] = ()) -> torch.Tensor:
+        """Its hidden states that predict each trained-on token, (targets, dim), in the order of the batch.
+
+        front  ids that the student's soft prompt put before every text: the teacher reads without them, and with its own
+        """
+        packed = batch.segments is not None
+        if front or self.policy.front or packed != (self.policy.layout == "packed"):
+            batch = self.policy.batch(without(batch.units, front))
         return self.policy.predicting(batch)
 
     @torch.no_grad()

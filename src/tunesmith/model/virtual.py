@@ -3,6 +3,7 @@
     virtual_ids(net)            # (8000, 8001, ...) where an adapter put some, else ()
     hidden_places(net)          # positions taken by a trained prefix, which needs no ids
     before(units, ids)          # the same Units, each Example with `ids` in front, not trained on
+    without(units, ids)         # and without them again, for a network that does not know them
 
 They lie above the embedding's rows, and only the stand-in that adapters/prompt.py puts there knows them. Everything else
 (packing, positions, the key-value cache) sees ordinary tokens.
@@ -36,6 +37,13 @@ def before(units: Sequence[Unit], ids: Sequence[int]) -> Sequence[Unit]:
     return [unit if _has(unit, ids) else _longer_unit(unit, ids) for unit in units]
 
 
+def without(units: Sequence[Unit], ids: Sequence[int]) -> Sequence[Unit]:
+    """Units as they were before `before`."""
+    if not ids:
+        return units
+    return [_shorter_unit(unit, len(ids)) if _has(unit, ids) else unit for unit in units]
+
+
 def _has(unit: Unit, ids: Sequence[int]) -> bool:
     """Whether they stand there already, as in Units taken from a batch; no word has such an id."""
     return all(len(example) and example.ids[0] == ids[0] for example in unit.examples)
@@ -57,3 +65,13 @@ def _longer(example: Example, ids: Sequence[int]) -> Example:
         np.concatenate([front, example.weights]),
         columns,
     )
+
+
+def _shorter_unit(unit: Unit, num: int) -> Unit:
+    shared = unit.shared_prompt and unit.shared_prompt - num
+    return replace(unit, examples=tuple(_shorter(example, num) for example in unit.examples), shared_prompt=shared)
+
+
+def _shorter(example: Example, num: int) -> Example:
+    columns = {name: value[num:] if np.ndim(value) else value for name, value in example.columns.items()}
+    return Example(example.ids[num:], example.weights[num:], columns)

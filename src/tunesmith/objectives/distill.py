@@ -127,7 +127,7 @@ def against(
         theirs = teacher.logits(hidden).to(ours.dtype)
         return _compared(ours, theirs, target, kind=kind, beta=beta, temperature=temperature)
 
-    found = policy.over_logits(batch, compare, batch.target, teacher.predicting(batch))
+    found = policy.over_logits(batch, compare, batch.target, teacher.predicting(batch, policy.front))
     return found[:, 0], found[:, 1], found[:, 2].detach()
 
 

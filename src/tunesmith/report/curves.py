@@ -17,7 +17,6 @@ from tunesmith.report.svg import Series
 from tunesmith.report.verdict import Say
 
 MANY = 60  # a noisy line of more points is drawn as its running mean
-MOST_FIGURES = 9  # of a method's own, drawn
 MIB = 2**20
 
 Points = list[tuple[float, float]]
@@ -80,7 +79,7 @@ def _of_steps(runs: Mapping[str, Run], say: Say) -> list[_Chart]:
 def _own_figures(runs: Mapping[str, Run]) -> list[_Chart]:
     flat = {name: [{**as_dict(s.get("figures")), "step": s["step"]} for s in run.steps] for name, run in runs.items()}
     keys = dict.fromkeys(key for steps in flat.values() for step in steps for key in step)
-    wanted = [key for key in keys if key not in ("loss", "step")][:MOST_FIGURES]
+    wanted = [key for key in keys if key not in ("loss", "step")]
     return [_shared(key, {name: _points(s, key) for name, s in flat.items()}, color="c5", noisy=True) for key in wanted]
 
 

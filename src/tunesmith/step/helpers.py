@@ -71,13 +71,18 @@ def _place(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def frozen(policy: Any) -> Any:
-    """The policy as it is now, for good: evaluation mode, no gradients. What does not train is shared, not copied."""
+def frozen(policy: Any, low: torch.dtype | None = None) -> Any:
+    """The policy as it is now, for good: evaluation mode, no gradients. What does not train is shared, not copied.
+
+    low  what training casts the network to: the copy is cast as it will be, so that at the first step both say the same
+    """
     shared = {id(p): p for p in policy.net.parameters() if not p.requires_grad}
     shared |= {id(b): b for b in policy.net.buffers()}
     net = copy.deepcopy(policy.net, shared).eval()
     for parameter in net.parameters():
         parameter.requires_grad_(False)  # those that are shared had none
+        if low is not None and id(parameter) not in shared and parameter.is_floating_point():
+            parameter.data = parameter.data if getattr(parameter, "adapter", False) else parameter.data.to(low)
     return policy.of(net)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunesmith.adapters.store import attach
+from tunesmith.core.errors import SettingError
+from tunesmith.core.shelf import shelf
 from tunesmith.model.generate import generate
 from tunesmith.model.load import Model, load
 from tunesmith.model.policy import Policy
@@ -85,24 +88,37 @@ def random_units(lengths: Sequence[int], seed: int = 0, vocab: int = 288) -> lis
     ]
 
 
-def check_objective(objective: Any, rows: Sequence[Mapping[str, Any]] | None = None, *, helpers: Any = None) -> None:
+def check_objective(
+    objective: Any,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    helpers: Any = None,
+    adapters: Sequence[str] = ("full", "lora", "head"),
+) -> None:
     """Raise AssertionError when a promise of the shelf is broken.
 
     rows      rows the method can read (default: five of its `shape`)
     helpers   what the method is given as helpers (default: a reference that is another model, where it asks for one)
+    adapters  under each of which a step is cut in all ways; one that cannot train this kind of network is left out
 
     A method that samples answers the prompts itself, greedily enough to end, and is paid by their length.
 
     Checked: it is an item of a shelf (see items.py); a row gives the same Units twice and something to train on; a loss
-    is made of sums whose weights are known beforehand: one pass, two, or one for each Unit give the same loss and
-    gradients, packed or padded; nothing changes when rows of the step are exchanged; gradients are finite and equal finite
-    differences; figures are explained, and the same without gradients.
+    is made of sums whose weights are known beforehand: one pass, two, eight, or one for each Unit give the same loss and
+    gradients, packed or padded, under each adapter; nothing changes when rows of the step are exchanged; only what trains has
+    gradients, they are finite, and equal finite differences; figures are explained, and the same without gradients.
     """
     check_item(objective)
     name = type(objective).__name__
     holds(bool(objective.per), f"{name}.per says what each term of the loss is divided by")
-    objective, model, units, helpers = step_of(objective, rows, helpers=helpers)
-    _check_sums(objective, model, units, helpers, name)
+    given = helpers
+    for adapter in adapters:
+        try:
+            made = step_of(objective, rows, helpers=given, adapter=shelf("adapters").make(adapter))
+        except SettingError:  # an encoder's body has no head that could train
+            continue
+        _check_sums(*made, f"{name} under {adapter}")
+    objective, model, units, helpers = step_of(objective, rows, helpers=given)
     _check_gradient(objective, model, units, helpers, name)
     _check_figures(objective, model, units, helpers, name)
 
@@ -127,14 +143,15 @@ def step_of(
     if adapter is None:
         model.net.requires_grad_(True)
     else:
-        adapter.attach(model.net, seed=5)
-        for head in model.facts.get("heads", ()):
-            model.net.get_submodule(head).requires_grad_(True)
+        attach(adapter, model, seed=5)
     text = Text(model.tokenizer, length=256)
     if helpers is None:
         helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
         if "reference" in getattr(objective, "helpers", ()):
-            helpers.live = frozen(load("pico", dtype="fp64", seed=2).policy)
+            other = load("pico", dtype="fp64", seed=2)
+            if adapter is not None:
+                attach(adapter, other, seed=6)
+            helpers.live = frozen(other.policy)
 
     def made() -> list[Unit]:
         return [u for n, row in enumerate(given) for u in objective.units(row, text, Draw([0, 0, n], given))]
@@ -192,6 +209,8 @@ def _step(
     torch.manual_seed(0)
     loss = backward(policy, objective, units, helpers=helpers, **settings).loss
     parameters = list(policy.net.parameters())
+    stray = [n for n, p in policy.net.named_parameters() if p.grad is not None and not p.requires_grad]
+    holds(not stray, f"nothing but what trains has a gradient ({', '.join(stray[:3])})")
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
     for parameter in parameters:
         parameter.grad = None
@@ -209,6 +228,7 @@ def _check_sums(objective: Any, model: Model, units: list[Unit], helpers: Any, n
     ways = {
         "one pass for each Unit": (model.policy, units, {"pass_tokens": 1}),
         "about two passes": (model.policy, units, {"pass_tokens": total // 2 + 1}),
+        "about eight passes": (model.policy, units, {"pass_tokens": total // 8 + 1}),
         "the Units in another order": (model.policy, units[::-1], {"pass_tokens": total // 2 + 1}),
     }
     if isinstance(model.policy, Policy):

@@ -11,8 +11,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,19 @@ def lower(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> dict[str, torc
         if parameter.is_floating_point() and not getattr(parameter, "adapter", False):
             parameter.data = parameter.data.to(dtype)
     return masters
+
+
+@contextmanager
+def in_precision(net: nn.Module, precision: str) -> Iterator[None]:
+    """The network as it computes while it trains in `precision`; afterwards its weights are what they were."""
+    kept = [(parameter, parameter.data) for parameter in net.parameters()]
+    if precision in LOW:
+        lower(net, LOW[precision])
+    try:
+        yield
+    finally:
+        for parameter, data in kept:
+            parameter.data = data
 
 
 def refuse(
@@ -446,18 +459,15 @@ def seconds_per_step(
     draw = np.random.default_rng([seed, 0xB0D])
     took = []
     policy.net.train()
-    kept = [(parameter, parameter.data) for parameter in policy.net.parameters()]
-    if precision in LOW:
-        lower(policy.net, LOW[precision])
-    for _ in range(tries + 1):
-        chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
-        own = chosen[rank() :: ranks()]
-        began = time.perf_counter()
-        backward(policy, objective, own, pass_tokens=pass_tokens, helpers=helpers, idle=None if own else chosen[0])
-        took.append(time.perf_counter() - began)
-    for parameter, data in kept:
-        parameter.grad = None
-        parameter.data = data
+    with in_precision(policy.net, precision):
+        for _ in range(tries + 1):
+            chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
+            own = chosen[rank() :: ranks()]
+            began = time.perf_counter()
+            backward(policy, objective, own, pass_tokens=pass_tokens, helpers=helpers, idle=None if own else chosen[0])
+            took.append(time.perf_counter() - began)
+        for parameter in policy.net.parameters():
+            parameter.grad = None
     return most(float(np.median(took[1:])))
 
 
