@@ -83,6 +83,16 @@ def test_under_every_adapter_a_step_has_gradients_of_what_trains_or_is_refused_i
     assert refused == REFUSED.get(name, set())
 
 
+@pytest.mark.parametrize("name", ["dpo", "kto", "orpo", "simpo", "reward", "embed"])
+def test_each_row_has_its_own_loss_where_it_is_not_that_of_its_tokens(name):
+    objective, model, units, helpers = step(name)
+    whole = backward(model.policy, objective, units, helpers=helpers, keep_unit_losses=True)
+    assert len(set(whole.unit_losses.tolist())) == len(units)
+    assert whole.unit_losses.mean() == pytest.approx(whole.figures["loss"], rel=1e-5)
+    parts = backward(model.policy, objective, units, helpers=helpers, keep_unit_losses=True, pass_tokens=1)
+    assert parts.unit_losses.tolist() == pytest.approx(whole.unit_losses.tolist(), rel=1e-5)
+
+
 def of_a_rank(rank, names, port, folder):
     """Every method's step in one of two processes: its share of the Units, gradients added over both."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

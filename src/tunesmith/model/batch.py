@@ -74,6 +74,13 @@ class Batch:
         """Sums over each Example's trained-on tokens: (targets,) -> (examples,)."""
         return values.new_zeros(self.num_examples).index_add(0, self.example, values)
 
+    def per_unit(self, values: torch.Tensor) -> torch.Tensor:
+        """Weighted means over each Unit's trained-on tokens: (targets,) -> float64 (units,), 0 for a Unit that has none."""
+        unit = self.unit[self.example]
+        sums = torch.zeros(self.num_units, 2, dtype=torch.float64, device=values.device)
+        sums.index_add_(0, unit, torch.stack([values * self.weight, self.weight], dim=1).double())
+        return sums[:, 0] / sums[:, 1].clamp_min(1e-12)
+
     @property
     def lengths(self) -> torch.Tensor:
         """Trained-on tokens of each Example, float32 (examples,): those whose weight is not 0."""

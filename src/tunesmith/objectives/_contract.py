@@ -22,6 +22,13 @@ class Loss:
     stats: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     per_target: torch.Tensor | None = None
     """detached log p of each trained-on token, for the loss of every row"""
+    per_unit: torch.Tensor | None = None
+    """detached loss of each Unit, where it is not the mean over its tokens; NaN for one that had none"""
+
+
+def of_units(each: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """What `Loss.per_unit` wants of the losses of Units and of which of them count (1) or not (0)."""
+    return each.detach().masked_fill(real == 0, float("nan"))
 
 
 def network(objective: Any, rows: Any) -> dict[str, Any]:

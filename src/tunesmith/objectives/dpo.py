@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from tunesmith.core.errors import SettingError
-from tunesmith.objectives._contract import Loss
+from tunesmith.objectives._contract import Loss, of_units
 from tunesmith.objectives._pairs import LOGP_FIGURES, PAIR_FIGURES, Sides, mean_figures, pair_figures, pair_units
 from tunesmith.text.example import Unit
 
@@ -127,4 +127,4 @@ class Dpo:
         if self.sft_weight:
             terms["answer"] = -self.sft_weight * sides.chosen.sum()
             stats["answer_loss"] = (-sides.chosen.detach().sum(), sides.chosen_tokens.sum())
-        return Loss(terms, stats)
+        return Loss(terms, stats, per_unit=of_units(losses, ratios.real))

@@ -137,7 +137,9 @@ class Embed:
             "accuracy": (near[mine].sum(), count),
             "apart": (apart[mine].sum(), count),
         }
-        return Loss({"partner": value}, stats)
+        searches = torch.stack([each[mine].detach(), asked], dim=1)
+        of_unit = searches.new_zeros(batch.num_units, 2).index_add(0, batch.unit, searches)
+        return Loss({"partner": value}, stats, per_unit=of_unit[:, 0] / of_unit[:, 1])  # without a search 0 / 0, NaN
 
     def _rows(self, policy: Any, batch: Any) -> torch.Tensor:
         """(examples, 5 + dim): kin (two numbers), asked, the Unit's partner (offset), weight, and the vector of length 1."""

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from tunesmith.core.errors import SettingError
-from tunesmith.objectives._contract import Loss
+from tunesmith.objectives._contract import Loss, of_units
 from tunesmith.objectives._pairs import Kept, Messages, encode, encode_whole, has_words
 from tunesmith.text.example import Example, Unit, together
 
@@ -119,7 +119,7 @@ class Kto:
             "good_logp": ((said * good).sum(), num_good),
             "bad_logp": ((said * (1 - good)).sum(), num_bad),
         }
-        return Loss({"answer": losses.sum()}, stats)
+        return Loss({"answer": losses.sum()}, stats, per_unit=of_units(losses, real))
 
 
 def _one_of_each(policy: Any, batch: Any, which: int) -> Any:

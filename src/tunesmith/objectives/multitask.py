@@ -185,13 +185,11 @@ class Multitask:
     def loss(self, policy: Any, batch: Any, helpers: Any) -> Loss:
         """Each task's own loss over its Units of the batch; a pass over the network for each task that occurs."""
         whole = {task: [n for n, unit in enumerate(batch.units) if unit.columns[TASK] == task] for task in self.tasks}
-        ends = np.cumsum([0, *(_num_trained(unit) for unit in batch.units)])
-        per_target = torch.zeros_like(batch.weight)
+        per_unit = torch.full((batch.num_units,), float("nan"), device=batch.weight.device)
         terms: dict[str, torch.Tensor] = {}
         stats: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         total: list[torch.Tensor] = []
         count: list[torch.Tensor] = []
-        complete = True
         for task, chosen in whole.items():
             if not chosen:
                 continue
@@ -203,13 +201,14 @@ class Multitask:
             if "loss" in out.stats:
                 total.append(out.stats["loss"][0].detach() * weight)
                 count.append(torch.as_tensor(out.stats["loss"][1], device=batch.weight.device).detach())
-            complete = complete and out.per_target is not None
-            if out.per_target is not None:
-                places = torch.from_numpy(np.concatenate([np.arange(ends[n], ends[n + 1]) for n in chosen]))
-                per_target[places.to(per_target.device)] = out.per_target.to(per_target.dtype)
+            own = (
+                part.per_unit(-out.per_target) if out.per_unit is None and out.per_target is not None else out.per_unit
+            )
+            if own is not None:
+                per_unit[torch.tensor(chosen, device=per_unit.device)] = own.to(per_unit.dtype)
         if total:
             stats["loss"] = (torch.stack(total).sum(), torch.stack(count).sum())
-        return Loss(terms, stats, per_target if complete else None)
+        return Loss(terms, stats, per_unit=per_unit)
 
     def order(self, units: Sequence[Unit]) -> Callable[[int, int, bool], np.ndarray]:
         """(seed, epoch, shuffle) -> which Units an epoch is made of, int32 (units,): tasks in their proportions.
@@ -238,10 +237,6 @@ class Multitask:
         wanted = np.array([self.shares[task] for task in self.tasks]) if self.shares else size ** (1 / self.temperature)
         wanted = np.where(size > 0, wanted, 0.0)
         return wanted / wanted.sum()
-
-
-def _num_trained(unit: Unit) -> int:
-    return sum(example.num_trained for example in unit.examples)
 
 
 def _share(per: str, example: Any, *, first: bool) -> float:

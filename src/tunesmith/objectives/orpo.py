@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from tunesmith.core.errors import SettingError
-from tunesmith.objectives._contract import Loss
+from tunesmith.objectives._contract import Loss, of_units
 from tunesmith.objectives._pairs import LOGP_FIGURES, PAIR_FIGURES, Sides, mean_figures, pair_figures, pair_units
 from tunesmith.text.example import Unit
 
@@ -83,4 +83,5 @@ class Orpo:
             "answer_loss": (-sides.chosen.detach().sum(), sides.chosen_tokens.sum()),
             "odds_loss": ((odds.detach() * means.real).sum(), means.real.sum()),
         }
-        return Loss({"answer": -sides.chosen.sum(), "preference": self.weight * (odds * means.real).sum()}, stats)
+        terms = {"answer": -sides.chosen.sum(), "preference": self.weight * (odds * means.real).sum()}
+        return Loss(terms, stats, per_unit=of_units(losses, means.real))

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from tunesmith.core.errors import SettingError
-from tunesmith.objectives._contract import Loss
+from tunesmith.objectives._contract import Loss, of_units
 from tunesmith.objectives._pairs import PAIR_FIGURES, Kept, pair_figures, pair_units
 from tunesmith.text.example import Example, Unit, together
 
@@ -86,4 +86,4 @@ class Reward:
         if self.centring:
             terms["centring"] = self.centring * (centring * real).sum()
             stats["centring_loss"] = ((centring.detach() * real).sum(), real.sum())
-        return Loss(terms, stats)
+        return Loss(terms, stats, per_unit=of_units(losses, real))

@@ -173,8 +173,8 @@ def backward(
             count = torch.as_tensor(count, device=value.device)  # a plain number lies on no card
             pair = torch.stack([value.detach().double(), count.detach().double()])
             sums.setdefault(name, []).append(pair)
-        if keep_unit_losses and out.per_target is not None and units:
-            unit_losses[chosen] = _by_unit(batch, out.per_target)
+        if keep_unit_losses and units:
+            unit_losses[chosen] = _of_units(batch, out)
     for _ in range(extra):
         out = objective.loss(policy, policy.batch([units_of_pass[i] for i in passes[-1]]), helpers)
         (torch.stack(list(out.terms.values())).sum() * 0.0).backward()
@@ -262,8 +262,7 @@ def measure(
         out = objective.loss(policy, batch, helpers)
         seen.append({name: (float(value), float(count)) for name, (value, count) in out.stats.items()})
         terms.append({name: (float(value), 0.0) for name, value in out.terms.items()})
-        if out.per_target is not None:
-            unit_losses[chosen] = _by_unit(batch, out.per_target)
+        unit_losses[chosen] = _of_units(batch, out)
     return Measured(_summed(seen), _summed(terms), unit_losses)
 
 
@@ -277,11 +276,10 @@ def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:
         dist.all_reduce(parameter.grad)
 
 
-def _by_unit(batch: Any, logp: torch.Tensor) -> np.ndarray:
-    """Weighted mean of -log p over each Unit's trained-on tokens, (units,)."""
-    unit = batch.unit[batch.example]
-    total = torch.zeros(batch.num_units, dtype=torch.float64, device=logp.device)
-    count = total.clone()
-    total.index_add_(0, unit, (-logp * batch.weight).double())
-    count.index_add_(0, unit, batch.weight.double())
-    return (total / count.clamp_min(1e-12)).float().cpu().numpy()
+def _of_units(batch: Any, out: Any) -> np.ndarray:
+    """The loss of each Unit, (units,): the method's own, else the weighted mean of -log p over its tokens, else NaN."""
+    if out.per_unit is not None:
+        return out.per_unit.float().cpu().numpy()
+    if out.per_target is None:
+        return np.full(batch.num_units, np.nan, dtype=np.float32)
+    return batch.per_unit(-out.per_target).float().cpu().numpy()
