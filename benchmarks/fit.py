@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,14 @@ PAIRS = (
 
 def settings(wish: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
     """The wish with what a forecast's setup says instead."""
-    other = {"base": "", "states": "fp32", "update_in_backward": False, "offload": "none"}
-    said = {name: setup[name] for name, usual in other.items() if setup.get(name, usual) != usual}
-    return {
-        **wish, "adapter": setup["adapter"], "length": setup["length"], "train.pass_tokens": setup["pass_tokens"],
-        "train.precision": setup["precision"], "train.checkpointing": setup["checkpointing"],
-        **{name if name == "base" else f"train.{name}": value for name, value in said.items()},
-    }  # fmt: skip
+    from tunesmith.plan.setup import Setup
+
+    keys = {"adapter": "adapter", "length": "length", "base": "base", "batch_size": "train.batch_size"}
+    usual = {field.name: field.default for field in fields(Setup)}
+    said = {
+        name: value for name, value in setup.items() if value != usual[name] or name in ("precision", "checkpointing")
+    }
+    return {**wish, **{keys.get(name, f"train.{name}"): value for name, value in said.items()}}
 
 
 def write_rows(path: Path, model: Path, length: int, number: int) -> None:

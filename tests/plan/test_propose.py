@@ -62,13 +62,11 @@ def test_nothing_fits():
 
 
 def test_one_notch_more_does_not_fit():
-    for memory in (40, 100, 250, 450, 900):
+    for memory in (31, 40, 100, 250, 450, 900):
         found = into(memory)
         look, _ = law(memory)
-        assert found.forecast.fits
-        assert (
-            found.notch is None or not look(found.notch).fits or found.notch.checkpointing != found.setup.checkpointing
-        )
+        assert found.forecast.fits and found.notch is not None and not look(found.notch).fits
+        assert len(propose.changes(found.notch, found.setup)) == 1, "one step"
 
 
 def test_every_method_that_fits_cheapest_first():
@@ -130,6 +128,10 @@ def test_each_other_way_is_offered_where_it_alone_fits_and_says_its_price(adapte
     found = propose.into(wish, packed_law(memory, beside=beside), unit_tokens=lambda n: n, adapters=adapters)
     assert change in found.changes and found.forecast.fits
     assert bool(found.price) == priced
+    assert not packed_law(memory, beside=beside)(found.notch).fits
+    for name in propose.UNDONE:
+        undone = replace(found.setup, **{name: getattr(wish, name)})
+        assert undone == found.setup or not packed_law(memory, beside=beside)(undone).fits, "a change too many"
 
 
 def test_what_a_run_would_refuse_is_not_offered():

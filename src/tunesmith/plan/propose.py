@@ -25,7 +25,7 @@ STRENGTHS: tuple[bool | str, ...] = (False, "selective", True)  # of checkpointi
 class Proposal:
     """A setup, what it changes in words, its forecast, and the time of a token against the setup it started from.
 
-    notch  the next setup towards the wish that no longer fits, None where the wish itself fits
+    notch  one step back towards the wish, which no longer fits; None where the wish itself fits
     """
 
     setup: Setup
@@ -96,7 +96,7 @@ def into(
     allowed: Callable[[Setup], bool] = lambda setup: True,
 ) -> Proposal | None:
     """The first of these that fits, cheapest in time among equals: fewer tokens a pass, checkpointing, shorter number formats, an
-    adapter, a base in fewer bits, the disk, shorter rows. None when nothing does.
+    adapter, a base in fewer bits, the disk, shorter rows; without those changes that it can do without. None when nothing does.
 
     unit_tokens  length -> tokens of a Unit with rows of that length (a pair is two)
     allowed      whether a run would take a setup: others are left out
@@ -112,17 +112,55 @@ def into(
             if fitting is None:
                 continue
             chosen, seen, notch = fitting
-            notch = notch or (
-                replace(chosen, checkpointing=STRENGTHS[STRENGTHS.index(checkpointing) - 1])
-                if checkpointing != setup.checkpointing
-                else None
-            )
             offered = Proposal(chosen, changes(setup, chosen), seen, speed(seen) / speed(wished), notch)
             if best is None or speed(seen) < speed(best.forecast):
                 best = offered
         if best is not None:
-            return best
+            return _least(setup, best, look, wished, allowed, unit_tokens)
     return None
+
+
+UNDONE = ("offload", "base", "adapter", "offload_states", "states", "update_in_backward", "precision")
+
+
+def _least(
+    setup: Setup,
+    found: Proposal,
+    look: Look,
+    wished: Forecast,
+    allowed: Callable[[Setup], bool],
+    unit_tokens: Callable[[int], int],
+) -> Proposal:
+    """The proposal without the changes that it can do without, and with a notch: what is first not to be undone."""
+    chosen, notch = found.setup, found.notch
+    for name in UNDONE:
+        tried = replace(chosen, **{name: getattr(setup, name)})
+        if tried == chosen or not allowed(tried):
+            continue
+        if look(tried).fits:
+            chosen, notch = tried, None
+    if notch is None:
+        notch = next(
+            (one for one in _steps_back(setup, chosen, unit_tokens) if allowed(one) and not look(one).fits), None
+        )
+    if chosen == found.setup:
+        return replace(found, notch=notch)
+    seen = look(chosen)
+    return Proposal(chosen, changes(setup, chosen), seen, speed(seen) / speed(wished), notch)
+
+
+def _steps_back(setup: Setup, chosen: Setup, unit_tokens: Callable[[int], int]) -> Iterator[Setup]:
+    """One step from `chosen` towards the wish, each way: more tokens a pass, less checkpointing, longer rows, one change undone."""
+    if chosen.pass_tokens < setup.pass_tokens:
+        yield replace(chosen, pass_tokens=min(setup.pass_tokens, 2 * chosen.pass_tokens))
+    if chosen.checkpointing != setup.checkpointing:
+        yield replace(chosen, checkpointing=STRENGTHS[STRENGTHS.index(chosen.checkpointing) - 1])
+    if chosen.length < setup.length:
+        longer = min(setup.length, 2 * chosen.length)
+        yield replace(chosen, length=longer, pass_tokens=max(chosen.pass_tokens, unit_tokens(longer)))
+    for name in reversed(UNDONE):
+        if getattr(chosen, name) != getattr(setup, name):
+            yield replace(chosen, **{name: getattr(setup, name)})
 
 
 def _meanings(setup: Setup, precisions: Sequence[str], adapters: Sequence[Any], shortest: int) -> Iterator[Setup]:
