@@ -1,16 +1,18 @@
 """Cells: learning from a reward. Intents of Banking77 by a model that was shown few of them: it finds some, and is paid for each.
 
-The reward is the right intent. What nobody pays for is text that the task says nothing about: `hidden_gain` is what is left of
+The reward is the right intent; its mean is that over answers drawn at temperature 1, as training draws them, and greedy ones stand
+beside. The start is stopped early, at 3 epochs: at 6 its answers are all but certain, and nothing is drawn that could be learned
+from. Epochs and learning rates were chosen on training rows that no cell uses. What nobody pays for is text that the task says nothing about: `hidden_gain` is what is left of
 it, bits a byte before minus after, so below 0 when it was lost. The form of the answer would hide nothing: an intent that is
 right was read out of JSON that is.
 """
 
 from typing import Any
 
-from benchmarks.methods.bank import ANSWER, published, surprise
+from benchmarks.methods.bank import ANSWER, accuracy, published, surprise
 from benchmarks.methods.context import Context, write_rows
 
-INTENTS, SHOWN, ASKED, TEST, STEPS = 12, 120, 600, 240, 60
+INTENTS, SHOWN, ASKED, TEST, STEPS, DRAWN = 12, 120, 600, 240, 60, 2
 PAID = {"reward": {"accuracy": {"field": "intent"}}, "max_tokens": 32}
 
 
@@ -31,16 +33,18 @@ def keys(ctx: Context, part: str) -> dict[str, Any]:
 
 
 def measured(ctx: Context, run: str) -> dict[str, float]:
-    """Accuracy of greedy answers to the test rows (what is paid for), and bits a byte of other text (what is not)."""
-    import tunesmith
-
-    found = tunesmith.eval(run, quiet=True)["metrics"]
-    return {"reward": found["accuracy"]["value"], "other_bits": surprise(ctx, ctx.open(run))}
+    """Mean reward of answers to the test rows, drawn and greedy (what is paid for), and bits a byte of other text (what is not)."""
+    drawn = [
+        accuracy(run, **{"eval.name": f"drawn-{seed}", "generate.temperature": 1.0, "generate.seed": seed})
+        for seed in range(DRAWN)
+    ]
+    reward = sum(drawn) / DRAWN
+    return {"reward": reward, "greedy": accuracy(run), "other_bits": surprise(ctx, ctx.open(run))}
 
 
 def sft_shown(ctx: Context) -> dict[str, Any]:
     """The start of the others."""
-    more = {"train.epochs": 6, "train.lr": 1e-3, "train.batch_size": 16}
+    more = {"train.epochs": 3, "train.lr": 1e-3, "train.batch_size": 16}
     return measured(ctx, ctx.train(method="sft", **more, **keys(ctx, "shown")))
 
 
@@ -55,6 +59,7 @@ def paid(ctx: Context, method: dict[str, Any], **more: Any) -> dict[str, Any]:
     before, after = measured(ctx, start), measured(ctx, run)
     return {
         "reward_gain": after["reward"] - before["reward"],
+        "greedy_gain": after["greedy"] - before["greedy"],
         "hidden_gain": before["other_bits"] - after["other_bits"],
         **after,
     }
@@ -74,7 +79,7 @@ def grpo(ctx: Context) -> dict[str, Any]:
 def ppo(ctx: Context) -> dict[str, Any]:
     """Eight answers, a value head, two passes."""
     method = {"ppo": {**PAID, "n": 8, "reuse": 2}}
-    return paid(ctx, method, **{"train.batch_size": 16, "train.lr": 2e-4})
+    return paid(ctx, method, **{"train.batch_size": 16, "train.lr": 5e-5})
 
 
 CELLS = (sft_shown, rejection, grpo, ppo)
