@@ -2,16 +2,22 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import tunesmith
+from tunesmith.api import build
 from tunesmith.api import device as devices
+from tunesmith.api.build import read_as
 from tunesmith.api.config import resolve
-from tunesmith.api.device import memory, place, take
+from tunesmith.api.device import machine, memory, place, take
+from tunesmith.api.planner import Planner
 from tunesmith.cli import main
 from tunesmith.core.errors import DataError, SettingError
+from tunesmith.plan.devices import GPUS
+from tunesmith.train import defaults
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": f"It is {2 * i}."} for i in range(14)]
 PAIRS = [{"prompt": f"Say {i}", "chosen": f"{i}", "rejected": "no"} for i in range(14)]
@@ -201,3 +207,33 @@ def test_a_run_on_a_card_is_planned_for_the_card(folder: Path, monkeypatch):
     assert "of 24.0 GiB" in planned(parts)
     plan = json.loads(Path("run/plan.json").read_text())
     assert plan["forecast"]["allocated"] > 0 and plan["forecast"]["reserved"] >= plan["forecast"]["allocated"]
+
+
+def test_a_plan_without_a_name_is_for_the_device_that_the_project_takes(gpus, monkeypatch):
+    gpus(0)
+    assert not machine(place("auto")).cuda and machine("cpu", 2).memory == machine("cpu", 1).memory // 2
+    gpus(1)
+    monkeypatch.setattr(devices, "card", lambda _: "Tesla T4")
+    monkeypatch.setattr(devices, "memory", lambda _: 15 << 30)
+    monkeypatch.setattr(defaults, "precision", lambda _: "fp32")
+    planner = Planner.of(None, None, keys={"model": "pico", "length": 32})
+    assert planner.device.cuda and planner.device.memory == 15 << 30 and not planner.device.bf16
+    assert planner.device.flops == GPUS["t4"].flops and planner.device.name == "Tesla T4"
+    assert not Planner.of(None, None, keys={"model": "pico", "length": 32, "device": "cpu"}).device.cuda
+
+
+def test_a_frozen_base_is_read_on_a_card_as_it_trains():
+    lora, full = (SimpleNamespace(file=file) for file in ("adapter", "model"))
+    assert read_as("bf16", lora, "cuda") == "bf16" and read_as("fp16", lora, "cuda:1") == "fp16"
+    assert {read_as("bf16", lora, "cpu"), read_as("fp32", lora, "cuda"), read_as("bf16", full, "cuda")} == {"fp32"}
+
+
+def test_what_is_read_in_16_bits_trains_in_fp32(monkeypatch, tmp_path):
+    """As on a card, on the processor: the frozen base in bf16, adapters and heads in fp32, the result as usual."""
+    monkeypatch.setattr(build, "read_as", lambda precision, *_: precision)
+    rows = [{"text": f"say {n}", "label": "xy"[n % 2]} for n in range(12)]
+    done = tunesmith.train(
+        data=rows, model="pico", method="classify", adapter="lora", out=str(tmp_path / "run"), quiet=True,
+        **{"train.precision": "bf16", "train.steps": 3, "train.eval_every": 3, "data.dev": 2, "data.test": 2},
+    )  # fmt: skip
+    assert done["status"] == "finished" and tunesmith.eval(done["run"], quiet=True)["metrics"]

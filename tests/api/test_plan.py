@@ -303,3 +303,41 @@ def test_sharding_divides_what_is_held():
 def test_mistakes_are_explained(keys, error):
     with pytest.raises(error):
         tunesmith.plan(**{"model": "pico", "length": 64, **keys})
+
+
+def test_ragged_rows_of_an_encoder_are_planned_with_their_padding(tmp_path):
+    """Rows of an encoder lie padded: one long text makes a pass of short ones large."""
+    rows = [{"text": "ab " * (60 if n == 5 else 2), "label": "xy"[n % 2]} for n in range(12)]
+    keys = {
+        "model": "pico-encoder",
+        "method": "classify",
+        "adapter": "full",
+        "train.batch_size": 12,
+        "train.pass_tokens": 4096,
+    }
+    planner = Planner.of(None, device("cpu:8GB"), keys={**keys, "data": rows})
+    seen = planner.simulate(planner.setup, planner.config)
+    planner._layout = "packed"
+    assert planner._padded(planner.setup) is False
+    planner._layout = None
+    assert planner._padded(planner.setup) is True
+    assert seen.num_tokens < 12 * 100, "what is trained on is counted without padding"
+
+
+def test_a_card_holds_no_more_while_a_base_is_loaded_than_it_has_to(monkeypatch):
+    """fp32 where all is trained; a frozen base in the format that trains; a packed one layer by layer."""
+    keys = {"model": "mini", "length": 64, "train.pass_tokens": 128, "train.batch_size": 2, "train.precision": "bf16"}
+
+    def load_of(adapter):
+        planner = Planner.of(None, device("H100"), keys={**keys, "adapter": adapter})
+        seen = planner.look(planner.setup)
+        return seen.phases["load"], seen.parameters, seen.trainable
+
+    load, parameters, trainable = load_of("full")
+    assert load == 4 * parameters
+    load, parameters, trainable = load_of("lora")
+    assert load == 2 * (parameters - trainable) + 4 * trainable
+    packed, *_ = load_of("qlora")
+    assert packed < load
+    large = tunesmith.plan(model="Llama-2-7B", adapter="full", length=64, on="H100", **{"train.precision": "bf16"})
+    assert large["forecast"]["device"] >= 4 * large["forecast"]["parameters"]

@@ -12,11 +12,11 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.teacher import Teacher
 from tunesmith.plan.network import architecture, fake_policy
 from tunesmith.plan.rows import sample_units
-from tunesmith.plan.simulate import heaviest, simulate
+from tunesmith.plan.simulate import heaviest, simulate, tokens_of
 from tunesmith.plan.track import KINDS
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.step import backward
-from tunesmith.testing.objectives import ROWS
+from tunesmith.testing.objectives import ROWS, random_units
 from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text
 from tunesmith.text.example import Example, Unit
@@ -219,3 +219,16 @@ def test_a_value_read_from_a_tensor_is_a_number():
         assert float(torch.ones(3).sum()) == READ
         assert int(torch.ones(3, dtype=torch.int64).sum()) == int(READ)
     assert tracker.live == 0
+
+
+def test_a_padded_pass_is_as_large_as_its_padding():
+    short, long_ = random_units([4, 4, 4, 4]), random_units([15])
+    units = [*short, *long_]
+    assert tokens_of(units, padded=False) == 31 and tokens_of(units, padded=True) == 75
+    assert [len(u.examples[0]) for u in heaviest(units, 16, padded=True)[0]] == [
+        4,
+        4,
+        4,
+        4,
+    ]  # 16 places; the long one 15
+    assert len(heaviest(units, 75, padded=True)[0]) == 5 and not heaviest(units, 75, padded=True)[1]

@@ -63,6 +63,7 @@ class Qlora:
     alpha_per_rank: ClassVar[int] = 2  # what null means
     lr: ClassVar[float] = 2e-4  # of a model 4,096 wide; see train/defaults.py
     file: ClassVar[str] = "adapter"
+    base: ClassVar[str] = "nf4"  # what the base is put into as it is loaded
     start: ClassVar[str] = "elsewhere"  # at the quantised base, not at the one that was loaded
 
     def __post_init__(self) -> None:

@@ -110,10 +110,10 @@ def read_ahead(project: Any, root: Path, objective: Any, *, source: str, config:
 def _tokenizer(source: str, config: Any, kind: str) -> tuple[Any, str]:
     """(the base's tokenizer, "own"); mini's, "mini", for a model that is only known by its configuration."""
     from tunesmith.model import embedded, kinds
-    from tunesmith.model.load import load, read_tokenizer
+    from tunesmith.model.load import load, made_as, read_tokenizer
 
     if source in embedded.CONFIGS:
-        return load(source, kind=kind if kind in ("masked", "seq2seq") else "causal").tokenizer, "own"
+        return load(source, kind=made_as(source)).tokenizer, "own"
     folder = embedded.folder(source) if source in embedded.NAMES else Path(source)
     own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     made = read_tokenizer(folder if own else embedded.folder("mini"))

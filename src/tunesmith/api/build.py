@@ -178,12 +178,12 @@ def assemble(
         objective = objective.learn_labels(prepared.train)
     model = load(
         base_to_train(project.model, root, folder),
-        dtype="fp32",
+        dtype=read_as(project.train.precision, adapter, device),
         device=device,
         seed=project.seed,
         **network(objective, prepared.train),
         **({"rope": as_dict(project.rope)} if project.rope else {}),
-        base=project.base or "",
+        base=project.base or str(getattr(adapter, "base", "")),
     )
     same_base(folder, model)
     if model.labels and hasattr(objective, "learn_labels"):
@@ -193,6 +193,8 @@ def assemble(
     added = add_tokens(model, project.add_tokens)
     names = attach(adapter, model, seed=project.seed)
     train_rows(model.net, added)
+    for parameter in (p for p in model.net.parameters() if p.requires_grad):
+        parameter.data = parameter.data.float()  # whatever the frozen base was read as
     virtual = getattr(
         adapter, "virtual", 0
     )  # places a soft prompt takes; the model's context has them left out already
@@ -241,6 +243,12 @@ def refuse_trained_base(base: str, adapter: Any, name: str) -> None:
             wanted="A base that is packed or streamed is frozen: an adapter beside it learns.",
             fix="adapter=lora, or leave base out.",
         )
+
+
+def read_as(precision: str, adapter: Any, device: str) -> str:
+    """The format a base is read in. A card gets a frozen one as it trains: in fp32 it would hold twice the bytes until the first step."""
+    frozen = getattr(adapter, "file", "model") == "adapter"
+    return precision if frozen and precision in ("bf16", "fp16") and device != "cpu" else "fp32"
 
 
 def add_helpers(parts: Parts) -> None:

@@ -9,6 +9,7 @@ api hands the word to every load; a batch, a loss, an optimiser's state and a ca
 
 import os
 import re
+from typing import Any
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.memory import usable
@@ -80,6 +81,16 @@ def memory(device: str) -> int:
     import torch
 
     return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def machine(device: str, processes: int = 1) -> Any:
+    """A place as the planner sees it (plan/devices.Device): a card under its name, or the processor with a process' share of the memory."""
+    from tunesmith.plan.devices import host, named
+    from tunesmith.train.defaults import precision
+
+    if device == "cpu":
+        return host(usable(processes))
+    return named(card(device), memory(device), bf16=precision(device) == "bf16")
 
 
 def card(device: str) -> str:

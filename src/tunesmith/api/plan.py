@@ -205,15 +205,14 @@ def planned(parts: Any) -> str:
 
     The largest pass among the first epoch's steps is simulated, beside what this process holds already.
     """
-    from tunesmith.api.device import card, memory
-    from tunesmith.plan.devices import Device, host
+    from tunesmith.api.device import machine
     from tunesmith.report.formats import size
     from tunesmith.step.ranks import ranks
 
-    room = memory(parts.device)
-    machine = host(room) if parts.device == "cpu" else Device(card(parts.device), room)
     stage = SHARDS.index(parts.project.train.shard)
-    planner = Planner(parts.project, parts.filled, parts.root, machine, devices=ranks(), stage=stage, parts=parts)
+    planner = Planner(
+        parts.project, parts.filled, parts.root, machine(parts.device), devices=ranks(), stage=stage, parts=parts
+    )
     seen = planner.whole(planner.setup)
     parts.folder.write_json("plan.json", {"forecast": seen.as_dict(), "rows": "the run's own"})
     verdict = "" if seen.fits else "   it may not fit: tunesmith plan --fit says what to change"
@@ -229,8 +228,11 @@ def compared(parts: Any) -> str:
     if not folder.file("plan.json").exists() or not folder.file("memory.json").exists():
         return ""
     plan, measured = folder.read_json("plan.json"), folder.read_json("memory.json")
-    predicted, found = plan["forecast"]["device"], measured["process_peak"]
-    plan["measured"] = {"device": found, "error": predicted / found - 1}
+    part = "device" if parts.device == "cpu" else "allocated"  # what is measured on a card is torch's allocator's
+    predicted, found = plan["forecast"][part], measured["process_peak"]
+    plan["measured"] = {part: found, "error": predicted / found - 1, "of": part}
+    if "reserved" in measured:
+        plan["measured"]["reserved"] = measured["reserved"]
     folder.write_json("plan.json", plan)
     calibrate.note(
         "cpu" if parts.device == "cpu" else "cuda", predicted=predicted, measured=found, run=folder.path.name

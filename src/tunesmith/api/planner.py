@@ -58,6 +58,7 @@ class Planner:
         self.rates = rates.of_device(device) if device.cuda else calibrate.rates("cpu")
         self._units: dict[int, Any] = {}
         self._seen: dict[tuple[Any, ...], Any] = {}
+        self._layout: str | None = None
         self.runtime = RUNTIME if parts is None else held_now() - bytes_of_weights(*_networks(parts))
         self.ahead = self._read_ahead(source) if parts is None else None
         self.length = self.ahead.length if self.ahead else self._length(project.length)
@@ -82,13 +83,14 @@ class Planner:
     ) -> "Planner":
         """Of a project file or keys; device None = this machine, its memory divided among the processes."""
         from tunesmith.api.config import resolve
-        from tunesmith.core.memory import usable
-        from tunesmith.plan.devices import host
+        from tunesmith.api.device import machine, place
 
         project, filled, root = resolve(config, **keys)
         if stage is None:
             stage = SHARDS.index(project.train.shard)
-        return Planner(project, filled, root, device or host(usable(devices)), devices=devices, stage=stage)
+        return Planner(
+            project, filled, root, device or machine(place(project.device), devices), devices=devices, stage=stage
+        )
 
     def _architecture(self, source: str) -> Any:
         """The configuration of the base, its context stretched as `rope` says; how its folder is packed is not transformers' to read."""
@@ -217,7 +219,7 @@ class Planner:
             unit = self.unit(setup.length)
             number = min(setup.batch_size, 2 * max(1, setup.pass_tokens // unit.num_tokens))
             units = [unit] * number
-        largest, more = heaviest(units, setup.pass_tokens)
+        largest, more = heaviest(units, setup.pass_tokens, padded=self._padded(setup))
         return simulate(
             lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
             make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=lambda policy: self._helpers(policy, setup),
@@ -227,6 +229,7 @@ class Planner:
 
     def _own_units(self, setup: Any) -> Any:
         """The Units of one process in the step, among the first epoch's first 256, that has the largest pass."""
+        from tunesmith.plan.simulate import tokens_of
         from tunesmith.step.step import cut, passes_of
         from tunesmith.train.feed import units_of_step
 
@@ -239,11 +242,26 @@ class Planner:
             if parts is not None:
                 passes = passes_of(parts.model.policy, some, parts.chosen["pass_tokens"])
             else:
-                passes = cut(some, setup.pass_tokens)
-            largest = max(sum(some[i].num_tokens for i in one) for one in passes)
+                passes = cut(some, setup.pass_tokens, padded=self._padded(setup))
+            largest = max(tokens_of([some[i] for i in one], padded=self._padded(setup)) for one in passes)
             if largest > most[0]:
                 most = largest, some
         return most[1]
+
+    def _padded(self, setup: Any) -> bool:
+        """Whether rows lie padded, not packed: by the architecture and by the adapter."""
+        from tunesmith.core.shelf import shelf
+        from tunesmith.plan.shorter import SHALLOW, alike, cut
+        from tunesmith.plan.simulate import looked_at
+
+        if self.parts is not None:
+            return bool(self.parts.model.policy.layout == "padded")
+        if getattr(shelf("adapters").make(setup.adapter, "adapter"), "padded", ""):
+            return True
+        if self._layout is None:
+            shallow = cut(self.config, SHALLOW[0]) if alike(self.config) else self.config
+            self._layout = looked_at(lambda: self._policy(setup, shallow), lambda policy: policy.layout)
+        return bool(self._layout == "padded")
 
     def whole(self, setup: Any) -> Any:
         """The forecast of a setup, every layer run."""
@@ -254,6 +272,7 @@ class Planner:
         return self._forecast(setup, False)
 
     def _forecast(self, setup: Any, every_layer: bool) -> Any:
+        from tunesmith.core.shelf import shelf
         from tunesmith.plan.forecast import forecast
         from tunesmith.plan.shorter import SHALLOW, alike, cut, deeper
 
@@ -267,6 +286,7 @@ class Planner:
             self._seen[key] = forecast(
                 seen, setup, self.device, error=self.error, rates=self.rates, config=self.config, devices=self.devices,
                 stage=self.stage, rollout_tokens=self._rollouts(setup), runtime=self.runtime, packed=self.packed,
+                frozen=getattr(shelf("adapters").make(setup.adapter, "adapter"), "file", "model") == "adapter",
             )  # fmt: skip
         return self._seen[key]
 

@@ -145,6 +145,9 @@ def load(
     check_vocabulary(net, tokenizer, str(name))
     if not packed.is_quantised(net) and (lost := formats.loss_of_loading(source, DTYPES[dtype])):
         warnings.warn(formats.warning(lost, str(name)), stacklevel=2)
+    if base in packed.KINDS and not packed.is_quantised(net):
+        net.new_heads = tuple(heads)  # type: ignore[assignment]
+        packed.quantise_network(net, base, device=device)
     return _on(_model(net.to(device), tokenizer, str(name), source, kind, heads), base)
 
 

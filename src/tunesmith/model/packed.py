@@ -136,14 +136,20 @@ def matrices(net: nn.Module) -> list[str]:
     ]
 
 
-def quantise_network(net: nn.Module, kind: str = "nf4", names: Sequence[str] | None = None) -> list[str]:
+def quantise_network(
+    net: nn.Module, kind: str = "nf4", names: Sequence[str] | None = None, *, device: str | None = None
+) -> list[str]:
     """Pack every linear layer of the body, or those of `names`, in place; returns their names. A network that is packed
-    already is left alone."""
+    already is left alone.
+
+    device  where each layer is packed and stays, one after the other: a card never holds more than one whole
+    """
     if is_quantised(net):
         return []
     names = matrices(net) if names is None else list(names)
     for name in names:
-        net.set_submodule(name, PackedLinear.of(net.get_submodule(name), kind))
+        layer = net.get_submodule(name)
+        net.set_submodule(name, PackedLinear.of(layer if device is None else layer.to(device), kind))
     return names
 
 

@@ -8,7 +8,7 @@ matrices; training reaches a share of them (`REACHED`) until a run here has meas
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunesmith.core.errors import SettingError
 from tunesmith.core.names import nearest
@@ -72,6 +72,16 @@ ALIKE = {
 }
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(gb|gib|g|mb|mib|m)?$")
+
+
+def named(name: str, memory: int, *, bf16: bool) -> Device:
+    """A card that is there, by what it calls itself ("NVIDIA A100-SXM4-40GB"): the speeds of the known one that is named, its own
+    memory. One that is not known has none."""
+    words = re.split(r"[\s-]+", name.lower())
+    known = [key for key in GPUS if set(key.split("-")) <= set(words)]
+    if not known:
+        return Device(name, memory, bf16=bf16)
+    return replace(GPUS[max(known, key=len)], name=name, memory=memory, bf16=bf16)
 
 
 def device(name: str) -> Device:

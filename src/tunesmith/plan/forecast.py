@@ -78,6 +78,7 @@ def forecast(
     rollout_tokens: int = 0,
     runtime: int = RUNTIME,
     packed: bool = False,
+    frozen: bool = False,
 ) -> Forecast:
     """What a run of `setup` needs on `device`.
 
@@ -85,6 +86,7 @@ def forecast(
     runtime          on a processor: bytes of the process before any model
     rollout_tokens   tokens of all answers that are sampled together, prompts included
     packed           the base lies in few bits in its folder already: it is never whole
+    frozen           an adapter learns beside the base, which a card then gets in the format that trains
     """
     kinds = dict(seen.peak.kinds)
     live = seen.peak.bytes
@@ -99,7 +101,10 @@ def forecast(
         live -= spared
     width = 2 if setup.precision in ("bf16", "fp16") else 4
     saved = seen.trainable * 4 + max(0, seen.held - seen.weights)
-    phases = {"load": loading(seen, packed), "step": live}
+    phases = {
+        "load": loading(seen, packed) if not device.cuda else on_a_card(seen, width if frozen else 4),
+        "step": live,
+    }
     if rollout_tokens and config is not None:
         cache = formulas.kv_cache(rollout_tokens, *_heads(config), bytes_each=width)
         phases["rollouts"] = seen.held - spared + cache
@@ -108,7 +113,7 @@ def forecast(
         replayed = replay(seen.log) if seen.log is not None else Replayed(seen.peak.bytes, 0)
         allocated = round(replayed.allocated * (slack or 1)) + device.workspace - spared
         reserved = max(allocated, replayed.reserved + device.workspace - spared)
-        extra = max(0, max(size for name, size in phases.items() if name != "load") - live)
+        extra = max(0, max(phases.values()) - live)
         total = reserved + extra + device.context
     else:
         phases["save"] = seen.held - spared + saved
@@ -129,6 +134,13 @@ def loading(seen: Simulation, packed: bool) -> int:
     """Bytes of the network at the highest moment of its loading: in fp32, also where it is packed then, layer by layer; without the
     matrices that stay in their file, and with the codes where they lie in it already (`packed`)."""
     return seen.loaded if packed or seen.packing == "streamed" else seen.parameters * 4
+
+
+def on_a_card(seen: Simulation, width: int) -> int:
+    """As `loading`, on a card: packed layers come one after the other, and the rest is `width` bytes a weight where it is frozen."""
+    if seen.packing:
+        return seen.loaded
+    return (seen.parameters - seen.trainable) * width + seen.trainable * 4
 
 
 @dataclass(frozen=True)

@@ -227,5 +227,13 @@ def heaviest(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = F
     """The Units of the largest pass among those a step of `units` is cut into, and whether there are more passes: then the
     gradients of an earlier one are held meanwhile (`accumulated`)."""
     passes = cut(units, pass_tokens, padded=padded)
-    chosen = max(passes, key=lambda some: sum(units[i].num_tokens for i in some))
+    chosen = max(passes, key=lambda some: tokens_of([units[i] for i in some], padded=padded))
     return [units[i] for i in chosen], len(passes) > 1
+
+
+def tokens_of(units: Sequence[Unit], *, padded: bool) -> int:
+    """Tokens of a pass, padding counted."""
+    if not padded:
+        return sum(unit.num_tokens for unit in units)
+    examples = [example for unit in units for example in unit.examples]
+    return len(examples) * max(len(example) for example in examples)

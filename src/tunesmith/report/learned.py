@@ -52,12 +52,17 @@ def plan(run: Run, say: Say) -> list[dict[str, str]]:
         return []
     bar = forecast.get("error")
     give = say("plan_bar", share=formats.percent(bar, 0)) if finite(bar) else ""
-    facts = [{"name": say("plan_predicted"), "text": formats.size(forecast["device"]), "advice": give}]
-    if finite(measured.get("device")) and finite(measured.get("error")):
+    part = str(
+        measured.get("of", "device")
+    )  # of a card torch's allocator is measured, not what the driver holds beside
+    facts = [
+        {"name": say("plan_predicted"), "text": formats.size(forecast.get(part, forecast["device"])), "advice": give}
+    ]
+    if finite(measured.get(part)) and finite(measured.get("error")):
         off = measured["error"]
         within = finite(bar) and abs(off) <= bar
         verdict = say("plan_within") if within else say("plan_outside")
-        text = say("plan_found", found=formats.size(measured["device"]), off=f"{100 * off:+.1f} %")
+        text = say("plan_found", found=formats.size(measured[part]), off=f"{100 * off:+.1f} %")
         facts.append({"name": say("plan_measured"), "text": text, "advice": verdict if finite(bar) else ""})
     return facts
 

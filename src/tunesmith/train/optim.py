@@ -227,8 +227,11 @@ class Optimizer:
         }
 
     def lift(self, net: nn.Module) -> None:
-        """Put a network that was lowered to 16 bits back into fp32, its trained weights from their masters."""
+        """Put a network that was lowered to 16 bits back into fp32, its trained weights from their masters; in the host's memory,
+        where a card has no room for twice the weights."""
         exact = self.weights()
+        if any(p.dtype in (torch.bfloat16, torch.float16) and p.device.type == "cuda" for p in net.parameters()):
+            net.to("cpu")
         for parameter in net.parameters():
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()

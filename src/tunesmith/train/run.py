@@ -477,7 +477,7 @@ def memory_parts(net: nn.Module, optim: Optimizer | Sharded) -> dict[str, int]:
     gradients = optim.num_gradient_bytes()
     return {
         "weights": weights, "masters": optim.num_master_bytes(), "gradients": gradients, "optimizer": optim.num_state_bytes(),
-        "process_peak": peak_bytes(),
+        "process_peak": peak_bytes(), **({"reserved": torch.cuda.max_memory_reserved()} if on_a_card() else {}),
     }  # fmt: skip
 
 
@@ -512,9 +512,14 @@ def activation_bytes(
     return sum(kept.values())
 
 
+def on_a_card() -> bool:
+    """Whether torch has used a GPU in this process."""
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
 def peak_bytes() -> int:
     """Peak resident memory of this process; on a GPU the peak torch allocated there."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if on_a_card():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
