@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.api.config import catalogue
 from tunesmith.core import source
-from tunesmith.core.shelf import Item, shelves
+from tunesmith.core.shelf import Item, shelf, shelves
 
 KOREAN = re.compile("[가-힣]")
 SOURCE = re.compile(r"arXiv\s+\d{4}\.\d{4,5}|ACL [A-Z]\d\d-\d{4}|\bSource: |\([^)]*(19|20)\d\d[^)]*\)")
@@ -43,6 +43,15 @@ def test_every_method_says_which_rows_it_reads_and_what_its_figures_mean(item: I
     text = item.path.read_text(encoding="utf-8")
     assert re.search(r"^    shape: ClassVar|^    def shape\(self\)", text, re.MULTILINE)
     assert re.search(r"^    figures: ClassVar|^    def figures\(self\)", text, re.MULTILINE)
+    settings = {
+        "multitask": {"tasks": {"a": "dpo"}},
+        "gkd": {"teacher": "t"},
+        **dict.fromkeys(("grpo", "ppo", "rejection"), {"reward": "accuracy"}),
+    }
+    method = shelf("objectives").make({item.name: settings.get(item.name, {})})
+    for name, meaning in method.figures.items():
+        english, korean = meaning.split("\n\n")
+        assert english and KOREAN.search(korean) and not KOREAN.search(english), name
 
 
 @pytest.mark.parametrize("name", [*catalogue()])

@@ -283,7 +283,8 @@ def write_parameters(parts: Any) -> None:
     total = {key: sum(entry[key] for entry in modules.values()) for key in ("trainable", "frozen")}
     parts.folder.write_json("parameters.json", {**total, "modules": modules, "targets": parts.targets})
     figures = getattr(parts.objective, "figures", {})
-    parts.folder.write_json("explanation.json", {"method": type(parts.objective).__name__, "figures": dict(figures)})
+    told = {name: dict(zip(("en", "ko"), meaning.split("\n\n"))) for name, meaning in figures.items()}
+    parts.folder.write_json("explanation.json", {"method": type(parts.objective).__name__, "figures": told})
 
 
 def sampler(parts: Any) -> Any:

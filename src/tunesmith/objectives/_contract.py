@@ -3,6 +3,7 @@
 class MyMethod:                       # a frozen dataclass; its fields are its settings
     shape = "chat"                    # rows it wants: chat | text | ...
     per = {"answer": "tokens"}        # what each term of the loss is divided by, once, over the whole step
+    figures = {"loss": "mean ...\\n\\n..."}   # what each figure of a batch means, in English and, after a blank line, in Korean
     weighted = True                   # its Examples carry the row's own weight (text.example.weighed); without it data.weight is refused
     def units(self, row, text, draw): ...
     def loss(self, policy, batch, helpers): return Loss({"answer": total}, {"loss": (total, weight)})

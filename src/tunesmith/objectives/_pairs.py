@@ -198,14 +198,17 @@ def mean_figures(sides: Sides) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 PAIR_FIGURES = {
-    "loss": "mean loss of a pair; of dev rows the whole training loss, with its other terms",
-    "accuracy": "share of pairs whose chosen answer has the higher reward",
-    "margin": "reward of the chosen answer minus that of the rejected one, mean over pairs",
-    "chosen_reward": "mean reward of the chosen answers",
-    "rejected_reward": "mean reward of the rejected answers",
+    "loss": "mean loss of a pair; of dev rows the whole training loss, with its other terms\n\n"
+    "쌍의 평균 손실. 개발 행에서는 다른 항까지 든 학습 손실",
+    "accuracy": "share of pairs whose chosen answer has the higher reward\n\n고른 답의 보상이 더 높은 쌍의 비율",
+    "margin": "reward of the chosen answer minus that of the rejected one, mean over pairs\n\n"
+    "고른 답의 보상에서 버린 답의 보상을 뺀 값의 평균",
+    "chosen_reward": "mean reward of the chosen answers\n\n고른 답의 평균 보상",
+    "rejected_reward": "mean reward of the rejected answers\n\n버린 답의 평균 보상",
 }
 LOGP_FIGURES = {
     "chosen_logp": "mean log p of the chosen answers, summed over their tokens; both falling together means that the model "
-    "unlearns the good answers too",
-    "rejected_logp": "mean log p of the rejected answers, summed over their tokens",
+    "unlearns the good answers too\n\n"
+    "고른 답의 log p(토큰 합)의 평균. 둘이 함께 내려가면 좋은 답도 잊는다는 뜻입니다",
+    "rejected_logp": "mean log p of the rejected answers, summed over their tokens\n\n버린 답의 log p(토큰 합)의 평균",
 }

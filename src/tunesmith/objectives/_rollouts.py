@@ -23,12 +23,17 @@ GRAM = 3  # tokens of the n-grams that are counted as repeated
 NOTHING = 1e-6  # weight of what nothing is trained on: a step full of it still has something to be divided by
 
 FIGURES = {
-    "reward": "mean reward of the sampled answers",
-    "length": "mean tokens of an answer, its end included",
-    "truncated": "share of answers that were cut at max_tokens before they ended",
-    "repetition": "mean share of an answer's tokens that stand in a three-token run it has said before",
+    "reward": "mean reward of the sampled answers\n\n뽑은 답의 평균 보상",
+    "length": "mean tokens of an answer, its end included\n\n답의 평균 토큰 수(끝 토큰 포함)",
+    "truncated": "share of answers that were cut at max_tokens before they ended\n\n"
+    "끝나기 전에 max_tokens에서 잘린 답의 비율",
+    "repetition": "mean share of an answer's tokens that stand in a three-token run it has said before\n\n"
+    "이미 말한 세 토큰 연속에 든 토큰의 평균 비율",
 }
-HIDDEN = {"hidden": "mean of the metric nobody is paid for (setting `hidden`) over the same answers"}
+HIDDEN = {
+    "hidden": "mean of the metric nobody is paid for (setting `hidden`) over the same answers\n\n"
+    "같은 답에 대한, 보상에 들지 않는 지표(`hidden` 설정)의 평균"
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,9 +38,11 @@ class Classify:
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"label": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean loss of a text: cross-entropy in nats (of several labels, the mean over them), or squared error",
-        "accuracy": "share of texts whose likeliest label is right; with several labels, share of right decisions",
-        "error": "mean distance between the number given and the right one",
+        "loss": "mean loss of a text: cross-entropy in nats (of several labels, the mean over them), or squared error\n\n"
+        "텍스트의 평균 손실: 교차 엔트로피(냇, 레이블이 여럿이면 그 평균) 또는 제곱 오차",
+        "accuracy": "share of texts whose likeliest label is right; with several labels, share of right decisions\n\n"
+        "가장 그럴듯한 레이블이 맞은 텍스트의 비율. 레이블이 여럿이면 맞은 판단의 비율",
+        "error": "mean distance between the number given and the right one\n\n내놓은 수와 정답의 평균 거리",
     }
 
     problem: Literal["single", "multi", "regression"] = "single"

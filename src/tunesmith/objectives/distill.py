@@ -63,9 +63,12 @@ class Distill:
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"soft": "tokens", "hard": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the answers' tokens, in nats; of dev rows the training loss, the teacher's part with it",
-        "divergence": "mean divergence from the teacher at the temperature, times its square, in nats",
-        "agreement": "share of the answers' tokens at which student and teacher hold the same token likeliest",
+        "loss": "mean cross-entropy of the answers' tokens, in nats; of dev rows the training loss, the teacher's part with it\n\n"
+        "답 토큰의 평균 교차 엔트로피(냇). 개발 행에서는 교사 몫까지 든 학습 손실",
+        "divergence": "mean divergence from the teacher at the temperature, times its square, in nats\n\n"
+        "그 온도에서 교사와의 평균 발산에 온도의 제곱을 곱한 값(냇)",
+        "agreement": "share of the answers' tokens at which student and teacher hold the same token likeliest\n\n"
+        "학생과 교사가 같은 토큰을 가장 그럴듯하게 본 답 토큰의 비율",
     }
 
     def __post_init__(self) -> None:

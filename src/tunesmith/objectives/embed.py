@@ -46,9 +46,12 @@ class Embed:
     kind: ClassVar[str] = "embed"
     per: ClassVar[Mapping[str, str]] = {"partner": "asked"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of finding the partner among the step's texts, in nats",
-        "accuracy": "share of texts whose partner is the nearest of the step's texts",
-        "apart": "mean cosine of partners minus mean cosine of strangers",
+        "loss": "mean cross-entropy of finding the partner among the step's texts, in nats\n\n"
+        "스텝의 텍스트 가운데 짝을 찾는 평균 교차 엔트로피(냇)",
+        "accuracy": "share of texts whose partner is the nearest of the step's texts\n\n"
+        "스텝의 텍스트 가운데 짝이 가장 가까운 텍스트의 비율",
+        "apart": "mean cosine of partners minus mean cosine of strangers\n\n"
+        "짝의 평균 코사인에서 남남의 평균 코사인을 뺀 값",
     }
 
     temperature: float = 0.05

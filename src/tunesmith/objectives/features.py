@@ -35,8 +35,8 @@ class Features:
     kind: ClassVar[str] = "embed"
     per: ClassVar[Mapping[str, str]] = {}
     figures: ClassVar[Mapping[str, str]] = {
-        "accuracy": "share of texts whose likeliest label is right",
-        "majority": "share that the most frequent label alone would get right",
+        "accuracy": "share of texts whose likeliest label is right\n\n가장 그럴듯한 레이블이 맞은 텍스트의 비율",
+        "majority": "share that the most frequent label alone would get right\n\n가장 잦은 레이블만 답해도 맞는 비율",
     }
 
     head: Literal["logistic", "knn", "mlp"] = "logistic"

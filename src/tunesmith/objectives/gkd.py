@@ -85,9 +85,10 @@ class Gkd:
     helpers: ClassVar[tuple[str, ...]] = ("teacher", "sampler")
     figures: ClassVar[Mapping[str, str]] = {
         **Distill.figures,
-        "own": "share of answers that the student gave itself",
-        "length": "mean tokens of an answer, its end included",
-        "truncated": "share of answers that were cut at max_tokens before they ended",
+        "own": "share of answers that the student gave itself\n\n학생이 직접 한 답의 비율",
+        "length": "mean tokens of an answer, its end included\n\n답의 평균 토큰 수(끝 토큰 포함)",
+        "truncated": "share of answers that were cut at max_tokens before they ended\n\n"
+        "끝나기 전에 max_tokens에서 잘린 답의 비율",
         "repetition": rollouts.FIGURES["repetition"],
     }
 

@@ -117,12 +117,17 @@ class Grpo:
     figures: ClassVar[Mapping[str, str]] = {
         **rollouts.FIGURES,
         **rollouts.HIDDEN,
-        "spread": "standard deviation of the rewards within a group, averaged; at 0 there is nothing to learn",
-        "flat": "share of answers whose whole group got one reward: they have no gradient",
-        "kl": "mean KL divergence to the starting model per token, k3 estimate, in nats",
-        "ratio": "mean probability ratio of the sampled tokens, now over when sampled; 1 in the first pass",
-        "clipped": "share of tokens whose gradient is cut off by clip",
-        "entropy": "mean -log p of the sampled tokens: an estimate of the policy's entropy, in nats",
+        "spread": "standard deviation of the rewards within a group, averaged; at 0 there is nothing to learn\n\n"
+        "묶음 안 보상의 표준편차 평균. 0이면 배울 것이 없습니다",
+        "flat": "share of answers whose whole group got one reward: they have no gradient\n\n"
+        "묶음 전체가 같은 보상을 받아 기울기가 없는 답의 비율",
+        "kl": "mean KL divergence to the starting model per token, k3 estimate, in nats\n\n"
+        "시작 모델과의 토큰당 평균 KL(k3 추정, 냇)",
+        "ratio": "mean probability ratio of the sampled tokens, now over when sampled; 1 in the first pass\n\n"
+        "뽑은 토큰의 확률이 뽑을 때보다 몇 배인지의 평균. 첫 학습에서는 1",
+        "clipped": "share of tokens whose gradient is cut off by clip\n\nclip에 걸려 기울기가 끊긴 토큰의 비율",
+        "entropy": "mean -log p of the sampled tokens: an estimate of the policy's entropy, in nats\n\n"
+        "뽑은 토큰의 평균 -log p: 정책 엔트로피의 추정(냇)",
     }
 
     def __post_init__(self) -> None:

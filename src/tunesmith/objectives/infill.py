@@ -52,8 +52,9 @@ class Infill:
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"text": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the trained-on tokens, in nats",
-        "middle_loss": "mean cross-entropy of the middles and their ends alone, in nats",
+        "loss": "mean cross-entropy of the trained-on tokens, in nats\n\n학습하는 토큰의 평균 교차 엔트로피(냇)",
+        "middle_loss": "mean cross-entropy of the middles and their ends alone, in nats\n\n"
+        "가운데 부분과 그 끝만의 평균 교차 엔트로피(냇)",
     }
 
     def __post_init__(self) -> None:

@@ -41,13 +41,15 @@ class Kto:
     per: ClassVar[Mapping[str, str]] = {"answer": "units"}
     helpers: ClassVar[tuple[str, ...]] = ("reference",)
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean loss of an answer",
-        "accuracy": "share of answers on their side of the reference point: good ones above it, bad ones below",
-        "kl": "how far the model has moved on answers of other prompts (z), in nats; 0 when it is negative",
-        "good_reward": "mean reward beta x log r of the good answers",
-        "bad_reward": "mean reward beta x log r of the bad answers",
-        "good_logp": "mean log p of the good answers, summed over their tokens",
-        "bad_logp": "mean log p of the bad answers, summed over their tokens",
+        "loss": "mean loss of an answer\n\n답의 평균 손실",
+        "accuracy": "share of answers on their side of the reference point: good ones above it, bad ones below\n\n"
+        "기준점에서 제 쪽에 있는 답의 비율: 좋은 답은 위, 나쁜 답은 아래",
+        "kl": "how far the model has moved on answers of other prompts (z), in nats; 0 when it is negative\n\n"
+        "다른 질문의 답에서 모델이 움직인 거리 z(냇). 음수면 0",
+        "good_reward": "mean reward beta x log r of the good answers\n\n좋은 답의 평균 보상 beta x log r",
+        "bad_reward": "mean reward beta x log r of the bad answers\n\n나쁜 답의 평균 보상 beta x log r",
+        "good_logp": "mean log p of the good answers, summed over their tokens\n\n좋은 답의 log p(토큰 합)의 평균",
+        "bad_logp": "mean log p of the bad answers, summed over their tokens\n\n나쁜 답의 log p(토큰 합)의 평균",
     }
 
     beta: float = 0.1

@@ -31,8 +31,9 @@ class Masked:
     too_long: ClassVar[tuple[str, ...]] = ("split",)  # a text longer than the context is read in pieces
     per: ClassVar[Mapping[str, str]] = {"hidden": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the hidden tokens, in nats",
-        "accuracy": "share of hidden tokens that got a probability above one half",
+        "loss": "mean cross-entropy of the hidden tokens, in nats\n\n가린 토큰의 평균 교차 엔트로피(냇)",
+        "accuracy": "share of hidden tokens that got a probability above one half\n\n"
+        "확률이 절반을 넘은 가린 토큰의 비율",
     }
 
     share: float = 0.15

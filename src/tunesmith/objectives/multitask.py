@@ -142,9 +142,15 @@ class Multitask:
     @property
     def figures(self) -> dict[str, str]:
         """The tasks' figures, each under its task's name, and the loss of all."""
-        named = {"loss": "mean of all tasks' losses over everything that is trained on, each task's times its weight"}
+        named = {
+            "loss": "mean of all tasks' losses over everything that is trained on, each task's times its weight\n\n"
+            "학습하는 모든 것에 대한 모든 작업 손실의 평균(작업마다 가중치를 곱함)"
+        }
         for task, method in self.methods.items():
-            named |= {f"{task}.{name}": f"{task}: {meaning}" for name, meaning in method.figures.items()}
+            named |= {
+                f"{task}.{name}": "\n\n".join(f"{task}: {words}" for words in meaning.split("\n\n"))
+                for name, meaning in method.figures.items()
+            }
         return named
 
     def task_of(self, row: Mapping[str, Any]) -> str:

@@ -48,10 +48,12 @@ class Orpo:
     figures: ClassVar[Mapping[str, str]] = {
         **PAIR_FIGURES,
         "loss": "mean over pairs of the chosen answer's cross-entropy per token plus the weighted odds-ratio loss; of dev rows the "
-        "training loss: there all chosen tokens count alike",
+        "training loss: there all chosen tokens count alike\n\n"
+        "쌍마다 고른 답의 토큰당 교차 엔트로피와 가중 승산비 손실의 합의 평균. 개발 행에서는 모든 고른 토큰을 같게 세는 학습 손실",
         **LOGP_FIGURES,
-        "answer_loss": "mean cross-entropy of the chosen answers' tokens, in nats",
-        "odds_loss": "mean odds-ratio loss of a pair, before its weight",
+        "answer_loss": "mean cross-entropy of the chosen answers' tokens, in nats\n\n"
+        "고른 답 토큰의 평균 교차 엔트로피(냇)",
+        "odds_loss": "mean odds-ratio loss of a pair, before its weight\n\n가중치를 곱하기 전 쌍의 평균 승산비 손실",
     }
 
     weight: float = 0.1

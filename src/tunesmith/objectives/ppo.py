@@ -134,14 +134,20 @@ class Ppo:
     figures: ClassVar[Mapping[str, str]] = {
         **rollouts.FIGURES,
         **rollouts.HIDDEN,
-        "kl": "mean KL divergence of an answer from the starting model when it was drawn, k3 estimate over its tokens, in nats",
-        "moved": "mean KL divergence of a token from the policy that drew it to the one that is trained, in nats",
-        "penalty": "weight of the KL penalty in the reward",
-        "over": "1 when the step before was over kl_limit, so that this one only led back",
-        "ratio": "mean probability ratio of the sampled tokens, now over when sampled; 1 in the first pass",
-        "clipped": "share of tokens whose gradient is cut off by clip",
-        "value_loss": "half the mean squared error of the value head, clipped as it is trained",
-        "entropy": "mean -log p of the sampled tokens: an estimate of the policy's entropy, in nats",
+        "kl": "mean KL divergence of an answer from the starting model when it was drawn, k3 estimate over its tokens, in nats\n\n"
+        "답을 뽑을 때 시작 모델과의 평균 KL(토큰에 대한 k3 추정, 냇)",
+        "moved": "mean KL divergence of a token from the policy that drew it to the one that is trained, in nats\n\n"
+        "뽑은 정책에서 학습 중인 정책까지 토큰의 평균 KL(냇)",
+        "penalty": "weight of the KL penalty in the reward\n\n보상에서 빼는 KL 벌점의 가중치",
+        "over": "1 when the step before was over kl_limit, so that this one only led back\n\n"
+        "앞 스텝이 kl_limit을 넘어 이 스텝은 되돌아오기만 했으면 1",
+        "ratio": "mean probability ratio of the sampled tokens, now over when sampled; 1 in the first pass\n\n"
+        "뽑은 토큰의 확률이 뽑을 때보다 몇 배인지의 평균. 첫 학습에서는 1",
+        "clipped": "share of tokens whose gradient is cut off by clip\n\nclip에 걸려 기울기가 끊긴 토큰의 비율",
+        "value_loss": "half the mean squared error of the value head, clipped as it is trained\n\n"
+        "가치 헤드의 평균 제곱 오차의 절반(학습할 때처럼 자른 값)",
+        "entropy": "mean -log p of the sampled tokens: an estimate of the policy's entropy, in nats\n\n"
+        "뽑은 토큰의 평균 -log p: 정책 엔트로피의 추정(냇)",
     }
 
     def __post_init__(self) -> None:

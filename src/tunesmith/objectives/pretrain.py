@@ -27,7 +27,9 @@ class Pretrain:
     shape: ClassVar[str] = "text"
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"text": "tokens"}
-    figures: ClassVar[Mapping[str, str]] = {"loss": "mean cross-entropy of the text's tokens, in nats"}
+    figures: ClassVar[Mapping[str, str]] = {
+        "loss": "mean cross-entropy of the text's tokens, in nats\n\n텍스트 토큰의 평균 교차 엔트로피(냇)"
+    }
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:
         """One Unit per piece of the text that fits."""

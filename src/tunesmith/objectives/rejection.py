@@ -79,12 +79,14 @@ class Rejection:
     helpers: ClassVar[tuple[str, ...]] = ("sampler", "reward")
     figures: ClassVar[Mapping[str, str]] = {
         **Sft.figures,
-        "reward": "mean reward of all sampled answers",
-        "reward_kept": "mean reward of the answers kept",
-        "kept": "share of sampled answers that are learned",
-        "without": "share of prompts to which no answer was good enough",
-        "length": "mean tokens of all sampled answers, their ends included",
-        "truncated": "share of sampled answers that were cut at max_tokens before they ended",
+        "reward": "mean reward of all sampled answers\n\n뽑은 모든 답의 평균 보상",
+        "reward_kept": "mean reward of the answers kept\n\n남긴 답의 평균 보상",
+        "kept": "share of sampled answers that are learned\n\n뽑은 답 가운데 배우는 답의 비율",
+        "without": "share of prompts to which no answer was good enough\n\n충분히 좋은 답이 없던 질문의 비율",
+        "length": "mean tokens of all sampled answers, their ends included\n\n"
+        "뽑은 모든 답의 평균 토큰 수(끝 토큰 포함)",
+        "truncated": "share of sampled answers that were cut at max_tokens before they ended\n\n"
+        "끝나기 전에 max_tokens에서 잘린 답의 비율",
         "repetition": rollouts.FIGURES["repetition"],
         **rollouts.HIDDEN,
     }

@@ -44,7 +44,8 @@ class Reward:
     per: ClassVar[Mapping[str, str]] = {"preference": "units", "centring": "units"}
     figures: ClassVar[Mapping[str, str]] = {
         **PAIR_FIGURES,
-        "centring_loss": "mean square of a pair's summed rewards, before its weight",
+        "centring_loss": "mean square of a pair's summed rewards, before its weight\n\n"
+        "가중치를 곱하기 전 쌍의 보상 합의 평균 제곱",
     }
 
     centring: float = 0.01

@@ -31,8 +31,10 @@ class Seq2seq:
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"written": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the written tokens, in nats; exp(loss) is their perplexity",
-        "accuracy": "share of written tokens that got a probability above one half",
+        "loss": "mean cross-entropy of the written tokens, in nats; exp(loss) is their perplexity\n\n"
+        "쓴 토큰의 평균 교차 엔트로피(냇). exp(loss)가 퍼플렉시티입니다",
+        "accuracy": "share of written tokens that got a probability above one half\n\n"
+        "확률이 절반을 넘은 쓴 토큰의 비율",
     }
 
     prefix: str = ""

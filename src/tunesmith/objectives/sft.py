@@ -29,8 +29,9 @@ class Sft:
     weighted: ClassVar[bool] = True
     per: ClassVar[Mapping[str, str]] = {"answer": "tokens"}
     figures: ClassVar[Mapping[str, str]] = {
-        "loss": "mean cross-entropy of the answers' tokens, in nats; exp(loss) is their perplexity",
-        "accuracy": "share of answer tokens that got a probability above one half",
+        "loss": "mean cross-entropy of the answers' tokens, in nats; exp(loss) is their perplexity\n\n"
+        "답 토큰의 평균 교차 엔트로피(냇). exp(loss)가 퍼플렉시티입니다",
+        "accuracy": "share of answer tokens that got a probability above one half\n\n확률이 절반을 넘은 답 토큰의 비율",
     }
 
     def units(self, row: Mapping[str, Any], text: Any, draw: np.random.Generator) -> list[Unit]:

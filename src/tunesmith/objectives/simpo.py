@@ -34,7 +34,8 @@ class Simpo:
     figures: ClassVar[Mapping[str, str]] = {
         **PAIR_FIGURES,
         **LOGP_FIGURES,
-        "answer_loss": "mean cross-entropy of the chosen answers' tokens, in nats",
+        "answer_loss": "mean cross-entropy of the chosen answers' tokens, in nats\n\n"
+        "고른 답 토큰의 평균 교차 엔트로피(냇)",
     }
 
     beta: float = 2.0
