@@ -46,7 +46,7 @@ def test_every_method_says_which_rows_it_reads_and_what_its_figures_mean(item: I
     settings = {
         "multitask": {"tasks": {"a": "dpo"}},
         "gkd": {"teacher": "t"},
-        **dict.fromkeys(("grpo", "ppo", "rejection"), {"reward": "accuracy"}),
+        **{name: {"reward": "accuracy"} for name in ("grpo", "ppo", "rejection")},
     }
     method = shelf("objectives").make({item.name: settings.get(item.name, {})})
     for name, meaning in method.figures.items():
