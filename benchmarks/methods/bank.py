@@ -202,10 +202,6 @@ def classify_features(ctx: Context) -> dict[str, Any]:
 
 def bank_multitask(ctx: Context) -> dict[str, Any]:
     """Every weight, with raw text of the kind the base was made of beside: what it read before is kept in mind."""
-    from tunesmith.evals.run import evaluate
-    from tunesmith.metrics.accuracy import Accuracy
-    from tunesmith.text.encode import Text
-
     train, test = files(ctx)
     texts = [{"text": text[:1200]} for text in corpus("train-prose-en-00", ctx.rows(150))]
     kept = write_rows(ctx.out / "data" / "prose.jsonl", texts)
@@ -219,14 +215,47 @@ def bank_multitask(ctx: Context) -> dict[str, Any]:
     method = {"multitask": {"tasks": {Path(asked).stem: "sft", Path(kept).stem: "pretrain"}, "balance": "tasks"}}
     run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.lr": 1e-3}, **keys)
     model = ctx.open(run)
-    rows = [
+    share = answered(model, lines_of(Path(test)), Path(run) / "evals", "bank")
+    return {"accuracy": share, "forgetting": surprise(ctx, model) - surprise(ctx, ctx.open())}
+
+
+def answered(model: Any, rows: list[dict[str, str]], folder: Path, name: str) -> float:
+    """Share of published rows whose intent a model says."""
+    from tunesmith.evals.run import evaluate
+    from tunesmith.metrics.accuracy import Accuracy
+    from tunesmith.text.encode import Text
+
+    asked = [
         {"messages": [{"role": "user", "content": row["text"]}], "answer": said(row), "id": str(number)}
-        for number, row in enumerate(lines_of(Path(test)))
+        for number, row in enumerate(rows)
     ]
     metrics = {"accuracy": Accuracy(field="intent")}
-    found = evaluate(model, Text(model.tokenizer), rows, metrics, folder=Path(run) / "evals", name="bank", max_tokens=32, batch=64)  # fmt: skip
-    share = found["metrics"]["accuracy"]["value"]
-    return {"accuracy": share, "forgetting": surprise(ctx, model) - surprise(ctx, ctx.open())}
+    found = evaluate(model, Text(model.tokenizer), asked, metrics, folder=folder, name=name, max_tokens=32, batch=64)
+    return float(found["metrics"]["accuracy"]["value"])
+
+
+def npo_bank(ctx: Context) -> dict[str, Any]:
+    """The fully tuned model unlearns every fourth intent and is held to the others, both by its own training rows."""
+    train, test = files(ctx)
+    start = ctx.run_of("bank_full")
+    names = sorted({row["category"] for row in lines_of(Path(train))})[::4]
+    paths = {}
+    for task, wanted in (("forget", True), ("keep", False)):
+        rows = [row for row in lines_of(Path(train)) if (row["category"] in names) is wanted]
+        asked = [{"question": row["text"], "answer": said(row)} for row in rows]
+        paths[task] = write_rows(ctx.out / "data" / f"bank-{task}.jsonl", asked)
+    method = {
+        "multitask": {"tasks": {Path(paths["forget"]).stem: "npo", Path(paths["keep"]).stem: "sft"}, "balance": "tasks"}
+    }
+    keys = {"model": start, "data.path": list(paths.values()), "data.dev": 0, "train.sample": 0}
+    run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.epochs": 1, "train.lr": 2e-4}, **keys)
+    found = {}
+    for when, name in (("before", start), ("after", run)):
+        model = ctx.open(name)
+        for task, wanted in (("forgotten", True), ("kept", False)):
+            rows = [row for row in lines_of(Path(test)) if (row["category"] in names) is wanted]
+            found[f"{task}_{when}"] = answered(model, rows, Path(run) / "evals", f"{task}-{when}")
+    return {**found, "unlearned": found["forgotten_before"] - found["forgotten_after"], "kept_gain": found["kept_after"] - found["kept_before"]}  # fmt: skip
 
 
 def said(row: dict[str, str]) -> str:
@@ -263,5 +292,5 @@ def gkd_bank(ctx: Context) -> dict[str, Any]:
 CELLS = (
     bank_full, bank_lora, bank_dora, bank_pissa, bank_qlora, bank_ia3, bank_layernorm, bank_top, bank_bottleneck,
     bank_prefix, bank_prompt, bank_multitask, classify_full, classify_lora, classify_top, classify_prompt, classify_head,
-    classify_features, student_bank, distill_bank, gkd_bank,
+    classify_features, student_bank, distill_bank, gkd_bank, npo_bank,
 )  # fmt: skip
