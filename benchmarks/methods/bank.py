@@ -235,7 +235,10 @@ def answered(model: Any, rows: list[dict[str, str]], folder: Path, name: str) ->
 
 
 def npo_bank(ctx: Context) -> dict[str, Any]:
-    """The fully tuned model unlearns every fourth intent and is held to the others, both by its own training rows."""
+    """The fully tuned model unlearns every fourth intent and is held to the others, both by its own training rows.
+
+    beta and weight were chosen on training rows that no cell uses.
+    """
     train, test = files(ctx)
     start = ctx.run_of("bank_full")
     names = sorted({row["category"] for row in lines_of(Path(train))})[::4]
@@ -244,9 +247,9 @@ def npo_bank(ctx: Context) -> dict[str, Any]:
         rows = [row for row in lines_of(Path(train)) if (row["category"] in names) is wanted]
         asked = [{"question": row["text"], "answer": said(row)} for row in rows]
         paths[task] = write_rows(ctx.out / "data" / f"bank-{task}.jsonl", asked)
-    method = {
-        "multitask": {"tasks": {Path(paths["forget"]).stem: "npo", Path(paths["keep"]).stem: "sft"}, "balance": "tasks"}
-    }
+    forget, keep = (Path(paths[task]).stem for task in ("forget", "keep"))
+    tasks = {forget: {"npo": {"beta": 0.5}}, keep: "sft"}
+    method = {"multitask": {"tasks": tasks, "balance": "tasks", "weights": {forget: 0.05}}}
     keys = {"model": start, "data.path": list(paths.values()), "data.dev": 0, "train.sample": 0}
     run = ctx.train(method=method, adapter="full", **{**EPOCHS, "train.epochs": 1, "train.lr": 2e-4}, **keys)
     found = {}

@@ -2,13 +2,15 @@
 
 Rows are conversations whose answers are to be forgotten: private data, what was withdrawn, what is wrong. At the start its gradient
 is that of making the answer less likely, and it fades as the answer goes, so that the model does not break as it does when likelihood is
-simply pushed down. Use it together with rows that are to be kept, as two tasks: multitask with {forget: npo, keep: sft}. It makes
-answers unlikely; it does not prove that nothing of them is left.
+simply pushed down. Use it together with rows that are to be kept, as two tasks: multitask with {forget: npo, keep: sft}. Its loss is of
+whole answers, that of sft of tokens: where both answers are alike in form, give it a small weight (0.05). It makes answers unlikely; it
+does not prove that nothing of them is left.
 
 Formula: loss = mean over answers of 2/beta log(1 + r^beta), log r = log p(answer) - log p_reference(answer).
 
 NPO: 모델이 더는 하지 말아야 할 답을 잊게 합니다. 처음에는 그 답의 가능도를 낮추는 기울기와 같고, 답이 사라질수록 약해져 모델을 망치지 않습니다.
-지켜야 할 행과 함께 multitask로 쓰세요: {forget: npo, keep: sft}. 답이 드물어질 뿐, 흔적이 남지 않았다는 증명은 아닙니다.
+지켜야 할 행과 함께 multitask로 쓰세요: {forget: npo, keep: sft}. 손실이 답 전체에 걸리므로, 두 답의 꼴이 비슷하면 가중치를 작게(0.05) 두세요.
+답이 드물어질 뿐, 흔적이 남지 않았다는 증명은 아닙니다.
 """
 
 from collections.abc import Mapping
