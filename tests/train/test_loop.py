@@ -32,6 +32,10 @@ def test_n_epochs_see_each_row_n_times(rows, batch):
 
 def test_in_file_order_when_asked():
     assert epoch_order(5, 0, 3, shuffle=False).tolist() == [0, 1, 2, 3, 4]
+    for number in (0, 1, 2, 7, 70_001, 131_072):
+        wanted = np.random.default_rng([3, 1, 0x0DE]).permutation(number)
+        found = epoch_order(number, 3, 1)
+        assert found.dtype == np.int32 and np.array_equal(found, wanted)
     assert units_of_step(3, 10, 4, 0, shuffle=False).tolist() == [0, 1, 2, 3]
 
 

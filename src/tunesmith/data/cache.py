@@ -130,10 +130,13 @@ class UnitCache:
     def used_ids(self) -> np.ndarray:
         """The token ids that occur, sorted; memory stays small."""
         counts = np.zeros(0, dtype=np.int64)
-        for start in range(0, len(self._ids), 1 << 20):
-            some = np.bincount(self._ids[start : start + (1 << 20)], minlength=len(counts))
-            some[: len(counts)] += counts
-            counts = some
+        with open(
+            self.path / "ids", "rb"
+        ) as file:  # not over the map: its pages would stay counted as this process's memory
+            while len(ids := np.fromfile(file, _TYPES["ids"], 1 << 18)):
+                some = np.bincount(ids, minlength=len(counts))
+                some[: len(counts)] += counts
+                counts = some
         return np.flatnonzero(counts)
 
     @property

@@ -26,6 +26,7 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,24 @@ _BLOCK = 1 << 22
 
 
 class RowFile:
-    """A JSONL file as a sequence of dicts. In memory: 8 bytes a row (where it starts). Can be pickled."""
+    """A JSONL file as a sequence of dicts. In memory: nothing a row until one is asked for by its number, then 8 bytes (where it
+    starts). Can be pickled."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._starts = _line_starts(self.path)
-        self._bytes: mmap.mmap | bytes = b""
-        if len(self):
-            with open(self.path, "rb") as file:
-                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._num = _num_lines(self.path)
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return self._num
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return _line_starts(self.path)
+
+    @cached_property
+    def _bytes(self) -> mmap.mmap:
+        with open(self.path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __getitem__(self, index: int) -> Row:
         number = index + len(self) if index < 0 else index
@@ -80,6 +87,16 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) 
 def line(row: Mapping[str, Any]) -> bytes:
     """A row as its line in a JSONL file: UTF-8, not escaped, no NaN."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _num_lines(path: Path) -> int:
+    """Lines of a file; the last one counts without its newline too."""
+    number, last = 0, b"\n"
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            number += block.count(b"\n")
+            last = block[-1:]
+    return number + (last != b"\n")
 
 
 def _line_starts(path: Path) -> np.ndarray:

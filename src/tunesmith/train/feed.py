@@ -35,12 +35,26 @@ class Portion:
     idle: Unit | None
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def epoch_order(num_units: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
     """The order of the Units in an epoch, int32 (units,): a permutation fixed by (seed, epoch)."""
     if not shuffle:
         return np.arange(num_units, dtype=np.int32)
-    return np.random.default_rng([seed, epoch, 0x0DE]).permutation(num_units).astype(np.int32)
+    order = np.random.default_rng([seed, epoch, 0x0DE]).permutation(num_units)
+    return _narrow(order)
+
+
+def _narrow(order: np.ndarray, chunk: int = 1 << 16) -> np.ndarray:
+    """int64 (n,) as int32, in its own memory: at no time 12 bytes a number."""
+    if not len(order):
+        return order.astype(np.int32)
+    low, number = order.view(np.int32), len(order)
+    for start in range(0, number, chunk):
+        end = min(start + chunk, number)
+        low[start:end] = order[start:end].copy()
+    del low
+    order.resize((number + 1) // 2, refcheck=False)
+    return order.view(np.int32)[:number]
 
 
 def units_of_step(number: int, num_units: int, batch_size: int, seed: int, shuffle: bool = True) -> np.ndarray:
