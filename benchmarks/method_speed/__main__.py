@@ -97,7 +97,7 @@ def parity(case: Case, given: argparse.Namespace) -> float:
 
 
 def show(results: dict[str, Any]) -> str:
-    """A line a case: medians of both sides, their ratio against the bar, memory above the model."""
+    """A line a case: medians of both sides, the median of the ratios pair by pair against the bar, memory above the model."""
     lines = []
     for name, record in results["cases"].items():
         sides = {side: [run for run in record["runs"] if run["side"] == side] for side in ("ours", "trl")}
@@ -107,7 +107,9 @@ def show(results: dict[str, Any]) -> str:
             {side: statistics.median(run[key] for run in runs) for side, runs in sides.items()}
             for key in ("units_per_second", "above_model_mb")
         )
-        ratio = speed["ours"] / speed["trl"]
+        ratios = [ours["units_per_second"] / trl["units_per_second"] for ours, trl in zip(sides["ours"], sides["trl"])]
+        ratio = statistics.median(ratios)
+        span = f" {min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else ""
         option = sides["trl"][0]["option"]
         word = "met" if ratio >= BAR else "missed"
         rollouts = [
@@ -116,7 +118,7 @@ def show(results: dict[str, Any]) -> str:
             if "rollout_tokens_per_second" in runs[0]
         ]
         rolled = f"{rollouts[0]:.0f} / {rollouts[1]:.0f} ({rollouts[0] / rollouts[1]:.2f})" if rollouts else ""
-        lines.append([name, f"{speed['ours']:.1f}", f"{speed['trl']:.1f} ({option})", f"{ratio:.2f} ({word}: {BAR:g})",
+        lines.append([name, f"{speed['ours']:.1f}", f"{speed['trl']:.1f} ({option})", f"{ratio:.2f}{span} ({word}: {BAR:g})",
                       f"{memory['ours']:.0f} / {memory['trl']:.0f}", rolled, str(len(sides["ours"]))])  # fmt: skip
     titles = [
         "case",

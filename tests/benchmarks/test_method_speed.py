@@ -29,13 +29,13 @@ def test_every_option_that_is_tried_is_known() -> None:
     assert len({case.name for case in cases.CASES}) == len(cases.CASES)
 
 
-def test_the_table_takes_medians_and_says_what_was_met() -> None:
+def test_the_table_takes_medians_pair_by_pair_and_says_what_was_met() -> None:
     def run(side: str, speed: float) -> dict:
         return {"side": side, "units_per_second": speed, "above_model_mb": 10.0, "option": "live"}
 
     runs = [*(run("ours", speed) for speed in (9.0, 50.0, 10.0)), *(run("trl", speed) for speed in (4.0, 4.5, 1.0))]
     line = show({"cases": {"dpo-lora": {"runs": runs}, "dpo-full": {"runs": runs[:3]}}}).splitlines()[-1]
-    assert "| dpo-lora | 10.0 | 4.0 (live) | 2.50 (met: 2) | 10 / 10 |  | 3 |" == line
+    assert "| dpo-lora | 10.0 | 4.0 (live) | 10.00 2.25-11.11 (met: 2) | 10 / 10 |  | 3 |" == line
     rolled = [run | {"rollout_tokens_per_second": 100.0 if run["side"] == "ours" else 40.0} for run in runs]
     line = show({"cases": {"grpo-lora": {"runs": rolled}}}).splitlines()[-1]
     assert line.endswith("| 10 / 10 | 100 / 40 (2.50) | 3 |")
