@@ -8,8 +8,10 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunesmith.core.errors import ModelError
+from tunesmith.model import nf4
 from tunesmith.model.load import load
 from tunesmith.model.nf4 import CODEBOOK, Packed
 from tunesmith.model.packed import PackedLinear, dequantise_network, quantise_network, weight_bytes
@@ -126,3 +128,28 @@ def test_measured_bytes_of_a_network():
 def test_another_base_is_told():
     with pytest.raises(ModelError, match="base: int3 is not known"):
         load("pico", base="int3")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(64, 64), (100, 36), (3, 7)])
+def test_where_bitsandbytes_is_installed_it_reads_the_same_bytes_to_the_same_weights(monkeypatch, shape, dtype):
+    pytest.importorskip("bitsandbytes")
+    packed = nf4.Packed.of(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    found = packed.dequantised(dtype)
+    monkeypatch.setattr(nf4, "_bitsandbytes", lambda: None)
+    assert torch.equal(found, packed.dequantised(dtype))
+
+
+def test_it_is_asked_wherever_it_is_installed_but_not_by_the_planner(monkeypatch):
+    asked = []
+    monkeypatch.setattr(nf4, "_bitsandbytes", lambda: "functions")
+    monkeypatch.setattr(
+        nf4, "by_bitsandbytes", lambda packed, dtype, functional: asked.append(functional) or torch.ones(packed.shape)
+    )
+    assert nf4.Packed.of(torch.randn(4, 8)).dequantised(torch.float32).sum() == 32 and asked == ["functions"]
+    with FakeTensorMode():
+        nf4.Packed.of(torch.empty(4, 8)).dequantised(torch.float32)
+    nf4.Packed.of(torch.randn(3, 7)).dequantised(
+        torch.float32
+    )  # an odd number of weights: the last half byte is nobody's
+    assert len(asked) == 1

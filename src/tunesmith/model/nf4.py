@@ -98,9 +98,10 @@ class Packed:
 
     def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight (out, in) that the codes stand for."""
-        if self.codes.device.type == "cuda" and (found := _bitsandbytes()) is not None:
-            return by_bitsandbytes(self, dtype, found)
         number = math.prod(self.shape)
+        real = type(self.codes) is torch.Tensor and self.codes.device.type in ("cpu", "cuda")  # the planner's are not
+        if real and number % 2 == 0 and (found := _bitsandbytes()) is not None:
+            return by_bitsandbytes(self, dtype, found)
         scale = _scale_table(self.codes.device)[self.scales.int()]
         scale = (_blocks(scale, GROUP) * self.groups[:, None]).reshape(-1)[: len(self.scales)] + self.offset
         index = torch.stack([self.codes >> 4, self.codes & 15], 1).reshape(-1)[:number].int()
