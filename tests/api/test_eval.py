@@ -100,6 +100,33 @@ def test_the_panel_before_and_after(run):
     assert [c["difference"] for c in both["panel"]] == [c["difference"] for c in result["panel"]]
 
 
+def test_raw_text_is_measured_by_position_too(folder, faq):
+    pages = [{"text": f"Page {n} says: {'all is well. ' * 8}"} for n in range(14)]
+    (folder / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)))
+    keys = {
+        "data.path": "pages.jsonl",
+        "model": "pico",
+        "method": "pretrain",
+        "adapter": "full",
+        "quiet": True,
+        "length": 64,
+        "too_long": "split",
+    }
+    run = tunesmith.train(out="runs/pages", **keys, **{"train.steps": 2, "data.test": 4, "data.dev": 2})["run"]
+    found = tunesmith.eval(run, quiet=True, **{"eval.positions": 4, "eval.base": True})
+    by = found["positions"]
+    assert (
+        by["edges"] == [0, 16, 32, 48, 64] and len(by["loss"]) == len(by["base"]["loss"]) == len(by["difference"]) == 4
+    )
+    assert by["texts"] == found["n"] and all(loss > 0 for loss in by["loss"])
+    assert by["difference"][1]["value"] == pytest.approx(by["loss"][1] - by["base"]["loss"][1], abs=1e-6)
+    assert "Loss by position, nats a token:" in found.text and "before" in found.text and "16-31" in found.text
+    kept = json.loads(Path(run, "evals/test.json").read_text())
+    assert kept["positions"]["loss"] == by["loss"]
+    with pytest.raises(ProjectError, match="no running text"):
+        scored(**{"eval.positions": 4})
+
+
 def test_raw_text_is_measured_in_bits_per_byte(folder):
     texts = [
         {"text": f"The {word} stood by the river and {i} birds sang." * 2}

@@ -43,7 +43,7 @@ def eval(
 def score_as(run: str, model: Any, *, evals: Path, name: str, rows: int | None = None, quiet: bool = False) -> Result:
     """Score `model` on the test rows of a run by that run's metrics, as if it were the run's own; files go to evals/name.*."""
     keys: dict[str, Any] = {
-        "eval.name": name, "eval.split": "test", "eval.panel": False, "eval.base": False, "eval.samples": 1,
+        "eval.name": name, "eval.split": "test", "eval.panel": False, "eval.base": False, "eval.samples": 1, "eval.positions": 0,
     }  # fmt: skip
     folder, project, _, root = _open(run, keys | ({"eval.rows": rows} if rows else {}))
     return _evaluate(folder, project, root, likelihood=False, fresh=False, quiet=quiet, model=model, evals=evals)
@@ -113,7 +113,9 @@ def _evaluate(
     labels = _labels(prepared, Text(model.tokenizer, reasoning=project.reasoning)) if likelihood else {}
     pairs = kind in ("preference", "scored") and (model.kind == "classify" or not project.metrics)
     _refuse_unread_metrics(project, kind, model.kind)
-    _check_again(project, causal and kind != "text" and not (pairs or likelihood), causal and tuned)
+    _check_again(
+        project, causal and kind != "text" and not (pairs or likelihood), causal and tuned, causal and kind == "text"
+    )
     rows, reads, rated = _rows(folder, prepared, project, kind, judged=judges)
     own = f"-{project.eval.source.partition('.')[0]}" if project.eval.source else ""
     name = project.eval.name or project.eval.split + own + ("-pairs" if pairs else "-likelihood" if likelihood else "")
@@ -154,7 +156,10 @@ def _evaluate(
         names = ("튜닝 전", "튜닝 후") if project.lang == "ko" else ("before tuning", "after tuning")
         found = [one.as_dict() for one in compare(*pair, names=names, lang=project.lang)]
         summary["base"] = {"model": base, "metrics": was["metrics"], "comparisons": found}
-    if not {"samples", "base"}.isdisjoint(summary):
+    if project.eval.positions and kind == "text" and causal:
+        texts = [row["text"] for row in rows]
+        summary["positions"] = positions(model, untuned if project.eval.base else None, texts, project)
+    if not {"samples", "base", "positions"}.isdisjoint(summary):
         write_json(evals / f"{name}.json", summary)
     panel: list[dict[str, Any]] = []
     if project.eval.panel and causal:
@@ -210,7 +215,7 @@ def _answered(
     )  # fmt: skip
 
 
-def _check_again(project: Any, writes: bool, comparable: bool) -> None:
+def _check_again(project: Any, writes: bool, comparable: bool, writes_text: bool) -> None:
     """Refuse, before anything is scored, what can have no outcome: answers drawn again that are the same, a base without scores."""
     from tunesmith.core.errors import ProjectError, SettingError
 
@@ -223,6 +228,11 @@ def _check_again(project: Any, writes: bool, comparable: bool) -> None:
         raise SettingError(
             f"eval.samples is {project.eval.samples} at temperature 0: every answer would be the same.",
             fix="Draw answers: generate.temperature=0.7",
+        )
+    if project.eval.positions and not writes_text:
+        raise ProjectError(
+            f"eval.positions is {project.eval.positions}, and these rows are no running text that a model of this kind reads on.",
+            fix="Leave eval.positions out; it is for rows of shape text and a causal model.",
         )
     if project.eval.base and not comparable:
         raise ProjectError(
@@ -500,6 +510,26 @@ def _perplexity(model: Any, rows: list[Any], evals: Path, name: str, facts: dict
     )
 
 
+def positions(model: Any, before: Any, texts: list[str], project: Any) -> dict[str, Any]:
+    """Loss by position of a model, and, where there is one, of the model as it was, with the difference and its interval."""
+    from tunesmith.evals.positions import by_position, compare
+
+    def look(one: Any) -> Any:
+        return by_position(one, texts, length=project.length, stretches=project.eval.positions)
+
+    found = look(model)
+    if before is None or (project.length or model.context) > before.context:  # it does not read so far
+        return {**found.as_dict(), "table": compare([("loss", found)])}
+    was = look(before)
+    differences = [dict(zip(("value", "low", "high"), each)) for each in found.minus(was)]
+    return {
+        **found.as_dict(),
+        "base": was.as_dict(),
+        "difference": differences,
+        "table": compare([("before", was), ("after", found)]),
+    }
+
+
 class _Shown:
     """Progress on stderr: a line every few seconds, or one that renews itself on a terminal."""
 
@@ -564,6 +594,8 @@ def _told(fields: dict[str, Any], panel: list[dict[str, Any]], lang: str) -> str
             if korean
             else f"{cut} answers were cut off at generate.max_tokens."
         )
+    if by := fields.get("positions"):
+        lines += ["위치별 손실(토큰당 냇):" if korean else "Loss by position, nats a token:", by["table"]]
     lines += [*told(fields, korean), *(f"{change['task']}: {change['verdict']}" for change in panel)]
     if fields["split"] == "test":
         reads = fields["test_reads"]

@@ -47,6 +47,12 @@ class EvalSettings:
 
     각 행을 시드를 바꿔 이만큼 묻고, 답이 얼마나 같은지와 점수가 얼마나 흩어지는지 보고합니다. generate.temperature가 0보다 커야 합니다."""
 
+    positions: int = 0
+    """Of running text also the loss by position, in so many equal stretches of the model's context (or of `length`): does it make use
+    of what stands far back? With eval.base beside the model as it was.
+
+    이어진 글에서는 위치별 손실도 봅니다. 모델 문맥(또는 `length`)을 이만큼 같은 구간으로 나눕니다. 먼 앞을 쓰는지 알 수 있고, eval.base가 있으면 튜닝 전과 나란히 봅니다."""
+
     name: str | None = None
     """Name of the files evals/NAME.json and .jsonl. Null = the split's name, with the source's behind it.
 
@@ -55,6 +61,7 @@ class EvalSettings:
     def __post_init__(self) -> None:
         at_least("eval.rows", self.rows, 1)
         at_least("eval.samples", self.samples, 1)
+        at_least("eval.positions", self.positions, 0)
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise SettingError(
                 f'eval.name is "{self.name}".', wanted="A plain file name without / at its start or inside."
