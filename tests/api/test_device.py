@@ -10,12 +10,14 @@ import torch
 import tunesmith
 from tunesmith.api import build
 from tunesmith.api import device as devices
-from tunesmith.api.build import read_as
+from tunesmith.api.build import packed_as, read_as
 from tunesmith.api.config import resolve
 from tunesmith.api.device import machine, memory, place, take
 from tunesmith.api.planner import Planner
 from tunesmith.cli import main
 from tunesmith.core.errors import DataError, SettingError
+from tunesmith.model.load import load
+from tunesmith.model.save import save
 from tunesmith.plan.devices import GPUS
 from tunesmith.train import defaults
 
@@ -226,11 +228,22 @@ def test_a_frozen_base_is_read_on_a_card_as_it_trains():
     lora, full = (SimpleNamespace(file=file) for file in ("adapter", "model"))
     assert read_as("bf16", lora, "cuda") == "bf16" and read_as("fp16", lora, "cuda:1") == "fp16"
     assert {read_as("bf16", lora, "cpu"), read_as("fp32", lora, "cuda"), read_as("bf16", full, "cuda")} == {"fp32"}
+    assert {read_as("bf16", lora, "cuda", base="nf4"), read_as("bf16", lora, "cuda", fits=True)} == {"fp32"}
+
+
+def test_a_base_is_packed_on_its_way_to_a_card_where_the_adapter_would_pack_it_there(tmp_path):
+    qlora, lora = SimpleNamespace(file="adapter", base="nf4"), SimpleNamespace(file="adapter")
+    assert packed_as("", qlora, "pico", "cuda") == "nf4" and packed_as("", qlora, "pico", "cpu") == ""
+    assert packed_as("int8", qlora, "pico", "cuda") == "int8" and packed_as("", lora, "pico", "cuda") == ""
+    tunesmith.load("pico")  # a folder in eight bits stays so
+    model = load("pico", base="int8")
+    save(model.net, model.tokenizer, tmp_path / "int8")
+    assert packed_as("", qlora, str(tmp_path / "int8"), "cuda") == ""
 
 
 def test_what_is_read_in_16_bits_trains_in_fp32(monkeypatch, tmp_path):
     """As on a card, on the processor: the frozen base in bf16, adapters and heads in fp32, the result as usual."""
-    monkeypatch.setattr(build, "read_as", lambda precision, *_: precision)
+    monkeypatch.setattr(build, "read_as", lambda precision, *_, **__: precision)
     rows = [{"text": f"say {n}", "label": "xy"[n % 2]} for n in range(12)]
     done = tunesmith.train(
         data=rows, model="pico", method="classify", adapter="lora", out=str(tmp_path / "run"), quiet=True,

@@ -183,3 +183,10 @@ def test_each_family_gives_what_it_is_for(name, kind, given, shape):
         out = model.net(input_ids=torch.full((2, 5), 50), **more)
     assert tuple((out.last_hidden_state if kind == "embed" else out.logits).shape) == shape
     assert model.kind == kind and model.proof.both_ways == (name == "pico-encoder")
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["pico-encoder", "mini-encoder"])
+def test_an_encoder_in_16_bits_is_seen_to_read_both_ways(name, dtype):
+    assert load(name, kind="classify", labels=("a", "b"), dtype=dtype).proof.both_ways
+    assert load("pico", dtype=dtype).proof.layout == "packed"

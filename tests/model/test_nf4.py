@@ -2,7 +2,10 @@
 
 import json
 import math
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -132,17 +135,17 @@ def test_another_base_is_told():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(64, 64), (100, 36), (3, 7)])
-def test_where_bitsandbytes_is_installed_it_reads_the_same_bytes_to_the_same_weights(monkeypatch, shape, dtype):
+def test_where_bitsandbytes_is_installed_it_reads_the_same_bytes_to_the_same_weights(shape, dtype):
     pytest.importorskip("bitsandbytes")
     packed = nf4.Packed.of(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
-    found = packed.dequantised(dtype)
-    monkeypatch.setattr(nf4, "_bitsandbytes", lambda: None)
-    assert torch.equal(found, packed.dequantised(dtype))
+    assert nf4._bitsandbytes("cpu") is not None
+    assert torch.equal(packed.dequantised(dtype), packed.plainly(dtype))
+    assert packed.dequantised(torch.float64).dtype == torch.float64, "which it does not know"
 
 
 def test_it_is_asked_wherever_it_is_installed_but_not_by_the_planner(monkeypatch):
     asked = []
-    monkeypatch.setattr(nf4, "_bitsandbytes", lambda: "functions")
+    monkeypatch.setattr(nf4, "_bitsandbytes", lambda device: "functions")
     monkeypatch.setattr(
         nf4, "by_bitsandbytes", lambda packed, dtype, functional: asked.append(functional) or torch.ones(packed.shape)
     )
@@ -153,3 +156,20 @@ def test_it_is_asked_wherever_it_is_installed_but_not_by_the_planner(monkeypatch
         torch.float32
     )  # an odd number of weights: the last half byte is nobody's
     assert len(asked) == 1
+
+
+def test_a_build_of_it_without_kernels_for_the_processor_is_left_alone(monkeypatch):
+    def no_kernel(*_):
+        raise NotImplementedError("no CPU kernel in this build")
+
+    module = ModuleType("bitsandbytes")
+    module.functional = SimpleNamespace(QuantState=lambda *args, **named: None, dequantize_4bit=no_kernel)
+    module.__spec__ = ModuleSpec("bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", module)
+    nf4._bitsandbytes.cache_clear()
+    try:
+        assert nf4._bitsandbytes("cpu") is None
+        packed = nf4.Packed.of(torch.randn(4, 64))
+        assert torch.equal(packed.dequantised(torch.float32), packed.plainly(torch.float32))
+    finally:
+        nf4._bitsandbytes.cache_clear()

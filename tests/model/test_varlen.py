@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
 from tunesmith.model import attention, varlen
 from tunesmith.model.segments import Segments
@@ -61,7 +62,9 @@ def test_the_model_s_attention_gives_it_packed_rows_and_takes_shared_prompts_apa
     q, k, v = (x.transpose(0, 1)[None] for x in parts())
     usual, _ = attention.segment_attention(None, q, k, v, None, segments=BOUNDS, sliding_window=7)
     asked = []
-    monkeypatch.setattr(varlen, "attends", lambda query, key, window: asked.append((query.shape, window)) or True)
+    monkeypatch.setattr(
+        varlen, "attends", lambda query, key, value, window: asked.append((query.shape, window)) or True
+    )
     found, _ = attention.segment_attention(None, q, k, v, None, segments=BOUNDS, sliding_window=7)
     assert asked == [((60, 4, 8), 7)] and found.shape == usual.shape and torch.allclose(found, usual, atol=1e-12)
     place = torch.cat([torch.arange(20), torch.arange(10), torch.arange(20, 30)])
@@ -91,6 +94,19 @@ def test_a_kernel_that_is_wrong_or_refuses_is_not_used(kernel, monkeypatch):
             assert not varlen._proved(key[0], key[1], 4, 4, 16, False)
 
 
+def test_the_proof_leaves_no_trace_in_a_checkpointed_layer(kernel):
+    """The first call proves, the second does not: recomputation in the backward pass finds the tensors of the first all the same."""
+    x = torch.randn(6, 8, requires_grad=True)
+    proved = []
+
+    def layer(x):
+        proved.append(varlen._proved(torch.device("cpu"), torch.bfloat16, 4, 2, 16, False))
+        return (x * x).sin()
+
+    torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).sum().backward()
+    assert proved == [True, True] and torch.allclose(x.grad, 2 * x.detach() * (x.detach() ** 2).cos(), atol=1e-6)
+
+
 def test_who_is_served(monkeypatch):
     monkeypatch.setattr(varlen, "_call", lambda: documented)
     monkeypatch.setattr(varlen, "_proved", lambda *_: True)
@@ -100,11 +116,12 @@ def test_who_is_served(monkeypatch):
     def tensor(kind="cuda", dtype=torch.bfloat16, dim=64):
         return SimpleNamespace(device=torch.device(kind), dtype=dtype, shape=(10, 4, dim))
 
-    def served(**changes):
-        return varlen.attends(tensor(**changes), tensor(**changes), None)
+    def served(value={}, **changes):  # noqa: B006
+        return varlen.attends(tensor(**changes), tensor(**changes), tensor(**{**changes, **value}), None)
 
     assert served() and served(dtype=torch.float16) and served(dim=256)
     assert not served(kind="cpu") and not served(dtype=torch.float32) and not served(dim=264) and not served(dim=12)
+    assert not served(value={"dim": 32}), "narrower values"
     capability[0] = (7, 5)
     assert not served()
     capability[0] = (9, 0)
@@ -118,7 +135,7 @@ def test_on_a_gpu_it_is_used_and_right(window):
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("flash attention wants compute capability 8.0")
     q, k, v = (x.to("cuda", torch.bfloat16) for x in parts(dim=64))
-    assert varlen.attends(q, k, window)
+    assert varlen.attends(q, k, v, window)
     found = varlen.attend(q, k, v, Segments(BOUNDS), None, window)
     wanted = varlen.one_by_one(*(x.float() for x in (q, k, v)), BOUNDS, window)
     assert float((found.float() - wanted).abs().max()) < 0.03

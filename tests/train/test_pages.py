@@ -105,7 +105,14 @@ def test_what_cannot_be_is_refused(tmp_path):
         TrainSettings(offload_states="disk", optimizer="sgd", momentum=0.0)
     with pytest.raises(SettingError, match="offload_states is pinned, which moves optimiser states from a GPU"):
         refuse(
-            update_in_backward=False, offload="none", offload_states="pinned", kernels="torch", processes=1, cuda=False
+            update_in_backward=False,
+            offload="none",
+            offload_states="pinned",
+            states="fp32",
+            shard="none",
+            kernels="torch",
+            processes=1,
+            cuda=False,
         )
     with pytest.raises(SettingError, match="states are cut in memory only"):
         Sharded([], stage="optimizer", pages=Pages("disk", tmp_path / "s"))

@@ -176,14 +176,16 @@ def assemble(
     refuse_trained_base(project.base or "", adapter, next(iter(filled["adapter"])))
     if hasattr(objective, "learn_labels"):
         objective = objective.learn_labels(prepared.train)
+    source = base_to_train(project.model, root, folder)
+    base = packed_as(project.base or "", adapter, source, device)
     model = load(
-        base_to_train(project.model, root, folder),
-        dtype=read_as(project.train.precision, adapter, device),
+        source,
+        dtype=read_as(project.train.precision, adapter, device, base=base, fits=hasattr(objective, "fit")),
         device=device,
         seed=project.seed,
         **network(objective, prepared.train),
         **({"rope": as_dict(project.rope)} if project.rope else {}),
-        base=project.base or str(getattr(adapter, "base", "")),
+        base=base,
     )
     same_base(folder, model)
     if model.labels and hasattr(objective, "learn_labels"):
@@ -245,9 +247,23 @@ def refuse_trained_base(base: str, adapter: Any, name: str) -> None:
         )
 
 
-def read_as(precision: str, adapter: Any, device: str) -> str:
-    """The format a base is read in. A card gets a frozen one as it trains: in fp32 it would hold twice the bytes until the first step."""
-    frozen = getattr(adapter, "file", "model") == "adapter"
+def packed_as(base: str, adapter: Any, source: str, device: str) -> str:
+    """What a base is put into as it is loaded: what the project says, or, on a card, what the adapter would put it into afterwards, when
+    the card would have held it whole."""
+    from tunesmith.model.packed_files import kind_of_folder
+
+    if base or device == "cpu" or kind_of_folder(Path(source)):
+        return base
+    return str(getattr(adapter, "base", ""))
+
+
+def read_as(precision: str, adapter: Any, device: str, *, base: str = "", fits: bool = False) -> str:
+    """The format a base is read in. A card gets a frozen one as it trains: in fp32 it would hold twice the bytes until the first step.
+
+    base  what it is packed into on its way: from fp32, as everybody who opens the result packs it
+    fits  vectors are read off it once and nothing trains: fp32, as those who use the result read it
+    """
+    frozen = getattr(adapter, "file", "model") == "adapter" and not (base or fits)
     return precision if frozen and precision in ("bf16", "fp16") and device != "cpu" else "fp32"
 
 

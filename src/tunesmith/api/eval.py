@@ -514,11 +514,13 @@ def positions(model: Any, before: Any, texts: list[str], project: Any) -> dict[s
     """Loss by position of a model, and, where there is one, of the model as it was, with the difference and its interval."""
     from tunesmith.evals.positions import by_position, compare
 
+    length = min(project.length or model.context, model.context)  # a soft prompt takes places of the context
+
     def look(one: Any) -> Any:
-        return by_position(one, texts, length=project.length, stretches=project.eval.positions)
+        return by_position(one, texts, length=length, stretches=project.eval.positions)
 
     found = look(model)
-    if before is None or (project.length or model.context) > before.context:  # it does not read so far
+    if before is None or length > before.context:  # it does not read so far
         return {**found.as_dict(), "table": compare([("loss", found)])}
     was = look(before)
     differences = [dict(zip(("value", "low", "high"), each)) for each in found.minus(was)]

@@ -181,7 +181,7 @@ class Planner:
             refuse(
                 update_in_backward=setup.update_in_backward, offload=setup.offload, offload_states=setup.offload_states,
                 processes=self.devices, cuda=self.device.cuda,
-                kernels=self.project.train.kernels,
+                kernels=self.project.train.kernels, states=setup.states, shard=SHARDS[self.stage],
             )  # fmt: skip
             refuse_trained_base(setup.base, shelf("adapters").make(setup.adapter, "adapter"), setup.adapter_name)
             if setup.base == "streamed" and str(self.project.model) in embedded.CONFIGS:

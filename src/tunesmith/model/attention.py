@@ -64,17 +64,13 @@ def segment_attention(
     banded = sliding_window is not None and bounds.longest > sliding_window
     if query.device.type == "cpu" and softcap is None and not banded and not dropout:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        flat = (x[0].transpose(0, 1) for x in (query, key, value))
-        return attend(*flat, bounds, scale)[None], None
+        return attend(*(x[0].transpose(0, 1) for x in (query, key, value)), bounds, scale)[None], None
     if bounds.place is not None:
         query, key, value = (x.index_select(2, bounds.place) for x in (query, key, value))
-    if (
-        softcap is None
-        and not dropout
-        and varlen.attends(query[0].transpose(0, 1), key[0].transpose(0, 1), sliding_window if banded else None)
-    ):
-        flat = (x[0].transpose(0, 1) for x in (query, key, value))
-        mixed = varlen.attend(*flat, bounds, scaling, sliding_window if banded else None)[None]
+    window = sliding_window if banded else None
+    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
+    if softcap is None and not dropout and varlen.attends(*flat, window):
+        mixed = varlen.attend(*flat, bounds, scaling, window)[None]
         return (mixed if bounds.source is None else mixed.index_select(1, bounds.source)), None
     sizes = [end - start for start, end in pairwise(segments)]
     # split, not slices: the backward pass of a slice fills a whole row with zeros for each document

@@ -99,9 +99,14 @@ class Packed:
     def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight (out, in) that the codes stand for."""
         number = math.prod(self.shape)
-        real = type(self.codes) is torch.Tensor and self.codes.device.type in ("cpu", "cuda")  # the planner's are not
-        if real and number % 2 == 0 and (found := _bitsandbytes()) is not None:
+        real = type(self.codes) is torch.Tensor and dtype in (torch.float32, torch.bfloat16, torch.float16)
+        if real and number % 2 == 0 and (found := _bitsandbytes(self.codes.device.type)) is not None:
             return by_bitsandbytes(self, dtype, found)
+        return self.plainly(dtype)
+
+    def plainly(self, dtype: torch.dtype) -> torch.Tensor:
+        """`dequantised` by torch alone."""
+        number = math.prod(self.shape)
         scale = _scale_table(self.codes.device)[self.scales.int()]
         scale = (_blocks(scale, GROUP) * self.groups[:, None]).reshape(-1)[: len(self.scales)] + self.offset
         index = torch.stack([self.codes >> 4, self.codes & 15], 1).reshape(-1)[:number].int()
@@ -154,16 +159,22 @@ class Packed:
         return Packed(codes.reshape(-1), scales.reshape(-1), groups.reshape(-1).float(), offset, (rows, columns))
 
 
-@lru_cache(maxsize=1)
-def _bitsandbytes() -> Any:
-    """bitsandbytes' functions, None where it is not installed."""
+@lru_cache(maxsize=4)
+def _bitsandbytes(device: str) -> Any:
+    """bitsandbytes' functions, None where it is not installed or its build gives nothing, or other weights, on this kind of device."""
     from importlib.util import find_spec
 
-    if find_spec("bitsandbytes") is None:
+    if find_spec("bitsandbytes") is None or device not in ("cpu", "cuda"):
         return None
-    from bitsandbytes import functional
+    tried = Packed.of(torch.linspace(-1, 1, 2 * BLOCK).view(2, BLOCK).to(device))
+    try:
+        from bitsandbytes import functional
 
-    return functional
+        found = by_bitsandbytes(tried, torch.float32, functional)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OSError, AssertionError):
+        # an old build, or one without kernels for this device: plain torch does the same work
+        return None
+    return functional if torch.allclose(found, tried.plainly(torch.float32)) else None
 
 
 def _same_table(table: torch.Tensor | None) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import _disable_current_modes
 
 from tunesmith.model.segments import Segments
 
@@ -23,9 +25,11 @@ PROOF = (0, 5, 6, 70, 103)  # bounds of the documents that are computed both way
 TOLERANCE = 0.03  # of 16-bit results of two orders of summing, beside the largest number
 
 
-def attends(query: torch.Tensor, key: torch.Tensor, window: int | None) -> bool:
-    """Whether packed (tokens, heads, head_dim) queries and (tokens, kv_heads, head_dim) keys are computed here."""
+def attends(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: int | None) -> bool:
+    """Whether packed (tokens, heads, head_dim) queries and (tokens, kv_heads, head_dim) keys and values are computed here."""
     if query.device.type != "cuda" or query.dtype not in (torch.bfloat16, torch.float16) or query.dtype != key.dtype:
+        return False
+    if value.shape[-1] != query.shape[-1]:  # DeepSeek's values are narrower than its keys
         return False
     dim = query.shape[-1]
     if dim > 256 or dim % 8 or _call() is None or torch.cuda.get_device_capability(query.device) < (8, 0):
@@ -104,8 +108,9 @@ def one_by_one(
 
 
 def _with_gradients(compute: Any, parts: list[torch.Tensor], pull: torch.Tensor) -> list[torch.Tensor]:
-    """Output, and the gradients of queries, keys and values under `pull`."""
+    """Output, and the gradients of queries, keys and values under `pull`. Checkpointing around it sees nothing of this pass: it would
+    miss it when the layer is computed again."""
     leaves = [x.detach().requires_grad_() for x in parts]
-    with torch.enable_grad():
+    with _disable_current_modes(), saved_tensors_hooks(torch.Tensor.detach, lambda x: x), torch.enable_grad():
         out = compute(*leaves)
         return [out.detach(), *torch.autograd.grad(out, leaves, pull)]

@@ -111,10 +111,10 @@ def forecast(
     if device.cuda:
         slack = SLACK if seen.log is None else None
         replayed = replay(seen.log) if seen.log is not None else Replayed(seen.peak.bytes, 0)
-        allocated = round(replayed.allocated * (slack or 1)) + device.workspace - spared
-        reserved = max(allocated, replayed.reserved + device.workspace - spared)
         extra = max(0, max(phases.values()) - live)
-        total = reserved + extra + device.context
+        allocated = round(replayed.allocated * (slack or 1)) + device.workspace - spared + extra
+        reserved = max(allocated, replayed.reserved + device.workspace - spared + extra)
+        total = reserved + device.context
     else:
         phases["save"] = seen.held - spared + saved
         allocated = reserved = live

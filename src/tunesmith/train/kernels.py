@@ -1,7 +1,7 @@
 """On a GPU: norms and feed-forward layers by kernels that make one pass of what torch makes several of.
 
 put_kernels(net, "compiled")     # each norm and feed-forward by torch.compile (inductor), once for all layers and all lengths
-put_kernels(net, "liger")        # norms, rotary positions and gated feed-forwards by Liger's Triton kernels (arXiv 2410.10989)
+put_kernels(net, "liger")        # norms and gated feed-forwards by Liger's Triton kernels (arXiv 2410.10989)
 
 Attention stays as it is (model/attention.py), and so does the loss, which never makes all logits. Both change the order of sums and
 nothing else: a few tokens are run before and after, and a kernel that gives other numbers is refused. A CPU has kernels of its own
@@ -9,6 +9,7 @@ nothing else: a few tokens are run before and after, and a kernel that gives oth
 """
 
 import importlib
+import sys
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ def put_kernels(net: nn.Module, kind: str, *, backend: str = "inductor") -> list
         raise SettingError(f"kernels {kind!r} is not known", wanted=f"One of {', '.join(KINDS)}.")
     if kind == "torch":
         return []
+    if getattr(net.config, "is_encoder_decoder", False):
+        raise SettingError(
+            f"train.kernels is {kind}, and {type(net).__name__} is an encoder-decoder.", fix="Leave train.kernels out."
+        )
     before = _states(net)
     names = _compile(net, backend) if kind == "compiled" else _liger(net)
     off = float((_states(net) - before).abs().max() / before.abs().max())
@@ -52,7 +57,7 @@ def _compile(net: nn.Module, backend: str) -> list[str]:
 
 
 def _liger(net: nn.Module) -> list[str]:
-    """Let Liger bind its kernels to this network's own modules. No class of transformers is touched but for rotary positions."""
+    """Let Liger bind its kernels to this network's own modules; the classes of transformers stay what they are."""
     try:
         patch: Any = importlib.import_module("liger_kernel.transformers")._apply_liger_kernel_to_instance
     except ImportError as error:
@@ -61,7 +66,14 @@ def _liger(net: nn.Module) -> list[str]:
             fix="pip install 'tunesmith[liger]'",
         ) from error
     held = {name: getattr(module, "forward", None) for name, module in net.named_modules()}
-    patch(model=net, cross_entropy=False, fused_linear_cross_entropy=False)
+    home = sys.modules[type(net).__module__]
+    classes = dict(vars(home))
+    patch(model=net, rope=False, cross_entropy=False, fused_linear_cross_entropy=False)
+    for (
+        name,
+        value,
+    ) in classes.items():  # it also replaces the architecture's classes, for every network that is made later
+        setattr(home, name, value)
     made = [name for name, module in net.named_modules() if getattr(module, "forward", None) != held[name]]
     if not made:
         raise SettingError(

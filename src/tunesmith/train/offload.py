@@ -11,6 +11,7 @@ beside checkpointing, which leaves one tensor a layer; alone it writes and reads
 
 import mmap
 import os
+import tempfile
 import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -129,8 +130,8 @@ class Scratch:
         self.places: defaultdict[int, list[int]] = defaultdict(list)
 
     def _open(self) -> None:
-        self.number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.unlink(self.path)
+        self.number, name = tempfile.mkstemp(prefix=f"{self.path.name}.", dir=self.path.parent)  # one for each rank
+        os.unlink(name)
         weakref.finalize(self, os.close, self.number)
 
     def write(self, data: memoryview) -> int:

@@ -116,7 +116,15 @@ def in_precision(net: nn.Module, precision: str) -> Iterator[None]:
 
 
 def refuse(
-    *, update_in_backward: bool, offload: str, offload_states: str, kernels: str, processes: int, cuda: bool
+    *,
+    update_in_backward: bool,
+    offload: str,
+    offload_states: str,
+    states: str,
+    shard: str,
+    kernels: str,
+    processes: int,
+    cuda: bool,
 ) -> None:
     """Raise what stands against these switches on this many processes, on a processor or a GPU."""
     if update_in_backward and processes > 1:
@@ -124,6 +132,12 @@ def refuse(
             f"train.update_in_backward is true, but {processes} ranks train together and add their gradients after each step.",
             fix="Leave it out, or train in one process.",
         )
+    for name, value, usual in (("states", states, "fp32"), ("offload_states", offload_states, "none")):
+        if processes > 1 and shard != "none" and value != usual:
+            raise SettingError(
+                f"train.shard is {shard} and train.{name} is {value}: states are cut in fp32, in memory, only.",
+                fix="Leave one of them out.",
+            )
     if kernels != "torch" and not cuda:
         raise SettingError(
             f"train.kernels is {kernels}, which is made for a GPU, but this run computes on the CPU, with kernels of its own.",
@@ -205,7 +219,8 @@ def fit(
         raise TrainingError("there is nothing to train on: the training split is empty")
     net = model.net
     refuse(
-        update_in_backward=update_in_backward, offload=offload, offload_states=offload_states, kernels=kernels, processes=ranks(),
+        update_in_backward=update_in_backward, offload=offload, offload_states=offload_states, states=states,
+        shard=shard, kernels=kernels, processes=ranks(),
         cuda=next(net.parameters()).device.type == "cuda",
     )  # fmt: skip
     shard = shard if ranks() > 1 else "none"
