@@ -1,6 +1,7 @@
 """tunesmith plan: one setup, what fits a card, what to change, and the planned run beside the measured one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -307,13 +308,14 @@ def test_mistakes_are_explained(keys, error):
 
 def test_ragged_rows_of_an_encoder_are_planned_with_their_padding(tmp_path):
     """Rows of an encoder lie padded: one long text makes a pass of short ones large."""
-    rows = [{"text": "ab " * (60 if n == 5 else 2), "label": "xy"[n % 2]} for n in range(12)]
+    rows = [{"text": "ab " * (60 if n % 4 == 1 else 2), "label": "xy"[n % 2]} for n in range(12)]
     keys = {
         "model": "pico-encoder",
         "method": "classify",
         "adapter": "full",
         "train.batch_size": 12,
         "train.pass_tokens": 4096,
+        "data.dev": 0,
     }
     planner = Planner.of(None, device("cpu:8GB"), keys={**keys, "data": rows})
     seen = planner.simulate(planner.setup, planner.config)
@@ -321,7 +323,12 @@ def test_ragged_rows_of_an_encoder_are_planned_with_their_padding(tmp_path):
     assert planner._padded(planner.setup) is False
     planner._layout = None
     assert planner._padded(planner.setup) is True
-    assert seen.num_tokens < 12 * 100, "what is trained on is counted without padding"
+    longest = max(len(example) for unit in planner.ahead.units for example in unit.examples)
+    assert longest > 60, "one long text among short ones"
+    setup = replace(planner.setup, pass_tokens=longest * 3)
+    found = planner.simulate(setup, planner.config)
+    assert found.num_tokens == 3 * longest, "the heaviest pass is that of the three long texts"
+    assert seen.num_tokens > found.num_tokens
 
 
 def test_a_card_holds_no_more_while_a_base_is_loaded_than_it_has_to(monkeypatch):

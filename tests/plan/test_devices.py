@@ -38,7 +38,7 @@ def test_sizes(text, size):
 @pytest.mark.parametrize(
     ("said", "like"),
     [
-        ("NVIDIA H200", "h200"), ("NVIDIA H100 80GB HBM3", "h100"), ("Tesla T4", "t4"), ("NVIDIA A100-SXM4-40GB", "a100"),
+        ("NVIDIA H200", "h200"), ("NVIDIA H100 80GB HBM3", "h100"), ("Tesla T4", "t4"), ("NVIDIA A100-SXM4-40GB", "a100-40"), ("NVIDIA A100-SXM4-80GB", "a100"), ("NVIDIA A10G", "a10"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"), ("NVIDIA GeForce RTX 4060 Ti", "rtx-4060-ti"), ("NVIDIA L40S", "l40s"),
     ],
 )  # fmt: skip

@@ -99,7 +99,7 @@ def packed_law(memory: int, *, beside: float = 20.0):
         full = setup.adapter_name == "full"
         base = {"": 100.0, "int8": 25.0, "streamed": 2.0}[setup.base] if setup.adapter_name != "qlora" else 12.0
         base /= 2 if setup.precision != "fp32" and not setup.base else 1
-        states = (75 if setup.states == "8bit" else 200) * full
+        states = (75 if setup.states == "8bit" else 200) * full * (0.05 if setup.offload_states == "disk" else 1)
         gradients = 0 if setup.update_in_backward else 100 * full
         active = 0.1 if setup.offload == "disk" else beside
         need = round(base + states + gradients + active)
@@ -116,6 +116,7 @@ def packed_law(memory: int, *, beside: float = 20.0):
     [
         ("full", 350, 20, "train.update_in_backward=true", False),
         ("full", 260, 20, "train.states=8bit", True),
+        ("full", 190, 20, "train.offload_states=disk", True),
         ("lora", 60, 20, "base=int8", True),
         ("lora", 40, 20, "adapter=qlora", True),
         ("lora", 25, 20, "base=streamed", True),
@@ -124,7 +125,7 @@ def packed_law(memory: int, *, beside: float = 20.0):
 )
 def test_each_other_way_is_offered_where_it_alone_fits_and_says_its_price(adapter, memory, beside, change, priced):
     wish = replace(WISH, adapter=adapter, length=64, pass_tokens=64)
-    adapters = ["lora", "qlora"] if adapter == "full" else ["qlora"]
+    adapters = [] if "offload_states" in change else ["lora", "qlora"] if adapter == "full" else ["qlora"]
     found = propose.into(wish, packed_law(memory, beside=beside), unit_tokens=lambda n: n, adapters=adapters)
     assert change in found.changes and found.forecast.fits
     assert bool(found.price) == priced

@@ -78,6 +78,8 @@ def named(name: str, memory: int, *, bf16: bool) -> Device:
     """A card that is there, by what it calls itself ("NVIDIA A100-SXM4-40GB"): the speeds of the known one that is named, its own
     memory. One that is not known has none."""
     words = re.split(r"[\s-]+", name.lower())
+    words += [ALIKE[word] for word in words if word in ALIKE]
+    words += ["40"] if "40gb" in words else []
     known = [key for key in GPUS if set(key.split("-")) <= set(words)]
     if not known:
         return Device(name, memory, bf16=bf16)

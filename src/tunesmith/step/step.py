@@ -33,7 +33,7 @@ class StepStats:
     num_trained: int
     num_passes: int
     unit_losses: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32), repr=False)
-    """mean loss of each Unit's trained-on tokens, in the order given; empty where the method has no such thing"""
+    """loss of each Unit, its own where the method has one, else the mean over its tokens, in the order given; empty when not asked for"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Measured:
     figures: dict[str, tuple[float, float]]
     terms: dict[str, tuple[float, float]]
     unit_losses: np.ndarray = field(repr=False)
-    """mean loss of each Unit's trained-on tokens; nan where the method has no such thing"""
+    """loss of each Unit, its own where the method has one, else the mean over its tokens; nan where there is neither"""
 
     @staticmethod
     def whole(parts: Iterable["Measured"]) -> "Measured":

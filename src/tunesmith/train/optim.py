@@ -262,6 +262,11 @@ class Optimizer:
         """What `num_state_bytes` will be after a step, from the kind of optimiser alone."""
         return sum(size for size in self._state_sizes() if not (self.pages and self.pages.moves(size)))
 
+    def num_bytes_on_disk(self) -> int:
+        """Bytes of states that wait in a scratch file."""
+        pages = self.pages if self.pages and self.pages.kind == "disk" else None
+        return sum(size for size in self._state_sizes() if pages and pages.moves(size))
+
     def _state_sizes(self) -> list[int]:
         """Bytes of each tensor of states, wherever it waits."""
         sizes: list[int] = []
@@ -279,6 +284,8 @@ class Optimizer:
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as named tensors (for safetensors)."""
         out: dict[str, torch.Tensor] = {}
+        if self.pages and self.pages.kind == "pinned":
+            torch.cuda.synchronize()  # what is on its way to the host has arrived
         for number, (name, parameter, master) in enumerate(zip(self.names, self.parameters, self.masters)):
             if number in self.low:
                 out[f"master.{name}"] = (

@@ -326,7 +326,7 @@ def fit(
 
     if progress.step == 0:
         size = optim.num_checkpoint_bytes() + rows.num_bytes
-        keeps = {"checkpoint_bytes": size, "result_bytes": result_bytes, "keep": keep}
+        keeps = {"checkpoint_bytes": size, "result_bytes": result_bytes + optim.num_bytes_on_disk(), "keep": keep}
         space = checkpoint.forecast(place, **keeps) if folder.writes else {}
         events.emit(
             "start", steps=steps, steps_per_epoch=per_epoch, num_units=len(units), batch_size=batch_size, devices=ranks(),
@@ -502,7 +502,8 @@ def note_peak(folder: RunFolder) -> None:
     if not folder.file("memory.json").exists():  # a run that is gone on with, from before there was one
         return
     found = folder.read_json("memory.json")
-    folder.write_json("memory.json", {**found, "process_peak": max(found["process_peak"], peak_bytes())})
+    now = {"process_peak": peak_bytes(), **({"reserved": torch.cuda.max_memory_reserved()} if on_a_card() else {})}
+    folder.write_json("memory.json", {**found, **{name: max(found.get(name, 0), value) for name, value in now.items()}})
 
 
 def activation_bytes(

@@ -242,6 +242,10 @@ class Sharded:
         """Bytes of masters on this rank."""
         return self.inner.num_master_bytes()
 
+    def num_bytes_on_disk(self) -> int:
+        """None: cut states wait in memory."""
+        return 0
+
     def num_state_bytes(self) -> int:
         """Bytes of optimiser state on this rank."""
         return self.inner.num_state_bytes()
