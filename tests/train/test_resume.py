@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and goes on ends with the same bits as one that was not."""
 
+import errno
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora
-from tunesmith.core.errors import TrainingError
+from tunesmith.core.errors import SpaceError, TrainingError
 from tunesmith.train import checkpoint
 from tunesmith.train.guards import DivergenceGuard
 
@@ -147,3 +148,16 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path):
     (tmp_path / "step-000009").mkdir()
     (tmp_path / ".step-000010.part").mkdir()
     assert checkpoint.load_latest(tmp_path)[0] == 3
+
+
+def test_a_full_disk_while_a_checkpoint_is_written_is_told_and_leaves_the_last_one(tmp_path, monkeypatch):
+    tensors = {"a": torch.ones(3)}
+    checkpoint.save(tmp_path, step=1, tensors=tensors, progress={}, keep=2, best=None)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(SpaceError, match="the disk is full: .*step-000002"):
+        checkpoint.save(tmp_path, step=2, tensors=tensors, progress={}, keep=2, best=None)
+    assert checkpoint.steps_in(tmp_path) == [1] and not list(tmp_path.glob(".*"))

@@ -7,6 +7,7 @@ A checkpoint is a folder step-000120 that appears by a rename. Random numbers ne
 by (seed, step).
 """
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -52,14 +53,13 @@ def save(
             target.rename(old)
         part.rename(target)
         shutil.rmtree(_aside(target), ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        explained = (
-            explain_os_error(error, target) if isinstance(error, OSError) else _explain_safetensors(error, target)
-        )
-        if explained is None:
-            raise
-        raise explained from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpaceError(
+                f"the disk is full: {target} could not be written", fix="Free some space, then --resume."
+            ) from error
+        raise explain_os_error(error, target) or error from error
     drop_old(folder, keep=keep, best=best)
     return target
 
@@ -117,10 +117,3 @@ def forecast(folder: Path, *, checkpoint_bytes: int, result_bytes: int, keep: in
             fix="Free some space, choose another folder (out=...), or keep fewer (train.keep=1).",
         )
     return {"checkpoint_bytes": checkpoint_bytes, "needed_bytes": needed, "free_bytes": free}
-
-
-def _explain_safetensors(error: SafetensorError, target: Path) -> SpaceError | None:
-    text = str(error).lower()
-    if "no space" in text or "os error 28" in text or "quota" in text or "file too large" in text:
-        return SpaceError(f"the disk is full: {target} could not be written", fix="Free some space, then --resume.")
-    return None
