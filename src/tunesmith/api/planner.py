@@ -6,7 +6,7 @@ planner.refusal(setup)                      # what `train` would refuse of a set
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -168,8 +168,6 @@ class Planner:
         from tunesmith.api.build import refuse_trained_base
         from tunesmith.core.shelf import shelf
         from tunesmith.model import embedded
-        from tunesmith.plan.shorter import SHALLOW, alike, cut
-        from tunesmith.plan.simulate import looked_at
         from tunesmith.step import fsdp
         from tunesmith.train.run import refuse
 
@@ -187,9 +185,8 @@ class Planner:
             if setup.base == "streamed" and str(self.project.model) in embedded.CONFIGS:
                 raise ModelError(f"{self.project.model} is made on the spot: there is no file to read its base from")
             if self.devices > 1 and self.stage == 3:
-                shallow = cut(self.config, SHALLOW[0]) if alike(self.config) else self.config
                 samples = hasattr(self.objective, "collect")
-                looked_at(lambda: self._policy(setup, shallow), lambda policy: fsdp.refuse(policy, samples=samples))
+                self._looked_at(setup, lambda policy: fsdp.refuse(policy, samples=samples))
         except (SettingError, ModelError) as error:
             return error
         return None
@@ -236,14 +233,15 @@ class Planner:
         parts, train = self.parts, self.project.train
         units: Any = parts.units if parts is not None else self.ahead and self.ahead.units
         most: tuple[int, Any] = (0, None)
+        padded = self._padded(setup)
         for number in range(min(256, ceil(len(units) / train.batch_size))):
             chosen = units_of_step(number, len(units), train.batch_size, self.project.seed, train.order == "shuffle")
             some = [units[int(i)] for i in chosen[:: self.devices]]
             if parts is not None:
                 passes = passes_of(parts.model.policy, some, parts.chosen["pass_tokens"])
             else:
-                passes = cut(some, setup.pass_tokens, padded=self._padded(setup))
-            largest = max(tokens_of([some[i] for i in one], padded=self._padded(setup)) for one in passes)
+                passes = cut(some, setup.pass_tokens, padded=padded)
+            largest = max(tokens_of([some[i] for i in one], padded=padded) for one in passes)
             if largest > most[0]:
                 most = largest, some
         return most[1]
@@ -251,17 +249,22 @@ class Planner:
     def _padded(self, setup: Any) -> bool:
         """Whether rows lie padded, not packed: by the architecture and by the adapter."""
         from tunesmith.core.shelf import shelf
-        from tunesmith.plan.shorter import SHALLOW, alike, cut
-        from tunesmith.plan.simulate import looked_at
 
         if self.parts is not None:
             return bool(self.parts.model.policy.layout == "padded")
         if getattr(shelf("adapters").make(setup.adapter, "adapter"), "padded", ""):
             return True
         if self._layout is None:
-            shallow = cut(self.config, SHALLOW[0]) if alike(self.config) else self.config
-            self._layout = looked_at(lambda: self._policy(setup, shallow), lambda policy: policy.layout)
+            self._layout = self._looked_at(setup, lambda policy: policy.layout)
         return bool(self._layout == "padded")
+
+    def _looked_at(self, setup: Any, look: Callable[[Any], Any]) -> Any:
+        """look(policy) of a setup's network, of few layers where all are alike."""
+        from tunesmith.plan.shorter import SHALLOW, alike, cut
+        from tunesmith.plan.simulate import looked_at
+
+        shallow = cut(self.config, SHALLOW[0]) if alike(self.config) else self.config
+        return looked_at(lambda: self._policy(setup, shallow), look)
 
     def whole(self, setup: Any) -> Any:
         """The forecast of a setup, every layer run."""

@@ -50,7 +50,7 @@ def attend(
     assert call is not None
     more: dict[str, Any] = {}
     if query.shape[1] != key.shape[1]:
-        if "enable_gqa" in inspect.signature(call).parameters:
+        if "enable_gqa" in _parameters(call):
             more["enable_gqa"] = True
         else:
             key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
@@ -68,7 +68,13 @@ def _call() -> Any:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn if {"scale", "window_size"} <= inspect.signature(varlen_attn).parameters.keys() else None
+    return varlen_attn if _parameters(varlen_attn) >= {"scale", "window_size"} else None
+
+
+@lru_cache(maxsize=8)
+def _parameters(call: Any) -> frozenset[str]:
+    """The names it takes: asked by every layer of every pass, looked up once."""
+    return frozenset(inspect.signature(call).parameters)
 
 
 @lru_cache(maxsize=64)

@@ -492,8 +492,13 @@ def memory_parts(net: nn.Module, optim: Optimizer | Sharded) -> dict[str, int]:
     gradients = optim.num_gradient_bytes()
     return {
         "weights": weights, "masters": optim.num_master_bytes(), "gradients": gradients, "optimizer": optim.num_state_bytes(),
-        "process_peak": peak_bytes(), **({"reserved": torch.cuda.max_memory_reserved()} if on_a_card() else {}),
+        **_peaks(),
     }  # fmt: skip
+
+
+def _peaks() -> dict[str, int]:
+    """The most this process held so far, and on a card the most torch's allocator kept."""
+    return {"process_peak": peak_bytes(), **({"reserved": torch.cuda.max_memory_reserved()} if on_a_card() else {})}
 
 
 def note_peak(folder: RunFolder) -> None:
@@ -502,8 +507,9 @@ def note_peak(folder: RunFolder) -> None:
     if not folder.file("memory.json").exists():  # a run that is gone on with, from before there was one
         return
     found = folder.read_json("memory.json")
-    now = {"process_peak": peak_bytes(), **({"reserved": torch.cuda.max_memory_reserved()} if on_a_card() else {})}
-    folder.write_json("memory.json", {**found, **{name: max(found.get(name, 0), value) for name, value in now.items()}})
+    folder.write_json(
+        "memory.json", {**found, **{name: max(found.get(name, 0), now) for name, now in _peaks().items()}}
+    )
 
 
 def activation_bytes(

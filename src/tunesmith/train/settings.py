@@ -258,15 +258,12 @@ class TrainSettings:
                     f"train.shard is all, but train.{name} is {getattr(self, name)}, which needs whole matrices or 16-bit weights.",
                     fix="Set train.shard=gradients: states and gradients are cut, the weights are whole on every rank.",
                 )
-        if self.states == "8bit" and self.optimizer == "sgd" and not self.momentum:
-            raise SettingError(
-                "train.states is 8bit, but sgd without momentum keeps no states.", fix="Leave train.states out."
-            )
-        if self.offload_states != "none" and self.optimizer == "sgd" and not self.momentum:
-            raise SettingError(
-                f"train.offload_states is {self.offload_states}, but sgd without momentum keeps no states.",
-                fix="Leave train.offload_states out.",
-            )
+        for name, usual in (("states", "fp32"), ("offload_states", "none")):
+            if (value := getattr(self, name)) != usual and self.optimizer == "sgd" and not self.momentum:
+                raise SettingError(
+                    f"train.{name} is {value}, but sgd without momentum keeps no states.",
+                    fix=f"Leave train.{name} out.",
+                )
         if self.update_in_backward and self.clip is not None:
             raise SettingError(
                 f"train.update_in_backward is true and train.clip is {self.clip:g}, which needs all gradients at once.",

@@ -70,8 +70,9 @@ def _in_order(tensors: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def write(path: Path, tensors: Mapping[str, Any]) -> None:
     """A safetensors file (github.com/huggingface/safetensors, README, Format): length, header, bytes; one tensor in memory at a time."""
     header: dict[str, Any] = {}
+    ordered = _in_order(tensors)
     place = 0
-    for name, value in _in_order(tensors):
+    for name, value in ordered:
         end = place + value.shape.numel() * value.dtype.itemsize
         header[name] = {"dtype": WORDS[value.dtype], "shape": list(value.shape), "data_offsets": [place, end]}
         place = end
@@ -79,6 +80,6 @@ def write(path: Path, tensors: Mapping[str, Any]) -> None:
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, value in _in_order(tensors):
+        for _, value in ordered:
             whole = value.whole() if isinstance(value, Spread) else value.detach()
             file.write(whole.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
