@@ -177,6 +177,12 @@ def _bitsandbytes(device: str) -> Any:
     return functional if torch.allclose(found, tried.plainly(torch.float32)) else None
 
 
+def get_ready(packed: Packed) -> None:
+    """Look for bitsandbytes as a network is packed or read: importing and trying it has no place in the first training step."""
+    if type(packed.codes) is torch.Tensor:
+        _bitsandbytes(packed.codes.device.type)
+
+
 def _same_table(table: torch.Tensor | None) -> bool:
     return table is not None and torch.equal(table.float().cpu(), _table(torch.device("cpu")))
 

@@ -28,6 +28,8 @@ class PackedLinear(nn.Module):
         self.layout, self.shape = type(packed), packed.shape
         for name in self.layout.parts:
             self.register_buffer(name, getattr(packed, name))
+        if self.layout is nf4.Packed:
+            nf4.get_ready(packed)
         self.outside = None if self.layout.parts else packed  # its numbers are not the network's to hold
         self.bias = base.bias
         self.out_features, self.in_features = packed.shape
