@@ -44,9 +44,12 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions, for the results."""
+    """Hardware and versions, for the results; of Tunesmith the hash of its code, too: figures of older code are known as such."""
     import torch
     import transformers
+
+    from tunesmith import __version__
+    from tunesmith.core.runs import code_hash
 
     return {
         "processor": processor(),
@@ -54,6 +57,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "tunesmith": f"{__version__} {code_hash()[:12]}",
     }
 
 

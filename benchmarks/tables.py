@@ -24,6 +24,7 @@ TABLES = {
     "growth": "growth",
     "planner": "planner.__main__",
     "planner_public": "planner.points",
+    "plan_seconds": "plan_seconds",
     "fit": "fit",
     "layer_streaming": "layer_streaming",
     "kill_resume": "kill_resume",

@@ -13,6 +13,7 @@ benchmarks/results/ablation.json, so a run that was stopped goes on; --again mea
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,14 @@ SIZES = {
         "pass_tokens": 1024,
     },
 }
-# (name, what it changes); {} is the start: rows padded, whole logits, every activation and every state in memory
+# (name, what it changes). The start: glibc's allocator as it comes, rows padded, whole logits, torch's own operations, everything in memory
 FULL = [
-    ("start", {"layout": "padded", "chunked": False, "lean": False}),
+    ("start", {"heap": False, "layout": "padded", "chunked": False, "lean": False, "kernels": False}),
+    ("freed memory stays", {"heap": True}),
     ("packing", {"layout": "packed"}),
     ("chunked loss", {"chunked": True}),
     ("lean forward", {"lean": True}),
+    ("compiled kernels", {"kernels": True}),
     ("selective checkpointing", {"checkpointing": "selective"}),
     ("checkpointing", {"checkpointing": True}),
     ("passes of half a step", {"passes": True}),
@@ -43,7 +46,7 @@ FULL = [
     ("activation offload", {"offload": "disk"}),
     ("8-bit states", {"states": "8bit"}),
     ("states on disk", {"offload_states": "disk"}),
-    ("bf16", {"precision": "bf16", "offload_states": "none"}),
+    ("bf16, states in memory", {"precision": "bf16", "offload_states": "none"}),
     ("no fp32 masters: kahan", {"keep": "kahan"}),
     ("no fp32 masters: stochastic", {"keep": "stochastic"}),
 ]
@@ -69,6 +72,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     """One row: real steps, timed; then one under torch's profiler."""
     import statistics
     import time
+    from contextlib import nullcontext
     from pathlib import Path
 
     import numpy as np
@@ -125,7 +129,7 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     net.train()
     pass_tokens = size["pass_tokens"] if given.get("passes") else None
     seconds, losses = [], []
-    with tempfile.TemporaryDirectory() as place, steady_heap():
+    with tempfile.TemporaryDirectory() as place, steady_heap() if given["heap"] else nullcontext():
         offload = Offload(given.get("offload", "none"), Path(place, "scratch"), (*net.parameters(), *net.buffers()))
 
         def step() -> float:
@@ -188,7 +192,8 @@ def measured(name: str, size: str, settings: dict[str, Any]) -> dict[str, Any]:
             specs.insert(0, {"size": size, "settings": {}, "write": folder})
         for spec in specs:
             command = [sys.executable, "-m", "benchmarks.ablation", "--child", json.dumps(spec)]
-            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            own = {} if settings["kernels"] else {"TUNESMITH_KERNELS": "off"}
+            ran = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **own})
             if ran.returncode:
                 raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
     return dict(json.loads(ran.stdout.splitlines()[-1]))

@@ -26,7 +26,9 @@ def worker(module: str, spec: dict[str, Any], given: argparse.Namespace) -> dict
         asked.write_text(json.dumps({**spec, "work": str(given.work), "threads": given.threads}))
         env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(given.threads), "TOKENIZERS_PARALLELISM": "false"}
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-        python = given.peer_python if module.endswith("_trl") else sys.executable
+        python = {"trl": given.peer_python, "llamafactory": given.llamafactory_python}.get(
+            module.rpartition("_")[2], sys.executable
+        )
         command = [python, "-m", f"benchmarks.method_speed.{module}", str(asked), str(out)]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -44,9 +46,21 @@ def spec_of(case: Case, given: argparse.Namespace, num: int) -> dict[str, Any]:
     return {"case": case.as_dict(), "model": str(folder), "lr": LR, "num_pairs": num, "num": num, "head": head}
 
 
-def workers(case: Case) -> tuple[str, str]:
-    """The modules of both sides."""
-    return ("rollouts_ours", "rollouts_trl") if case.method in ("grpo", "gkd") else ("ours", "peer_trl")
+def our_worker(case: Case) -> str:
+    """The module of our side."""
+    return "rollouts_ours" if case.method in ("grpo", "gkd") else "ours"
+
+
+def their_worker(case: Case, option: str) -> str:
+    """The module of the peer that an option belongs to."""
+    if option.startswith("llamafactory"):
+        return "peer_llamafactory"
+    return "rollouts_trl" if case.method in ("grpo", "gkd") else "peer_trl"
+
+
+def of_side(record: dict[str, Any], side: str) -> list[dict[str, Any]]:
+    """The runs of a side, ours or the peer's, in the order they were made."""
+    return [run for run in record["runs"] if (run["side"] == "ours") == (side == "ours")]
 
 
 def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -55,32 +69,38 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
     def keep() -> None:
         write_results(NAME, results)
 
-    mine, theirs = workers(case)
+    mine = our_worker(case)
     record = results["cases"].setdefault(case.name, {"trials": [], "runs": []})
     if "num_pairs" not in record:
         short = worker(mine, spec_of(case, given, 10 * STEP_PAIRS), given)
         wanted = int(short["units_per_second"] * TARGET_SECONDS) // STEP_PAIRS * STEP_PAIRS
         record["num_pairs"] = given.pairs or min(2400, max(10 * STEP_PAIRS, wanted))
         keep()
+    lacking = not Path(given.llamafactory_python).exists()  # tried where its environment is there
     for option in case.options:
+        if option.startswith("llamafactory") and lacking:
+            continue
         if option not in [trial["option"] for trial in record["trials"]]:
             few = max(6 * STEP_PAIRS, record["num_pairs"] // 8 // STEP_PAIRS * STEP_PAIRS)
             try:
-                found = worker(theirs, {**spec_of(case, given, few), "option": option}, given)
+                found = worker(their_worker(case, option), {**spec_of(case, given, few), "option": option}, given)
                 trial = {"option": option, "units_per_second": found["units_per_second"]}
             except RuntimeError as error:  # an option that does not run on this machine is no peer, and is said
                 trial = {"option": option, "units_per_second": 0.0, "failed": str(error)[-300:]}
             record["trials"].append(trial)
-            print(f"{case.name} TRL {option}: {trial['units_per_second']:.1f} units/s (trial)", flush=True)
+            print(f"{case.name} {option}: {trial['units_per_second']:.1f} units/s (trial)", flush=True)
             keep()
     best = max(record["trials"], key=lambda trial: trial["units_per_second"])["option"]
+    record["runs"] = [
+        run for run in record["runs"] if run["side"] == "ours" or run["option"] == best
+    ]  # a faster one came
     spec = spec_of(case, given, record["num_pairs"])
     for number in range(given.runs):
-        for side in ("ours", "trl") if number % 2 == 0 else ("trl", "ours"):
-            if sum(run["side"] == side for run in record["runs"]) > number:
+        for side in ("ours", "peer") if number % 2 == 0 else ("peer", "ours"):
+            if len(of_side(record, side)) > number:
                 continue
             more = {} if side == "ours" else {"option": best}
-            found = worker(mine if side == "ours" else theirs, {**spec, **more}, given)
+            found = worker(mine if side == "ours" else their_worker(case, best), {**spec, **more}, given)
             record["runs"].append({key: value for key, value in found.items() if key != "losses"})
             print(f"{case.name} {side}: {found['units_per_second']:.1f} units/s", flush=True)
             keep()
@@ -100,17 +120,17 @@ def show(results: dict[str, Any]) -> str:
     """A line a case: medians of both sides, the median of the ratios pair by pair against the bar, memory above the model."""
     lines = []
     for name, record in results["cases"].items():
-        sides = {side: [run for run in record["runs"] if run["side"] == side] for side in ("ours", "trl")}
+        sides = {side: of_side(record, side) for side in ("ours", "peer")}
         if not all(sides.values()):
             continue
         speed, memory = (
             {side: statistics.median(run[key] for run in runs) for side, runs in sides.items()}
             for key in ("units_per_second", "above_model_mb")
         )
-        ratios = [ours["units_per_second"] / trl["units_per_second"] for ours, trl in zip(sides["ours"], sides["trl"])]
+        ratios = [a["units_per_second"] / b["units_per_second"] for a, b in zip(sides["ours"], sides["peer"])]
         ratio = statistics.median(ratios)
         span = f" {min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else ""
-        option = sides["trl"][0]["option"]
+        option = sides["peer"][0]["option"]
         word = "met" if ratio >= BAR else "missed"
         rollouts = [
             statistics.median(run["rollout_tokens_per_second"] for run in runs)
@@ -118,12 +138,12 @@ def show(results: dict[str, Any]) -> str:
             if "rollout_tokens_per_second" in runs[0]
         ]
         rolled = f"{rollouts[0]:.0f} / {rollouts[1]:.0f} ({rollouts[0] / rollouts[1]:.2f})" if rollouts else ""
-        lines.append([name, f"{speed['ours']:.1f}", f"{speed['trl']:.1f} ({option})", f"{ratio:.2f}{span} ({word}: {BAR:g})",
-                      f"{memory['ours']:.0f} / {memory['trl']:.0f}", rolled, str(len(sides["ours"]))])  # fmt: skip
+        lines.append([name, f"{speed['ours']:.1f}", f"{speed['peer']:.1f} ({option})", f"{ratio:.2f}{span} ({word}: {BAR:g})",
+                      f"{memory['ours']:.0f} / {memory['peer']:.0f}", rolled, str(len(sides["ours"]))])  # fmt: skip
     titles = [
         "case",
         "ours, units/s",
-        "TRL, units/s",
+        "peer, units/s",
         "ratio (bar)",
         "MB above the model",
         "rollout tokens/s",
@@ -135,7 +155,8 @@ def show(results: dict[str, Any]) -> str:
 def main() -> None:
     """Arguments, runs, table."""
     ask = argparse.ArgumentParser(
-        prog="python -m benchmarks.method_speed", description="Preference methods beside TRL."
+        prog="python -m benchmarks.method_speed",
+        description="Preference methods beside TRL, and DPO beside LLaMA-Factory.",
     )
     ask.add_argument("--cases", default=",".join(case.name for case in CASES))
     ask.add_argument("--runs", type=int, default=3)
@@ -144,6 +165,10 @@ def main() -> None:
     ask.add_argument("--work", type=Path, default=Path("runs") / "method-speed")
     ask.add_argument(
         "--peer-python", default=str(ROOT / "benchmarks" / "training_speed" / ".venv-trl" / "bin" / "python")
+    )
+    ask.add_argument(
+        "--llamafactory-python",
+        default=str(ROOT / "benchmarks" / "training_speed" / ".venv-llamafactory" / "bin" / "python"),
     )
     ask.add_argument("--parity", action="store_true")
     ask.add_argument("--table", action="store_true")

@@ -33,7 +33,7 @@ class Case:
         return asdict(self)
 
 
-# What TRL is given beside its defaults.
+# What a peer is given beside its defaults: TRL, and under its own name LLaMA-Factory.
 OPTIONS: dict[str, dict[str, object]] = {
     "live": {},
     "precomputed": {"precompute_ref_log_probs": True},
@@ -42,9 +42,11 @@ OPTIONS: dict[str, dict[str, object]] = {
     "generate": {},
     "generate_32x4": {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 4},
     "padded": {},
+    "llamafactory": {},
+    "llamafactory_8x2": {"per_device_train_batch_size": STEP_PAIRS // 2, "gradient_accumulation_steps": 2},
     "padded_8x2": {"per_device_train_batch_size": STEP_PAIRS // 2, "gradient_accumulation_steps": 2},
 }
-_DPO = ("live", "precomputed", "live_padding_free", "precomputed_padding_free")
+_DPO = ("live", "precomputed", "live_padding_free", "precomputed_padding_free", "llamafactory", "llamafactory_8x2")
 _REWARD = ("padded", "padded_8x2")
 _ROLLOUTS = ("generate", "generate_32x4")
 CASES = tuple(

@@ -64,7 +64,10 @@ def main(spec_file: str, out_file: str) -> None:
 
     helpers = Helpers()
     if taught:
-        helpers.teacher = Teacher.of(load(spec["model"]), model.tokenizer)
+        teacher = load(spec["model"])
+        teacher.net.requires_grad_(False).eval()
+        # random weights say ids of the whole table, of which the byte tokenizer has few: all are compared, as the peer does
+        helpers.teacher = Teacher(teacher.policy, teacher.net.config.vocab_size, teacher.name)
     else:
         helpers.live = frozen(model.policy)
     feed = Rollouts(

@@ -68,9 +68,9 @@ def cases() -> dict[str, dict[str, Any]]:
                 for length in (96, 1024):
                     add("small" if length == 96 else "wide", "sft", adapter, checkpointing, precision, length)
     for method in ("dpo", "reward", GRPO):
-        for adapter in ("full", "lora", "qlora"):
+        for adapter in ("full", "lora", "dora", "qlora"):
             for checkpointing in (False, True):
-                add("small", method, adapter, checkpointing, "bf16" if adapter == "lora" else "fp32", 256)
+                add("small", method, adapter, checkpointing, "bf16" if adapter in ("lora", "dora") else "fp32", 256)
     for words, change in SWITCHES.items():
         made[f"small sft switch {words}"] = {
             "model": SMALL, "method": "sft", "adapter": "full", "checkpointing": False, "precision": "fp32", "length": 96,

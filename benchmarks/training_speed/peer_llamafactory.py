@@ -26,6 +26,18 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+def settings(
+    *, stage: str, adapter: str, lr: float, model: str, rows: str, out: str, cut: int, bf16: bool = False
+) -> dict[str, Any]:
+    """What LLaMA-Factory is given in every comparison: rows that are tokens already, LoRA on all linear layers, no checkpointing."""
+    lora = {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target": "all"}
+    return {
+        **common(lr), "model_name_or_path": model, "stage": stage, "do_train": True, "finetuning_type": adapter,
+        **(lora if adapter == "lora" else {}), "template": "empty", "tokenized_path": rows, "cutoff_len": cut, "flash_attn": "sdpa",
+        "disable_gradient_checkpointing": True, "output_dir": out, "per_device_train_batch_size": STEP_ROWS, "bf16": bf16,
+    }  # fmt: skip
+
+
 def tokenised(columns: dict[str, list[list[int]]], model: str, cut: int, packed: bool) -> Any:
     """The rows as LLaMA-Factory's processors leave them."""
     import datasets
@@ -66,7 +78,6 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     cell, layout = spec["cell"], dict(LAYOUTS[spec["option"]])
     torch.set_num_threads(spec["threads"])
     columns = hf_side.columns(spec)
-    lora = {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target": "all"}
     if layout.get("packing"):  # as many tokens a step as sixteen average rows
         layout["per_device_train_batch_size"] = max(1, round(spec["step_tokens"] / cell["cut"]))
     quiet = gemm_gflops()
@@ -102,24 +113,11 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         rows = tokenised(columns, spec["model"], cell["cut"], packed=bool(layout.get("packing")))
         datasets.DatasetDict({"train": rows}).save_to_disk(f"{folder}/rows")
-        settings = {
-            **common(spec["lr"]),
-            "model_name_or_path": spec["model"],
-            "stage": "sft",
-            "do_train": True,
-            "finetuning_type": cell["adapter"],
-            **(lora if cell["adapter"] == "lora" else {}),
-            "template": "empty",
-            "tokenized_path": f"{folder}/rows",
-            "cutoff_len": cell["cut"],
-            "flash_attn": "sdpa",
-            "disable_gradient_checkpointing": True,
-            "output_dir": f"{folder}/out",
-            "per_device_train_batch_size": STEP_ROWS,
-            "bf16": cell["precision"] == "bf16",
-            **layout,
-        }
-        run_exp(settings, callbacks=[clock])
+        given = settings(
+            stage="sft", adapter=cell["adapter"], lr=spec["lr"], model=spec["model"], rows=f"{folder}/rows", out=f"{folder}/out",
+            cut=cell["cut"], bf16=cell["precision"] == "bf16",
+        )  # fmt: skip
+        run_exp({**given, **layout}, callbacks=[clock])
     used = [torch, transformers, peft, datasets]
     rows = columns["input_ids"]
     found = hf_side.report(clock.end, began[0], side="llamafactory", spec=spec, rows=rows, quiet=quiet, used=used)

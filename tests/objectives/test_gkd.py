@@ -31,7 +31,7 @@ def teacher():
     return Teacher.of(load("pico", seed=2), byte_tokenizer())
 
 
-def collected(model, objective, seed=0, rows=ROWS):
+def collected(model, objective, seed=0, rows=ROWS, helpers=None):
     text = Text(model.tokenizer)
     asked = [u for i, row in enumerate(rows) for u in objective.units(row, text, np.random.default_rng([0, 0, i]))]
 
@@ -41,7 +41,7 @@ def collected(model, objective, seed=0, rows=ROWS):
         out = generate(model, flat, max_tokens=objective.max_tokens, temperature=1.0, seeds=seeds, eos_ids=text.stops)
         return [out[i * n : (i + 1) * n] for i in range(len(prompts))]
 
-    return objective.collect(model.policy, asked, sample, None, Helpers())
+    return objective.collect(model.policy, asked, sample, None, helpers or Helpers())
 
 
 @pytest.fixture
@@ -86,6 +86,22 @@ def test_the_rest_of_the_prompts_brings_the_rows_answer(student, teacher):
     assert backward(student.policy, objective, back, helpers=Helpers(teacher=teacher)).figures == figures
     with pytest.raises(DataError, match="no answer"):
         collected(student, objective, rows=[{k: v for k, v in row.items() if k != "answer"} for row in ROWS])
+
+
+def test_an_answer_ends_where_a_padded_head_says_what_no_tokenizer_has(teacher):
+    padded = load("pico", seed=1)
+    padded.net.resize_token_embeddings(teacher.vocab + 200)
+    objective, helpers = Gkd(teacher="x", n=4, max_tokens=12), Helpers(teacher=teacher)
+    units = collected(padded, objective, helpers=helpers)
+    examples = [example for unit in units for example in unit.examples]
+    assert all((example.ids < teacher.vocab).all() for example in examples)
+    whole = [e for unit in collected(padded, objective) for e in unit.examples]  # the same answers as they were
+    assert [e.ids.tolist() for e in examples] == [
+        w.ids[: len(e)].tolist() for w, e in zip(whole, examples, strict=True)
+    ]
+    assert all(w.ids[len(e)] >= teacher.vocab for w, e in zip(whole, examples) if len(w) > len(e))
+    assert sum(map(len, whole)) > sum(map(len, examples)) and sum(e.num_trained for e in examples) > 0
+    assert np.isfinite(backward(padded.policy, objective, units, helpers=helpers).loss)
 
 
 def test_the_student_comes_nearer_to_its_teacher(student, teacher):

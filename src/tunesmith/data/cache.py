@@ -1,4 +1,4 @@
-"""Tokenised rows on disk: Units in memory-mapped files, so memory stays flat in the number of rows.
+"""Tokenised rows on disk: Units in flat files, read one at a time, so memory stays flat in the number of rows.
 
 >>> UnitCache.write("run/cache/train", units, key="hash of tokenizer and settings")    # streams: one Unit in memory
 >>> cache = UnitCache.open("run/cache/train", key="hash of tokenizer and settings")    # None when made for another key
@@ -54,23 +54,19 @@ class UnitCache:
         self.meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text("utf-8"))
         if self.meta["format"] != FORMAT:
             raise ValueError(f"{self.path} has cache format {self.meta['format']}, this version reads {FORMAT}")
-        array = {name: _mapped(self.path / name, dtype) for name, dtype in _TYPES.items()}
-        self._ids, self._weights, self._examples, self._units = (
-            array[name] for name in ("ids", "weights", "examples", "units")
+        self._ids, self._weights, self._examples, self._units, self._shared, self._facts_at = (
+            _flat(self.path / name, _TYPES[name])
+            for name in ("ids", "weights", "examples", "units", "shared", "facts_at")
         )
-        self._shared, self._facts_at, self._facts = (
-            array["shared"],
-            array["facts_at"],
-            _mapped(self.path / "facts", "u1"),
-        )
-        self.lengths, self.num_trained = array["lengths"], array["trained"]
+        self._facts = _flat(self.path / "facts", "u1")
+        self.lengths, self.num_trained = (_mapped(self.path / name, _TYPES[name]) for name in ("lengths", "trained"))
         self._columns = [
             (
                 column["name"],
                 column["per"],
                 column["integer"],
-                _mapped(self.path / f"column_{number}", column["dtype"]),
-                _mapped(self.path / f"column_{number}_at", "<i8"),
+                _flat(self.path / f"column_{number}", column["dtype"]),
+                _flat(self.path / f"column_{number}_at", "<i8"),
             )
             for number, column in enumerate(self.meta["columns"])
         ]
@@ -148,8 +144,8 @@ class UnitCache:
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"unit {index} of {len(self)}")
-        first, last = int(self._units[number]), int(self._units[number + 1])
-        facts = json.loads(bytes(self._facts[self._facts_at[number] : self._facts_at[number + 1]]))
+        first, last = self._units[number : number + 2].tolist()
+        facts = json.loads(bytes(self._facts[slice(*self._facts_at[number : number + 2].tolist())]))
         return Unit(
             examples=tuple(self._example(i) for i in range(first, last)),
             shared_prompt=int(self._shared[number]),
@@ -158,7 +154,7 @@ class UnitCache:
         )
 
     def _example(self, number: int) -> Example:
-        start, end = int(self._examples[number]), int(self._examples[number + 1])
+        start, end = self._examples[number : number + 2].tolist()
         columns: dict[str, Any] = {}
         for name, per, integer, values, starts in self._columns:
             at = int(starts[number]) if number < len(starts) else -1
@@ -271,6 +267,36 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"a Unit's columns must be plain values, got {type(value).__name__}")
+
+
+class _Flat:
+    """A flat array in a file, of which what is asked for is read: `len`, `[i]`, `[a:b]`.
+
+    Not over a map: the pages read here and there in an epoch, 64 KB around each row, would stay counted as this process's memory.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.file = open(path, "rb", buffering=0)  # noqa: SIM115 - as long as the cache lives
+        self.dtype = np.dtype(dtype)
+        self.length = path.stat().st_size // self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: int | slice) -> Any:
+        if isinstance(key, slice):
+            start, end, _ = key.indices(self.length)
+            return self._read(start, max(0, end - start))
+        return self._read(key, 1)[0]
+
+    def _read(self, start: int, number: int) -> np.ndarray:
+        size = self.dtype.itemsize
+        return np.frombuffer(os.pread(self.file.fileno(), number * size, start * size), self.dtype)
+
+
+def _flat(path: Path, dtype: str) -> Any:
+    """The array in a file; over a map where files cannot be read at a place without moving there (Windows)."""
+    return _Flat(path, dtype) if hasattr(os, "pread") else _mapped(path, dtype)
 
 
 def _mapped(path: Path, dtype: str) -> np.ndarray:

@@ -35,7 +35,7 @@ import numpy as np
 from tunesmith.core.files import writing
 
 Row = dict[str, Any]
-_BLOCK = 1 << 22
+_BLOCK = 1 << 18
 
 
 class RowFile:

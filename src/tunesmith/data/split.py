@@ -72,7 +72,10 @@ def split(
     tests = shares(counts, num_test)
     devs = shares([count - taken for count, taken in zip(counts, tests)], num_dev)
     chosen = [_draw(group, *wanted) for group, *wanted in zip(groups, tests, devs)]
-    whole = np.array(contents) if contents else np.concatenate(groups) if groups else np.empty(0, np.uint64)
+    if contents:
+        whole = np.frombuffer(contents, np.uint64)
+    else:  # one group lies there sorted, and is not copied
+        whole = groups[0] if len(groups) == 1 else np.concatenate(groups) if groups else np.empty(0, np.uint64)
     del groups, hashes
     whole.sort()
     repeated = int(np.count_nonzero(whole[1:] == whole[:-1]))

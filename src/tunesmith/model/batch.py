@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunesmith.model.segments import Segments
+from tunesmith.model.segments import Segments, onto
 from tunesmith.text.example import Unit
 
 
@@ -64,8 +64,8 @@ class Batch:
             return self
         names = ("ids", "positions", "mask", "predictor", "target", "weight", "example", "last", "unit")
         moved: dict[str, Any] = {name: getattr(self, name) for name in names}
-        moved = {name: value if value is None else value.to(device, non_blocking=True) for name, value in moved.items()}
-        moved["columns"] = {k: v.to(device) if torch.is_tensor(v) else v for k, v in self.columns.items()}
+        moved = {name: value if value is None else onto(value, device) for name, value in moved.items()}
+        moved["columns"] = {k: onto(v, device) if torch.is_tensor(v) else v for k, v in self.columns.items()}
         if self.segments is not None:
             moved["segments"] = self.segments.to(device)
         return replace(self, **moved)

@@ -28,6 +28,12 @@ GROUP_COST = 4096
 GROUP_SHARE = 0.15
 
 
+def onto(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """`values` on `device`. To a card from pinned memory, so that this thread does not wait for what the card is at."""
+    pinned = torch.device(device).type == "cuda" and values.device.type == "cpu"
+    return (values.pin_memory() if pinned else values).to(device, non_blocking=pinned)
+
+
 class Segments(tuple):
     """Bounds of the documents of a packed row: (0, end of the first, ..., number of tokens).
 
@@ -59,7 +65,7 @@ class Segments(tuple):
         """With its index lists on `device`."""
         if self.place is None or self.source is None:
             return self
-        return self.sharing(self.place.to(device), self.source.to(device))
+        return self.sharing(onto(self.place, device), onto(self.source, device))
 
     @property
     def longest(self) -> int:
@@ -70,7 +76,7 @@ class Segments(tuple):
         """int32 (documents + 1,): the bounds, as varlen attention wants them; made once for all layers of a pass."""
         known: dict[Any, torch.Tensor] = self.__dict__.setdefault("_cumulative", {})
         if device not in known:
-            known[device] = torch.tensor(tuple(self), dtype=torch.int32).to(device, non_blocking=True)
+            known[device] = onto(torch.tensor(tuple(self), dtype=torch.int32), device)
         return known[device]
 
     def layout(self, short: int, heads: int, groups: int, device: torch.device) -> "_Layout":

@@ -97,6 +97,7 @@ class Distill:
 
     def _read(self, policy: Any, batch: Any, helpers: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         settings: dict[str, Any] = {"kind": self.divergence, "beta": self.beta, "temperature": self.temperature}
+        settings["hard"] = self.alpha < 1
         if self.teacher:
             return against(policy, batch, helpers.teacher, **settings)
         columns = batch.columns
@@ -118,25 +119,29 @@ class Distill:
 
 
 def against(
-    policy: Any, batch: Any, teacher: Any, *, kind: Kind, beta: float, temperature: float
+    policy: Any, batch: Any, teacher: Any, *, kind: Kind, beta: float, temperature: float, hard: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Against a live teacher, per trained-on token: (divergence, the student's log p of it, whether both like one token best).
 
     The teacher's hidden states are kept, its logits made beside the student's, a chunk of tokens at a time.
+    hard  whether log p has a gradient, too
     """
 
     def compare(logits: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         ours = logits[:, : teacher.vocab]
         theirs = teacher.logits(hidden).to(ours.dtype)
-        return _compared(ours, theirs, target, kind=kind, beta=beta, temperature=temperature)
+        return _compared(ours, theirs, target, kind=kind, beta=beta, temperature=temperature, hard=hard)
 
     found = policy.over_logits(batch, compare, batch.target, teacher.predicting(batch, policy.front))
     return found[:, 0], found[:, 1], found[:, 2].detach()
 
 
-def _compared(ours: torch.Tensor, theirs: torch.Tensor, target: torch.Tensor, **settings: Any) -> torch.Tensor:
+def _compared(
+    ours: torch.Tensor, theirs: torch.Tensor, target: torch.Tensor, *, hard: bool, **settings: Any
+) -> torch.Tensor:
     soft = divergence(ours, theirs, **settings)
-    logp = torch.log_softmax(ours, dim=-1).gather(1, target[:, None])[:, 0]
+    with torch.set_grad_enabled(hard and torch.is_grad_enabled()):
+        logp = ours.gather(1, target[:, None])[:, 0] - ours.logsumexp(-1)
     same = (ours.argmax(-1) == theirs.argmax(-1)).to(ours.dtype)
     return torch.stack([soft, logp, same], dim=1)
 

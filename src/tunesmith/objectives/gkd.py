@@ -124,6 +124,7 @@ class Gkd:
             else:
                 ids = unit.examples[0].ids.tolist()
                 examples = [rollouts.example(ids, answer, {}, {"own": 1.0}) for answer in next(groups)]
+                examples = [_known(example, helpers.teacher) for example in examples]
             units.append(together(examples, unit.origin))
         return units
 
@@ -149,6 +150,16 @@ def _answered(row: Mapping[str, Any]) -> dict[str, Any]:
             "The row has no answer, and student_share below 1 reads answers.", fix="Give answers, or student_share=1."
         )
     return {**row, "messages": [*messages, {"role": "assistant", "content": row["answer"]}]}
+
+
+def _known(example: Example, teacher: Any) -> Example:
+    """Up to where a padded head said what no tokenizer has, and the teacher may not be able to read."""
+    unknown = np.flatnonzero(example.ids >= teacher.vocab) if teacher is not None else ()
+    if not len(unknown):
+        return example
+    end = int(unknown[0])
+    columns = {name: v[:end] if isinstance(v, np.ndarray) else v for name, v in example.columns.items()}
+    return Example(example.ids[:end], example.weights[:end], columns)
 
 
 def _read(written: Mapping[str, Any]) -> Example:
