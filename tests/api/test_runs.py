@@ -1,10 +1,12 @@
 """tunesmith runs: the list, one run, and where it comes from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tunesmith.api.report import report
 from tunesmith.api.runs import children, lineage, runs
 from tunesmith.core.errors import ProjectError
 
@@ -186,6 +188,9 @@ def test_runs_that_differ_in_seed_alone_show_how_much_each_figure_moves(tmp_path
     scores, losses = [0.61, 0.64, 0.58], [1.0, 1.5, 1.25]
     for seed, (score, loss) in enumerate(zip(scores, losses)):
         seeded(tmp_path / f"runs/s{seed}", seed, score, loss)
+        right = [1.0, float(seed == 0), float(seed < 2), 0.0]
+        rows = [{"id": str(row), "metrics": {"exact_match": value, "length": 7.0}} for row, value in enumerate(right)]
+        (tmp_path / f"runs/s{seed}/evals/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = runs("s0", "s1", "s2")
     assert set(found["spread"]) == {"steps", "best_dev_loss", "test exact_match"}
     one = found["spread"]["test exact_match"]
@@ -195,6 +200,16 @@ def test_runs_that_differ_in_seed_alone_show_how_much_each_figure_moves(tmp_path
     assert (
         "From seed to seed (0, 1, 2), all else equal:" in found.text and "0.61  0.535476..0.684524  0.03" in found.text
     )
+    # the page of one of them says so too, and no longer when the others have gone
+    page = Path(report("runs/s1")["report"]).read_text(encoding="utf-8")
+    assert "From seed to seed" in page and "s0, s1, s2" in page and "mean 0.61, 95 % interval 0.5355 to 0.6845" in page
+    assert "two of the runs agree on 66.7% of the rows" in page  # 3, 2 and 3 of 4: seeds 0 and 1, 0 and 2, 1 and 2
+    assert "시드에 따른 차이" in Path(report("runs/s1", lang="ko")["report"]).read_text(encoding="utf-8")
+    for other in ("s0", "s2"):
+        shutil.move(f"runs/{other}", f"elsewhere/{other}")
+    assert "From seed to seed" not in Path(report("runs/s1")["report"]).read_text(encoding="utf-8")
+    for other in ("s0", "s2"):
+        shutil.move(f"elsewhere/{other}", f"runs/{other}")
     # another setting differs: the runs say nothing of the seed
     seeded(tmp_path / "runs/other", 3, 0.7, 1.0, lr=0.2)
     assert runs("s0", "s1", "other")["spread"] == {} and "From seed to seed" not in runs("s0", "other").text

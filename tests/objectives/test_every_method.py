@@ -12,7 +12,7 @@ from tunesmith.core.shelf import shelf
 from tunesmith.model.load import load
 from tunesmith.model.teacher import Teacher
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.step import backward, reduce_gradients
+from tunesmith.step.step import backward, measure, reduce_gradients
 from tunesmith.testing import check_objective
 from tunesmith.testing.objectives import ROWS, step_of
 from tunesmith.text.tokenizer import byte_tokenizer
@@ -108,7 +108,10 @@ def of_a_rank(rank, names, port, folder):
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         reduce_gradients(parameters)
-        found[name, adapter] = (stats.loss, torch.cat([p.grad.flatten() for p in parameters]))
+        measured = measure(
+            model.policy, objective, units, helpers=helpers
+        )  # an evaluation: each rank measures all of it
+        found[name, adapter] = (stats.loss, torch.cat([p.grad.flatten() for p in parameters]), measured.loss)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -122,6 +125,7 @@ def test_two_processes_make_every_step_as_one_does(tmp_path):
         objective, model, units, helpers = step(name, shelf("adapters").make(adapter))
         stats, wanted = gradient_of(objective, model, units, helpers)
         for found in ranks:
-            loss, gradient = found[name, adapter]
+            loss, gradient, measured = found[name, adapter]
+            assert measured == pytest.approx(stats.loss, rel=1e-5, abs=1e-6), (name, adapter)
             assert loss == pytest.approx(stats.loss, rel=1e-6, abs=1e-6), (name, adapter)
             assert (gradient - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max())), (name, adapter)

@@ -290,7 +290,9 @@ def test_what_was_planned_stands_beside_what_was_measured(tmp_path, found, words
     before = check(run_folder).text
     assert "give or take 10%" in before and "error bar" not in before
     plan["measured"] = {"device": found, "error": 1_000_000_000 / found - 1}
+    plan["measured"]["step"] = {"predicted": 4.5, "measured": 5.0, "error": -0.1}
     (run_folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     page = check(run_folder, "en").text
     assert words in page and f"{100 * plan['measured']['error']:+.1f} %" in page
+    assert "4.50 s" in page and "5.00 s; the plan was off by -10.0 %" in page
     assert "예측과 실측" in check(run_folder, "ko").text

@@ -210,6 +210,18 @@ def test_memory_that_ran_out_is_told_with_its_part(tmp_path: Path):
     assert "Memory ran out" not in dict(run_verdict(run_of(tmp_path, STEPS_OF_MEMORY), say, "en").points)
 
 
+def test_memory_that_ran_out_elsewhere_is_told_apart(tmp_path: Path):
+    shrunk = [
+        {"kind": "out_of_memory", "step": 3, "part": "evaluation", "before": 8192, "pass_tokens": 4096},
+        {"kind": "out_of_memory", "step": 4, "part": "rollouts", "before": 64, "prompts": 32},
+        {"kind": "out_of_memory", "step": 9, "part": "rollouts", "before": 32, "prompts": 16},
+    ]
+    told = dict(run_verdict(run_of(tmp_path, [*STEPS_OF_MEMORY, *shrunk]), say, "en").points)["Memory ran out"]
+    first, second = told.split("2 times")
+    assert "1 times, first in the evaluation of step 3" in first and "4,096" in first
+    assert "rollouts of step 4" in second and "16 prompts" in second and "64" in second
+
+
 STEPS_OF_MEMORY = [
     {"kind": "step", "step": 1, "loss": 2.0, "steps": 9},
     {"kind": "end", "step": 9, "status": "finished"},

@@ -8,6 +8,7 @@ import torch
 from tunesmith.adapters.lora import Lora
 from tunesmith.model.load import load
 from tunesmith.step.helpers import Helpers, frozen, with_reference
+from tunesmith.train.run import lower
 
 
 @pytest.fixture
@@ -64,3 +65,16 @@ def test_no_gradient_no_dropout_and_two_calls_are_equal(policy, make_units, kept
     assert torch.equal(helpers.reference(batch), first)  # the policy has moved, the reference has not
     assert (in_evaluation(policy, batch) - before).abs().max() > 1e-3
     assert policy.net.training
+
+
+def test_a_copy_in_bf16_keeps_its_adapter_in_fp32_as_training_does(policy, make_units):
+    batch = policy.batch(make_units([9, 14], seed=2))
+    policy.net.eval()
+    before = frozen(policy, torch.bfloat16)  # shares a base that is still fp32
+    lower(policy.net)
+    after = frozen(policy, torch.bfloat16)
+    with torch.no_grad():
+        own, *copies = (one.logprobs(batch) for one in (policy, before, after))
+    for made, said in zip((before, after), copies):
+        assert torch.equal(said, own)
+        assert {p.dtype for name, p in made.net.named_parameters() if "lora_" in name} == {torch.float32}

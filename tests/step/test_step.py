@@ -19,6 +19,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.objectives._contract import Loss
 from tunesmith.objectives.pretrain import Pretrain
 from tunesmith.objectives.sft import Sft
+from tunesmith.step import step as step_module
 from tunesmith.step.step import backward, cut, measure, passes_of, reduce_gradients, term_weights
 from tunesmith.text.example import Example, Unit, together
 
@@ -212,3 +213,14 @@ def test_two_processes_give_the_gradients_of_one(lengths, tmp_path, pico64, grad
         assert loss == pytest.approx(alone.loss, rel=1e-9)
         assert figures == pytest.approx(dict(alone.figures), rel=1e-7)
         assert (gradient - wanted).abs().max() <= 1e-8
+
+
+def test_gradients_travel_together_while_they_are_small_and_alike(monkeypatch):
+    monkeypatch.setattr(step_module, "BUCKET", 10)
+    sizes = [4, 5, 3, 12, 2, 2]
+    gradients = [torch.full((size,), float(size)) for size in sizes]
+    gradients[5] = gradients[5].double()
+    found = list(step_module._buckets(gradients))
+    assert [[len(one) for one in bucket] for bucket in found] == [[4, 5], [3], [12], [2], [2]]
+    assert [one.data_ptr() for bucket in found for one in bucket] == [one.data_ptr() for one in gradients]
+    assert list(step_module._buckets([])) == []

@@ -58,6 +58,14 @@ def test_a_round_is_sampled_once_and_used_again():
     assert all(len(unit.examples) == 2 for step in steps for unit in step.units)
 
 
+def test_no_step_of_an_epochs_small_last_round_is_empty():
+    rollouts = feed(Asked(), reuse=2)  # 10 prompts in rounds of 4, steps of 2: the last round has 2 prompts for its 4 steps
+    steps = [rollouts.step(number) for number in range(rollouts.per_epoch)]
+    assert [len(step.units) for step in steps] == [2] * 12
+    last = {tuple(sorted(map(int, step.indices))) for step in steps[8:]}
+    assert len(last) == 1 and len({int(i) for step in steps for i in step.indices}) == 10
+
+
 def test_two_ranks_share_a_step_without_overlap():
     whole = feed(Asked())
     parts = [feed(Asked(), rank=rank, ranks=2) for rank in (0, 1)]

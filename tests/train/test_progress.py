@@ -43,6 +43,19 @@ def test_steps_are_told_now_and_then_and_what_matters_always():
     assert lines[2] == "step 300: dev loss 1.5000  (best so far)"
 
 
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        ({"part": "evaluation", "pass_tokens": 4096}, "in the evaluation after step 3: its passes hold 4,096 tokens"),
+        ({"part": "rollouts", "prompts": 4096}, "in the rollouts of step 3: 4,096 prompts are answered at once"),
+    ],
+)
+def test_where_memory_ran_out_is_told(event, line):
+    out = io.StringIO()
+    Progress(out)({"kind": "out_of_memory", "step": 3, "before": 8192, **event})
+    assert line in out.getvalue() and "not 8,192" in out.getvalue()
+
+
 def test_an_evaluation_tells_the_methods_accuracy_beside_its_loss():
     out = io.StringIO()
     Progress(out)(

@@ -147,6 +147,7 @@ def assemble(
     from tunesmith.model.value_head import add_value_head
     from tunesmith.objectives._contract import network
     from tunesmith.text.encode import Text
+    from tunesmith.train.out_of_memory import during
 
     device = take(project.device)
     if project.train.threads:
@@ -178,15 +179,16 @@ def assemble(
         objective = objective.learn_labels(prepared.train)
     source = base_to_train(project.model, root, folder)
     base = packed_as(project.base or "", adapter, source, device)
-    model = load(
-        source,
-        dtype=read_as(project.train.precision, adapter, device, base=base, fits=hasattr(objective, "fit")),
-        device=device,
-        seed=project.seed,
-        **network(objective, prepared.train),
-        **({"rope": as_dict(project.rope)} if project.rope else {}),
-        base=base,
-    )
+    with during("loading of the model"):
+        model = load(
+            source,
+            dtype=read_as(project.train.precision, adapter, device, base=base, fits=hasattr(objective, "fit")),
+            device=device,
+            seed=project.seed,
+            **network(objective, prepared.train),
+            **({"rope": as_dict(project.rope)} if project.rope else {}),
+            base=base,
+        )
     same_base(folder, model)
     if model.labels and hasattr(objective, "learn_labels"):
         objective = replace(objective, labels=model.labels)  # a classifier that knows these labels keeps its own order
@@ -271,6 +273,7 @@ def add_helpers(parts: Parts) -> None:
     """Reference, sampler, reward: what the objective says it needs, from the model as it is before the first step."""
     from tunesmith.step.helpers import Helpers, frozen
     from tunesmith.step.ranks import rank, ranks
+    from tunesmith.train.out_of_memory import during
     from tunesmith.train.run import LOW
 
     objective, model, project = parts.objective, parts.model, parts.project
@@ -278,19 +281,23 @@ def add_helpers(parts: Parts) -> None:
     helpers = parts.helpers = Helpers(state=objective.start() if hasattr(objective, "start") else {})
     samples = hasattr(objective, "collect")
     if "teacher" in wants:
-        helpers.teacher = teacher(objective, model, parts.root, parts.device)
+        with during("loading of the teacher"):
+            helpers.teacher = teacher(objective, model, parts.root, parts.device)
     if "reference" in wants and samples:
-        helpers.live = frozen(model.policy, LOW.get(project.train.precision))
+        with during("reference"):
+            helpers.live = frozen(model.policy, LOW.get(project.train.precision))
     elif "reference" in wants:
-        parts.units, parts.dev = (reference_columns(parts, name) for name in ("units", "dev"))
+        with during("reference"):
+            parts.units, parts.dev = (reference_columns(parts, name) for name in ("units", "dev"))
     if not samples:
         return
     from tunesmith.api.rewards import reward_of, sampler
     from tunesmith.train.feed import Rollouts
 
-    reward = reward_of(objective.reward, parts.root, parts.device) if "reward" in wants else None
-    if getattr(objective, "hidden", None) is not None:
-        helpers.hidden = reward_of(objective.hidden, parts.root, parts.device)
+    with during("loading of the reward"):
+        reward = reward_of(objective.reward, parts.root, parts.device) if "reward" in wants else None
+        if getattr(objective, "hidden", None) is not None:
+            helpers.hidden = reward_of(objective.hidden, parts.root, parts.device)
     helpers.judges = tuple(net for paid in (reward, helpers.hidden) for net in getattr(paid, "networks", ()))
     answer = sampler(
         model, parts.text, max_tokens=objective.max_tokens, temperature=objective.temperature,
@@ -480,7 +487,7 @@ def large_files(folder: RunFolder) -> list[Path]:
 def tokenise(
     folder: RunFolder, part: str, rows: Any, objective: Any, text: Any, project: Project, filled: Mapping
 ) -> Any:
-    """The Units of a split, in a memory-mapped cache that is made once for each tokenizer, template and setting."""
+    """The Units of a split, in a cache on disk that is made once for each tokenizer, template and setting."""
     from tunesmith.data.cache import UnitCache
 
     key = hash_json(

@@ -29,6 +29,7 @@ def report(run: str | None = None, *, lang: Literal["en", "ko"] | None = None) -
     beside = as_dict(read_report(folder).get("runs")).values() if (folder / "report.json").is_file() else ()
     for one in (folder, *(folder / str(path) for path in beside)):
         describe_data(one)
+        describe_seeds(one)
     page = write_report(folder, lang=lang)
     say = speaker(choose_language(lang, own_language(folder)))
     text = f"{summary(folder, lang=lang)}\n\n{say('written', path=page)}"
@@ -63,6 +64,19 @@ def describe_data(folder: Path) -> None:
     tokenizer = Tokenizer(saved)
     units = (cache[i] for i in range(min(SHOWN, len(cache))))
     write_json(data / "examples.json", [_shown(unit, tokenizer) for unit in units])
+
+
+def describe_seeds(folder: Path) -> None:
+    """Write seeds.json of a training run: how much its figures move over the runs beside it that differ in seed alone."""
+    from tunesmith.api.runs import over_seeds
+    from tunesmith.core.files import write_json
+
+    place = folder / "seeds.json"
+    found = over_seeds(folder) if (folder / "project.yaml").is_file() else {}
+    if found:
+        write_json(place, found)
+    else:
+        place.unlink(missing_ok=True)  # of runs that have gone
 
 
 def _shown(unit: Any, tokenizer: Any) -> dict[str, Any]:

@@ -169,10 +169,87 @@ def _in_circle(folder: Path) -> bool:
     return path is not None and folder.resolve() == min(seen)
 
 
+def over_seeds(folder: Path) -> dict[str, Any]:
+    """The runs beside a run that differ from it in nothing but their seed: {"runs", "seeds", "spread", "agreement"}, itself among them.
+
+    {} when there is no other.
+    """
+    from tunesmith.report.read import as_dict, read_yaml
+
+    def settings(path: Path) -> dict[str, Any]:
+        flat = _flat(as_dict(read_yaml(path / "project.yaml", [])))
+        return {key: value for key, value in flat.items() if key != "out" and key not in SEEDS}
+
+    own = settings(folder)
+    beside = sorted(path.parent for path in folder.resolve().parent.glob("*/manifest.json"))
+    alike = [path for path in beside if own and settings(path) == own]
+    if len(alike) < 2:
+        return {}
+    seeds, figures, scores = _beside(alike)
+    over = _over_seeds(seeds, figures, scores)
+    if not over:
+        return {}
+    return {
+        "runs": [path.name for path in alike],
+        "seeds": seeds["seed"],
+        "spread": over,
+        "agreement": _agreement(alike),
+    }
+
+
+def _agreement(folders: list[Path]) -> dict[str, float]:
+    """For each figure that is 0 or 1 on a row: the share of rows on which two of the runs agree, mean over all pairs of runs.
+
+    Of reward models it is how consistent they are: the share of pairs on which two of them prefer the same answer.
+    """
+    from itertools import combinations
+
+    from tunesmith.report.read import as_dict, lines
+
+    shares: dict[str, list[float]] = {}
+    seen: list[dict[str, dict[str, float]]] = []
+    for folder in folders:
+        found: dict[str, dict[str, float]] = {}
+        for path in sorted(folder.glob("evals/*.jsonl")):
+            for row in lines(path, []):
+                for metric, value in as_dict(row.get("metrics")).items():
+                    found.setdefault(f"{path.stem} {metric}", {})[str(row.get("id"))] = value
+        seen.append({name: rows for name, rows in found.items() if all(value in (0, 1) for value in rows.values())})
+    for one, other in combinations(seen, 2):
+        for name in one.keys() & other.keys():
+            both = one[name].keys() & other[name].keys()
+            if both:
+                same = sum(one[name][row] == other[name][row] for row in both)
+                shares.setdefault(name, []).append(same / len(both))
+    return {name: sum(shares[name]) / len(shares[name]) for name in sorted(shares)}
+
+
 def _side_by_side(folders: list[Path], under: Path) -> Result:
     """Several runs: settings where they differ, then figures and scores."""
-    from tunesmith.report.read import as_dict, glance, read_json, read_run
+    from tunesmith.report.read import glance
     from tunesmith.report.terminal import table
+
+    settings, figures, scores = _beside(folders)
+    labels = [str(folder.relative_to(under)) if folder.is_relative_to(under) else str(folder) for folder in folders]
+    rows = [["", *labels], ["made from", *(Path(str(glance(folder)["parent"] or "-")).name for folder in folders)]]
+    rows += [[key, *map(_word, values)] for key, values in settings.items()]
+    rows += [
+        [key, *map(_word, values)] for key, values in figures.items() if any(value is not None for value in values)
+    ]
+    rows += [[key, *map(_score, values)] for key, values in scores.items()]
+    same = "" if settings else "\nAll settings are equal."
+    over = _over_seeds(settings, figures, scores)
+    text = table(rows) + same + "\nWhether a difference in scores is more than chance: tunesmith compare A B"
+    if over:
+        seeds = ", ".join(map(str, settings["seed"]))
+        text += f"\n\nFrom seed to seed ({seeds}), all else equal:\n" + _spread_table(over)
+    facts = {"runs": [str(folder) for folder in folders], "settings": settings, "figures": figures, "scores": scores}
+    return Result({**facts, "spread": over}, text=text)
+
+
+def _beside(folders: list[Path]) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, list[Any]]]:
+    """A list with one entry a run of each setting that is not everywhere the same, each figure, and each score."""
+    from tunesmith.report.read import as_dict, read_json, read_run
 
     runs_read = [read_run(folder) for folder in folders]
     flat = [_flat(run.project) for run in runs_read]
@@ -191,21 +268,7 @@ def _side_by_side(folders: list[Path], under: Path) -> Result:
             for metric, value in as_dict(evaluation.summary.get("metrics")).items():
                 row = scores.setdefault(f"{evaluation.name} {metric}", [None] * len(folders))
                 row[place] = {key: value.get(key) for key in ("value", "low", "high", "n")}
-    labels = [str(folder.relative_to(under)) if folder.is_relative_to(under) else str(folder) for folder in folders]
-    rows = [["", *labels], ["made from", *(Path(str(glance(folder)["parent"] or "-")).name for folder in folders)]]
-    rows += [[key, *map(_word, values)] for key, values in settings.items()]
-    rows += [
-        [key, *map(_word, values)] for key, values in figures.items() if any(value is not None for value in values)
-    ]
-    rows += [[key, *map(_score, values)] for key, values in scores.items()]
-    same = "" if settings else "\nAll settings are equal."
-    over = _over_seeds(settings, figures, scores)
-    text = table(rows) + same + "\nWhether a difference in scores is more than chance: tunesmith compare A B"
-    if over:
-        seeds = ", ".join(map(str, settings["seed"]))
-        text += f"\n\nFrom seed to seed ({seeds}), all else equal:\n" + _spread_table(over)
-    facts = {"runs": [str(folder) for folder in folders], "settings": settings, "figures": figures, "scores": scores}
-    return Result({**facts, "spread": over}, text=text)
+    return settings, figures, scores
 
 
 def _over_seeds(

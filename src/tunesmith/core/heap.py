@@ -31,6 +31,7 @@ def steady_heap() -> Iterator[bool]:
     glibc = _glibc()
     _depth += 1
     if glibc is not None and _depth == 1:
+        glibc.malloc_trim(0)  # what was freed before is not the run's to keep
         _tell(glibc, _DURING)
     try:
         yield glibc is not None

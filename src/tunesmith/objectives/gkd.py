@@ -154,10 +154,9 @@ def _answered(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known(example: Example, teacher: Any) -> Example:
     """Up to where a padded head said what no tokenizer has, and the teacher may not be able to read."""
-    unknown = np.flatnonzero(example.ids >= teacher.vocab) if teacher is not None else ()
-    if not len(unknown):
+    if teacher is None or (example.ids < teacher.vocab).all():
         return example
-    end = int(unknown[0])
+    end = int(np.argmax(example.ids >= teacher.vocab))
     columns = {name: v[:end] if isinstance(v, np.ndarray) else v for name, v in example.columns.items()}
     return Example(example.ids[:end], example.weights[:end], columns)
 

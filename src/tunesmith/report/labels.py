@@ -152,8 +152,14 @@ LABELS: dict[str, tuple[str, str]] = {
         "{n} times, first in the {part} of step {step}. A pass held {now} tokens in the end instead of {before}: slower, the same result.",
         "{n}번, 처음은 {step}단계의 {part}. 한 번에 처리하는 토큰이 {before}에서 {now}개로 줄었습니다. 느려질 뿐 결과는 같습니다.",
     ),
+    "run_memory_prompts": (
+        "{n} times, first in the {part} of step {step}. {now} prompts were answered at once in the end instead of {before}: slower, no worse.",
+        "{n}번, 처음은 {step}단계의 {part}. 한 번에 답하는 질문이 {before}개에서 {now}개로 줄었습니다. 느려질 뿐입니다.",
+    ),
     "pass_forward": ("forward pass", "순전파"),
     "pass_backward": ("backward pass", "역전파"),
+    "pass_evaluation": ("evaluation", "평가"),
+    "pass_rollouts": ("rollouts", "답 뽑기"),
     "run_warnings": ("Warning: is the reward being gamed?", "경고: 보상만 노리고 있나?"),
     "run_warning": ("Step {step}: {text}", "{step}단계: {text}"),
     "run_warning_again": ("It was given {n} times in all.", "모두 {n}번 나타났습니다."),
@@ -246,6 +252,22 @@ LABELS: dict[str, tuple[str, str]] = {
             "가중치에만, 활성값은 배치와 길이에 따라 늘어납니다."
         ),
     ),
+    "seeds": ("From seed to seed", "시드에 따른 차이"),
+    "seeds_help": (
+        "Runs beside this one that differ in nothing but their seed. A gain smaller than this spread may be luck.",
+        "이 실행과 시드만 다른 실행들입니다. 이 차이보다 작은 향상은 우연일 수 있습니다.",
+    ),
+    "seeds_runs": ("Runs", "실행"),
+    "seeds_mean": ("mean {mean}, 95 % interval {low} to {high}", "평균 {mean}, 95 % 구간 {low} ~ {high}"),
+    "seeds_agree": ("two of the runs agree on {share} of the rows", "두 실행이 {share}의 행에서 일치합니다"),
+    "seeds_agree_means": (
+        "Of reward models: how consistently they prefer the same answer.",
+        "보상 모델이라면 같은 답을 얼마나 일관되게 선호하는지를 뜻합니다.",
+    ),
+    "seeds_spread": (
+        "Standard deviation {sd}, from {least} to {most}.",
+        "표준편차 {sd}, 최소 {least}, 최대 {most}.",
+    ),
     "plan": ("Memory: planned and measured", "메모리: 예측과 실측"),
     "plan_help": (
         (
@@ -263,6 +285,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "plan_found": ("{found}; the plan was off by {off}", "{found}, 예측 오차 {off}"),
     "plan_within": ("within its error bar", "예상한 오차 안"),
     "plan_outside": ("outside its error bar", "예상한 오차를 벗어남"),
+    "plan_step": ("Planned, a step", "예측, 한 스텝"),
+    "plan_step_measured": ("Measured, a step", "실측, 한 스텝"),
     "memory_planned_help": (
         (
             "Computed, not measured. Gradients and optimiser state exist only for trained weights; activations grow "

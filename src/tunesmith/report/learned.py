@@ -45,8 +45,9 @@ def memory(found: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any] |
     return {"rows": rows, "measured": measured}
 
 
-def plan(run: Run, say: Say) -> list[dict[str, str]]:
-    """What plan.json said before the first step beside what the process held in the end; [] when nothing was planned."""
+def plan(run: Run, say: Say, lang: str) -> list[dict[str, str]]:
+    """What plan.json said before the first step beside what the process held in the end and how long its steps took; [] when nothing was
+    planned."""
     forecast, measured = as_dict(run.plan.get("forecast")), as_dict(run.plan.get("measured"))
     if not finite(forecast.get("device")):
         return []
@@ -64,6 +65,28 @@ def plan(run: Run, say: Say) -> list[dict[str, str]]:
         verdict = say("plan_within") if within else say("plan_outside")
         text = say("plan_found", found=formats.size(measured[part]), off=f"{100 * off:+.1f} %")
         facts.append({"name": say("plan_measured"), "text": text, "advice": verdict if finite(bar) else ""})
+    step = as_dict(measured.get("step"))
+    if all(finite(step.get(name)) for name in ("predicted", "measured", "error")):
+        text = say("plan_found", found=formats.seconds(step["measured"], lang), off=f"{100 * step['error']:+.1f} %")
+        facts.append({"name": say("plan_step"), "text": formats.seconds(step["predicted"], lang), "advice": ""})
+        facts.append({"name": say("plan_step_measured"), "text": text, "advice": ""})
+    return facts
+
+
+def seeds(run: Run, say: Say) -> list[dict[str, str]]:
+    """How much each figure and score moves from seed to seed, over the runs that seeds.json names; [] without it."""
+    facts = []
+    for name, over in as_dict(run.seeds.get("spread")).items():
+        of = {key: formats.compact(value) if finite(value) else "?" for key, value in as_dict(over).items()}
+        if of.keys() >= {"mean", "low", "high", "sd", "least", "most"}:
+            facts.append({"name": str(name), "text": say("seeds_mean", **of), "advice": say("seeds_spread", **of)})
+    for name, share in as_dict(run.seeds.get("agreement")).items():
+        if finite(share):
+            text = say("seeds_agree", share=formats.percent(share))
+            facts.append({"name": str(name), "text": text, "advice": say("seeds_agree_means")})
+    listed = run.seeds.get("runs")
+    if facts and isinstance(listed, list):
+        facts.insert(0, {"name": say("seeds_runs"), "text": ", ".join(map(str, listed)), "advice": ""})
     return facts
 
 

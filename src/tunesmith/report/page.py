@@ -172,7 +172,8 @@ def render_run(run: Run, *, lang: str | None = None) -> str:
         *_section(say, "weights", facts.weights(run, say)),
         *_section(say, "batch", learned.batch(run, say, lang), draw="facts"),
         *_section(say, "memory", memory, help=_memory_help(memory)),
-        *_section(say, "plan", learned.plan(run, say), draw="facts"),
+        *_section(say, "plan", learned.plan(run, say, lang), draw="facts"),
+        *_section(say, "seeds", learned.seeds(run, say), draw="facts"),
         *_section(say, "data", card.data(run, say)),
         *_section(say, "row_losses", learned.row_losses(run, say)),
         *_section(say, "figures", facts.figures(run.explanation, lang), draw="pairs_list"),
@@ -305,5 +306,5 @@ def _run_of(folder: Path, events: list[Any]) -> Run:
     empty: dict[str, Any] = {}
     return Run(
         folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={},
-        dropped={}, evaluations=[], memory=empty, plan=empty, parameters=None, chosen=empty, explanation=None, rows=[], missing=[],
+        dropped={}, evaluations=[], memory=empty, plan=empty, seeds=empty, parameters=None, chosen=empty, explanation=None, rows=[], missing=[],
     )  # fmt: skip

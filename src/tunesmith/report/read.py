@@ -4,7 +4,7 @@
     run.steps[-1]["loss"], run.missing        # what is not there or cannot be read is named
 
 Files: project.yaml, manifest.json, events.jsonl, data/card.json, data/train.jsonl, data/dropped.jsonl,
-data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json, plan.json,
+data/lengths.json, data/examples.json, evals/NAME.json and .jsonl, memory.json, plan.json, seeds.json,
 parameters.json, chosen.json, explanation.json, loss_per_row.jsonl. The events read are start, step, eval, sample,
 warning, stopped, error and end; others are skipped.
 """
@@ -22,6 +22,7 @@ from tunesmith.report.formats import finite
 EXPECTED = ("project.yaml", "manifest.json", "events.jsonl", "data/card.json", "memory.json", "parameters.json")
 WORST = 10  # rows shown
 HARDEST, EASIEST = 8, 5  # rows shown by their loss
+_AT_ONCE = 1 << 16
 SCANNED = 20_000  # rows of data/train.jsonl whose length is looked at when lengths.json is not there
 
 
@@ -59,6 +60,7 @@ class Run:
     evaluations: list[Evaluation]
     memory: Mapping[str, Any]
     plan: Mapping[str, Any]
+    seeds: Mapping[str, Any]
     parameters: Any
     chosen: Mapping[str, Any]
     explanation: Any
@@ -122,6 +124,7 @@ def read_run(folder: str | Path) -> Run:
         evaluations=list(read_evaluations(folder / "evals", missing)),
         memory=as_dict(read_json(folder / "memory.json", missing)),
         plan=as_dict(read_json(folder / "plan.json", [])),
+        seeds=as_dict(read_json(folder / "seeds.json", [])),
         parameters=read_json(folder / "parameters.json", missing),
         chosen=as_dict(read_json(folder / "chosen.json", missing)),
         explanation=read_json(folder / "explanation.json", missing),
@@ -238,20 +241,26 @@ def lengths_of(lengths: Any, limit: int | None = None) -> dict[str, Any]:
     """
     import numpy as np
 
-    sizes = np.asarray(lengths, dtype=np.int64)
-    if not len(sizes):
+    lengths = np.asarray(lengths)
+    if not len(lengths):
         return {}
-    least, most = int(sizes.min()), int(sizes.max())
+    numbers: Counter[int] = Counter()  # of each length: what follows takes no memory for a row
+    for begin in range(0, len(lengths), _AT_ONCE):
+        found, number = np.unique(lengths[begin : begin + _AT_ONCE], return_counts=True)
+        numbers.update(dict(zip(found.tolist(), number.tolist())))
+    sizes = np.array(sorted(numbers), dtype=np.int64)
+    each = np.array([numbers[size] for size in sizes.tolist()], dtype=np.int64)
+    least, most = int(sizes[0]), int(sizes[-1])
     width = next(w for w in (10**power * m for power in range(12) for m in (1, 2, 5)) if (most - least) / w < 24)
     start = least // width * width
     edges = list(range(start, most + width + 1, width))
-    counts = np.histogram(sizes, bins=edges)[0].tolist()
+    counts = np.histogram(sizes, bins=edges, weights=each)[0].tolist()
     if len(counts) > 1 and edges[-2] > most:
         edges, counts = edges[:-1], counts[:-1]
     return {
         "edges": edges,
         "counts": counts,
-        "median": int(np.percentile(sizes, 50, method="inverted_cdf")),
+        "median": int(sizes[np.searchsorted(np.cumsum(each), len(lengths) / 2)]),
         "longest": most,
         "limit": limit,
     }

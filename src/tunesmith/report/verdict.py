@@ -363,16 +363,30 @@ def run_verdict(run: Run, say: Say, lang: str) -> Verdict:
     return Verdict(headline, tuple(points), tone)
 
 
+PARTS = {"backward": "pass_backward", "evaluation": "pass_evaluation", "rollouts": "pass_rollouts"}
+"""Where memory ran out, but for the forward pass, and its label."""
+
+
 def memory_told(run: Run, say: Say) -> str:
-    """Where memory ran out and what a pass held from then on (train/out_of_memory.py); "" where it did not."""
-    found = run.events.get("out_of_memory", [])
-    if not found:
-        return ""
-    first, last = found[0], found[-1]
-    part = say("pass_backward" if first.get("part") == "backward" else "pass_forward")
-    tokens = {"before": formats.count(first.get("before")), "now": formats.count(last.get("pass_tokens"))}
+    """Where memory ran out and what was computed at once from then on (train/out_of_memory.py); "" where it did not."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for event in run.events.get("out_of_memory", []):
+        part = str(event.get("part"))
+        found.setdefault(part if part in ("evaluation", "rollouts") else "pass", []).append(event)
+    return " ".join(_halved(events, say) for events in found.values())
+
+
+def _halved(events: list[Mapping[str, Any]], say: Say) -> str:
+    """One part's sentence: how often, where first, what was left in the end."""
+    first, last = events[0], events[-1]
+    prompts = last.get("prompts")
     return say(
-        "run_memory_text", n=formats.count(len(found)), part=part, step=formats.count(first.get("step")), **tokens
+        "run_memory_text" if prompts is None else "run_memory_prompts",
+        n=formats.count(len(events)),
+        part=say(PARTS.get(str(first.get("part")), "pass_forward")),
+        step=formats.count(first.get("step")),
+        before=formats.count(first.get("before")),
+        now=formats.count(last.get("pass_tokens") if prompts is None else prompts),
     )
 
 

@@ -86,6 +86,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "memory ran out in the {part} pass of step {step}: passes hold {now} tokens from now on, not {before}",
         "{step}단계의 {part}에서 메모리가 모자랐습니다. 이제부터 한 번에 {before} 대신 토큰 {now}개를 봅니다",
     ),
+    "step_memory_evaluation": (
+        "memory ran out in the evaluation after step {step}: its passes hold {now} tokens from now on, not {before}",
+        "{step}단계 뒤의 평가에서 메모리가 모자랐습니다. 이제부터 한 번에 {before} 대신 토큰 {now}개를 봅니다",
+    ),
+    "step_memory_rollouts": (
+        "memory ran out in the rollouts of step {step}: {now} prompts are answered at once from now on, not {before}",
+        "{step}단계의 답을 뽑다가 메모리가 모자랐습니다. 이제부터 한 번에 {before} 대신 질문 {now}개에 답합니다",
+    ),
     "step_paused": (
         "paused at step {step}: goes on when the pause file is gone",
         "{step}단계에서 쉽니다. pause 파일이 없어지면 계속합니다",

@@ -76,13 +76,14 @@ def frozen(policy: Any, low: torch.dtype | None = None) -> Any:
 
     low  what training casts the network to: the copy is cast as it will be, so that at the first step both say the same
     """
+    kept = {name for name, p in policy.net.named_parameters() if getattr(p, "adapter", False)}  # a copy does not say so
     shared = {id(p): p for p in policy.net.parameters() if not p.requires_grad}
     shared |= {id(b): b for b in policy.net.buffers()}
     net = copy.deepcopy(policy.net, shared).eval()
-    for parameter in net.parameters():
+    for name, parameter in net.named_parameters():
         parameter.requires_grad_(False)  # those that are shared had none
-        if low is not None and id(parameter) not in shared and parameter.is_floating_point():
-            parameter.data = parameter.data if getattr(parameter, "adapter", False) else parameter.data.to(low)
+        if low is not None and id(parameter) not in shared and name not in kept and parameter.is_floating_point():
+            parameter.data = parameter.data.to(low)
     return policy.of(net)
 
 

@@ -6,9 +6,10 @@ The weight of every term is known from the Units before any forward pass, summed
 So accumulation, packing, micro-batches and ranks cannot change a gradient, whatever the method.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from tunesmith.core.errors import TrainingError
 from tunesmith.model.virtual import hidden_places, virtual_ids
 from tunesmith.step.helpers import Helpers
+from tunesmith.step.out_of_memory import told_to_all
 from tunesmith.step.ranks import added, gathered, most, rank, ranks
 from tunesmith.text.example import Unit
 
@@ -92,8 +94,21 @@ def _own_weights(objective: Any, units: Sequence[Unit]) -> dict[str, float]:
 
 def passes_of(policy: Any, units: Sequence[Unit], pass_tokens: int | None) -> list[list[int]]:
     """Indices of the Units of each forward pass of this policy: see `cut`."""
-    virtual = len(virtual_ids(policy.net)) + hidden_places(policy.net)
-    return cut(units, pass_tokens, padded=policy.layout == "padded", virtual=virtual)
+    return cut(units, pass_tokens, padded=policy.layout == "padded", virtual=_virtual(policy))
+
+
+def pass_bounds(policy: Any, units: Sequence[Unit]) -> tuple[int, int]:
+    """Tokens in memory, as `cut` counts them, of the largest Unit alone and of all in one pass; the most of any rank: all have to ask."""
+    sizes, longest = _sizes(units, _virtual(policy))
+    least, whole = max(sizes), sum(sizes)
+    if policy.layout == "padded":
+        rows = [len(unit.examples) for unit in units]
+        least, whole = max(map(mul, rows, longest)), sum(rows) * max(longest)
+    return int(most(least)), int(most(whole))
+
+
+def _virtual(policy: Any) -> int:
+    return len(virtual_ids(policy.net)) + hidden_places(policy.net)
 
 
 def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False, virtual: int = 0) -> list[list[int]]:
@@ -102,9 +117,7 @@ def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False,
     A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit.
     virtual  places that an adapter puts before every text (a soft prompt, a trained prefix)
     """
-    # before a shared prompt they lie once, as it does
-    sizes = [u.num_tokens + virtual * (1 if u.shared_prompt else len(u.examples)) for u in units]
-    longest = [max(len(example) for example in unit.examples) + virtual for unit in units]
+    sizes, longest = _sizes(units, virtual)
     if pass_tokens is None:
         return [sorted(range(len(units)), key=lambda i: (longest[i], sizes[i]))]
     order = sorted(range(len(units)), key=lambda i: -longest[i]) if padded else list(range(len(units)))
@@ -123,6 +136,13 @@ def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False,
     return [sorted(chosen, key=lambda i: (longest[i], sizes[i])) for chosen in passes]
 
 
+def _sizes(units: Sequence[Unit], virtual: int) -> tuple[list[int], list[int]]:
+    """Of each Unit the tokens of all its Examples, and of the longest."""
+    # before a shared prompt virtual places lie once, as it does
+    sizes = [u.num_tokens + virtual * (1 if u.shared_prompt else len(u.examples)) for u in units]
+    return sizes, [max(len(example) for example in unit.examples) + virtual for unit in units]
+
+
 def backward(
     policy: Any,
     objective: Any,
@@ -134,11 +154,13 @@ def backward(
     keep_unit_losses: bool = False,
     idle: Unit | None = None,
     passed: Callable[[], object] | None = None,
+    redone: bool = False,
 ) -> StepStats:
     """Add the gradient of the whole step to the parameters' .grad and return what was seen.
 
     idle  a Unit for a rank that got none of this step's: it goes through with weight 0, so that all ranks do the same
     passed  called after each pass, when ranks meet in each: one with fewer passes repeats its last with weight 0
+    redone  memory that runs out on one rank is told to all, to do the step again; impossible where ranks meet within passes
     Raises TrainingError when no token of the step is trained on.
     """
     weights = term_weights(objective, units)
@@ -150,8 +172,8 @@ def backward(
         )
     sums: dict[str, list[torch.Tensor]] = {}
     losses: list[torch.Tensor] = []
+    of_units: list[torch.Tensor] = []
     helpers = Helpers() if helpers is None else helpers
-    unit_losses = np.full(len(units), np.nan, dtype=np.float32) if keep_unit_losses else np.zeros(0, dtype=np.float32)
     passes = passes_of(policy, units, pass_tokens)
     units_of_pass = units
     if not units and idle is not None:
@@ -159,54 +181,79 @@ def backward(
     extra = 0 if passed is None else int(most(len(passes))) - len(passes)
     if hasattr(objective, "shared"):
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
-        look_once(policy, objective, batches, helpers, again=extra)
-    for number, chosen in enumerate(passes):
-        batch = policy.batch([units_of_pass[i] for i in chosen])
-        helpers.place = helpers.places[number] if helpers.places else None
-        out = objective.loss(policy, batch, helpers)
-        total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
-        (total * scale if scale != 1.0 else total).backward()
-        if passed is not None:
-            passed()
-        losses.append(total.detach())
-        for name, (value, count) in out.stats.items():
-            count = torch.as_tensor(count, device=value.device)  # a plain number lies on no card
-            pair = torch.stack([value.detach().double(), count.detach().double()])
-            sums.setdefault(name, []).append(pair)
-        if keep_unit_losses and units:
-            unit_losses[chosen] = _of_units(batch, out)
-    for _ in range(extra):
-        out = objective.loss(policy, policy.batch([units_of_pass[i] for i in passes[-1]]), helpers)
-        (torch.stack(list(out.terms.values())).sum() * 0.0).backward()
-        passed()  # type: ignore[misc]
+        look_once(policy, objective, batches, helpers, again=extra, redone=redone)
+    with told_to_all(redone):
+        for number, chosen in enumerate(passes):
+            batch = policy.batch([units_of_pass[i] for i in chosen])
+            helpers.place = helpers.places[number] if helpers.places else None
+            total, out = _gradient(policy, objective, batch, weights, helpers, scale)
+            if passed is not None:
+                passed()
+            losses.append(total)
+            for name, (value, count) in out.stats.items():
+                count = torch.as_tensor(count, device=value.device)  # a plain number lies on no card
+                pair = torch.stack([value.detach().double(), count.detach().double()])
+                sums.setdefault(name, []).append(pair)
+            if keep_unit_losses and units:
+                # stays where it is: a card goes on while the next pass is packed
+                of_units.append(_of_units(batch, out))
+        for _ in range(extra):
+            out = objective.loss(policy, policy.batch([units_of_pass[i] for i in passes[-1]]), helpers)
+            (torch.stack(list(out.terms.values())).sum() * 0.0).backward()
+            passed()  # type: ignore[misc]
     figures = {}
     for name, pairs in sums.items():
         value, count = added(torch.stack(pairs).sum(0))
         figures[name] = float(value / count) if count else 0.0
     counts = [len(units), sum(u.num_tokens for u in units), sum(e.num_trained for u in units for e in u.examples)]
-    num_units, num_tokens, num_trained = added(torch.tensor(counts)).tolist()
+    own = [float(torch.stack(losses).double().sum()), *counts]
+    loss, num_units, num_tokens, num_trained = added(torch.tensor(own, dtype=torch.float64)).tolist()
     return StepStats(
-        loss=float(added(torch.stack(losses).double().sum(0, keepdim=True))[0]),
+        loss=loss,
         figures=figures,
-        num_units=num_units,
-        num_tokens=num_tokens,
-        num_trained=num_trained,
+        num_units=int(num_units),
+        num_tokens=int(num_tokens),
+        num_trained=int(num_trained),
         num_passes=len(passes),
-        unit_losses=unit_losses,
+        unit_losses=_in_order(passes, of_units, len(units) if keep_unit_losses else 0),
     )
 
 
-def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any, *, again: int = 0) -> None:
+def _gradient(
+    policy: Any, objective: Any, batch: Any, weights: Mapping[str, float], helpers: Helpers, scale: float
+) -> tuple[torch.Tensor, Any]:
+    """Forward and backward over one batch: (what it adds to the step's loss, what the objective gave).
+
+    A function of its own: where memory runs out, what it holds goes with it.
+    """
+    out = objective.loss(policy, batch, helpers)
+    total = torch.stack([value / weights[term] for term, value in out.terms.items() if weights[term]]).sum()
+    (total * scale if scale != 1.0 else total).backward()
+    return total.detach(), out
+
+
+def look_once(
+    policy: Any,
+    objective: Any,
+    batches: Iterable[Any],
+    helpers: Any,
+    *,
+    again: int = 0,
+    alone: bool = False,
+    redone: bool = False,
+) -> None:
     """The objective's first pass over the whole step, without gradient: sums over passes and ranks, then their means.
 
     What it gives as one tensor instead of (sum, count) is put together, row under row, over all passes and ranks.
     again  how often the last batch is looked at once more and forgotten: ranks with more passes are still at it
+    alone  the batches are all there is: other ranks look at the same ones, and have nothing to add
+    redone  as in `backward`
     """
     if helpers.still:
         return
     sums: dict[str, torch.Tensor] = {}
     rows: dict[str, list[torch.Tensor]] = {}
-    with torch.no_grad():
+    with torch.no_grad(), told_to_all(redone):
         for batch in batches:
             for name, found in objective.shared(policy, batch, helpers).items():
                 if torch.is_tensor(found):
@@ -217,16 +264,16 @@ def look_once(policy: Any, objective: Any, batches: Iterable[Any], helpers: Any,
                 sums[name] = sums[name] + pair if name in sums else pair
         for _ in range(again):
             objective.shared(policy, batch, helpers)
-    pairs = {name: added(pair) for name, pair in sums.items()}
+    pairs = {name: pair if alone else added(pair) for name, pair in sums.items()}
     helpers.shared = {name: (pair[0] / pair[1].clamp_min(1e-12)).float() for name, pair in pairs.items()}
     for name, parts in rows.items():
-        helpers.shared[name], helpers.places = _put_together(parts)
+        helpers.shared[name], helpers.places = _put_together(parts, alone)
 
 
-def _put_together(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[slice]]:
-    """(the rows of all passes of all ranks, where those of each own pass lie)."""
+def _put_together(parts: Sequence[torch.Tensor], alone: bool) -> tuple[torch.Tensor, list[slice]]:
+    """(the rows of all passes of all ranks, or of this one alone; where those of each own pass lie)."""
     whole, start = torch.cat(list(parts)), 0
-    if ranks() > 1:
+    if ranks() > 1 and not alone:
         of_ranks = gathered(whole.cpu())
         start = sum(len(rows) for rows in of_ranks[: rank()])
         whole = torch.cat(of_ranks).to(whole.device)
@@ -241,29 +288,43 @@ def _weightless(unit: Unit) -> Unit:
 
 @torch.no_grad()
 def measure(
-    policy: Any, objective: Any, units: Sequence[Unit], *, pass_tokens: int | None = None, helpers: Any = None
+    policy: Any,
+    objective: Any,
+    units: Sequence[Unit],
+    *,
+    pass_tokens: int | None = None,
+    helpers: Any = None,
+    redone: bool = False,
 ) -> Measured:
     """Sums and counts of an objective's figures and loss without gradients, and the mean loss of each Unit.
 
-    Sums are streamed, logits never kept, so the result does not depend on how many Units go through at a time.
+    Sums are streamed, logits never kept, so the result does not depend on how many Units go through at a time. Where there are
+    several ranks each measures all of `units`.
+    redone  as in `backward`, of ranks that all measure at once
     """
     seen: list[dict[str, tuple[float, float]]] = []
     terms: list[dict[str, tuple[float, float]]] = [
         {name: (0.0, n) for name, n in _own_weights(objective, units).items()}
     ]
-    unit_losses = np.full(len(units), np.nan, dtype=np.float32)
+    of_units: list[torch.Tensor] = []
     helpers = Helpers() if helpers is None else helpers
     passes = passes_of(policy, units, pass_tokens)
     if hasattr(objective, "shared"):
-        look_once(policy, objective, (policy.batch([units[i] for i in chosen]) for chosen in passes), helpers)
-    for number, chosen in enumerate(passes):
-        batch = policy.batch([units[i] for i in chosen])
-        helpers.place = helpers.places[number] if helpers.places else None
-        out = objective.loss(policy, batch, helpers)
-        seen.append({name: (float(value), float(count)) for name, (value, count) in out.stats.items()})
-        terms.append({name: (float(value), 0.0) for name, value in out.terms.items()})
-        unit_losses[chosen] = _of_units(batch, out)
-    return Measured(_summed(seen), _summed(terms), unit_losses)
+        batches = (policy.batch([units[i] for i in chosen]) for chosen in passes)
+        look_once(policy, objective, batches, helpers, alone=True, redone=redone)
+    with told_to_all(redone):
+        for number, chosen in enumerate(passes):
+            batch = policy.batch([units[i] for i in chosen])
+            helpers.place = helpers.places[number] if helpers.places else None
+            out = objective.loss(policy, batch, helpers)
+            seen.append({name: (float(value), float(count)) for name, (value, count) in out.stats.items()})
+            terms.append({name: (float(value), 0.0) for name, value in out.terms.items()})
+            of_units.append(_of_units(batch, out))
+    return Measured(_summed(seen), _summed(terms), _in_order(passes, of_units, len(units)))
+
+
+BUCKET = 1 << 20
+"""Elements of gradients that travel together at most: a message each would cost small ones more than their bytes."""
 
 
 def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:
@@ -273,13 +334,41 @@ def reduce_gradients(parameters: Sequence[torch.Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
+    for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        if len(bucket) == 1:
+            dist.all_reduce(bucket[0])
+            continue
+        together = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(together)
+        for gradient, part in zip(bucket, together.split([gradient.numel() for gradient in bucket])):
+            gradient.copy_(part.view_as(gradient))
 
 
-def _of_units(batch: Any, out: Any) -> np.ndarray:
+def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Neighbours of one format and device, `BUCKET` elements together at most; a larger one is alone."""
+    held: list[torch.Tensor] = []
+    for gradient in gradients:
+        alike = not held or (gradient.dtype, gradient.device) == (held[0].dtype, held[0].device)
+        if held and (not alike or sum(one.numel() for one in held) + gradient.numel() > BUCKET):
+            yield held
+            held = []
+        held.append(gradient)
+    if held:
+        yield held
+
+
+def _of_units(batch: Any, out: Any) -> torch.Tensor:
     """The loss of each Unit, (units,): the method's own, else the weighted mean of -log p over its tokens, else NaN."""
     if out.per_unit is not None:
-        return out.per_unit.float().cpu().numpy()
+        return out.per_unit.detach().float()
     if out.per_target is None:
-        return np.full(batch.num_units, np.nan, dtype=np.float32)
-    return batch.per_unit(-out.per_target).float().cpu().numpy()
+        return torch.full((batch.num_units,), torch.nan)
+    return batch.per_unit(-out.per_target.detach()).float()
+
+
+def _in_order(passes: Sequence[Sequence[int]], of_units: Sequence[torch.Tensor], number: int) -> np.ndarray:
+    """What was kept of each pass, at the places of its Units: float32 (number,)."""
+    found = np.full(number, np.nan, dtype=np.float32)
+    for chosen, values in zip(passes, of_units):
+        found[chosen] = values.cpu().numpy()
+    return found

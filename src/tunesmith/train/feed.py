@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunesmith.step.out_of_memory import told_to_all
 from tunesmith.step.ranks import gathered
 from tunesmith.text.example import Example, Unit
 
@@ -34,27 +35,19 @@ class Portion:
     indices: np.ndarray
     idle: Unit | None
 
+    @property
+    def computed(self) -> list[Unit]:
+        """What goes through the rank's network."""
+        return self.units if self.idle is None else [self.idle]
+
 
 @lru_cache(maxsize=1)
 def epoch_order(num_units: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
     """The order of the Units in an epoch, int32 (units,): a permutation fixed by (seed, epoch)."""
-    if not shuffle:
-        return np.arange(num_units, dtype=np.int32)
-    order = np.random.default_rng([seed, epoch, 0x0DE]).permutation(num_units)
-    return _narrow(order)
-
-
-def _narrow(order: np.ndarray, chunk: int = 1 << 16) -> np.ndarray:
-    """int64 (n,) as int32, in its own memory: at no time 12 bytes a number."""
-    if not len(order):
-        return order.astype(np.int32)
-    low, number = order.view(np.int32), len(order)
-    for start in range(0, number, chunk):
-        end = min(start + chunk, number)
-        low[start:end] = order[start:end].copy()
-    del low
-    order.resize((number + 1) // 2, refcheck=False)
-    return order.view(np.int32)[:number]
+    order = np.arange(num_units, dtype=np.int32)
+    if shuffle:
+        np.random.default_rng([seed, epoch, 0x0DE]).shuffle(order)
+    return order
 
 
 def units_of_step(number: int, num_units: int, batch_size: int, seed: int, shuffle: bool = True) -> np.ndarray:
@@ -140,25 +133,39 @@ class Rollouts:
         self.held: dict[int, Unit] = {}  # by place in the round, those of this rank
         self.spare: Unit | None = None
 
-    def step(self, number: int) -> Portion:
-        """The Units of step `number`, from 0; the first step of a round samples it."""
+    def step(self, number: int, at_once: int | None = None) -> Portion:
+        """The Units of step `number`, from 0; the first step of a round samples it.
+
+        at_once  prompts that a rank answers together; None = all of its share of the round
+        Raises OutOfMemory on all ranks when memory runs out on one: the step may be asked for again.
+        """
         round_, place = divmod(number, self.per_round)
         everyone = units_of_step(round_, len(self.prompts), self.collect_size, self.seed, self.shuffle)
         if round_ != self.round:
             places = range(self.rank, len(everyone), self.ranks)
             asked = [self.prompts[int(everyone[i])] for i in places]
-            made = self.collect(asked, self.sampler(round_)) if asked else []
-            if len(made) != len(asked):
-                raise ValueError(f"collect gave {len(made)} Units for {len(asked)} prompts; it must give one for each")
+            with told_to_all(redone=True):
+                made = self._collected(asked, at_once or max(1, len(asked)), self.sampler(round_))
             self.round, self.held = round_, dict(zip(places, made))
             # what a rank without a Unit of its own runs with weight 0, so that all ranks do the same
             self.spare = next(unit for unit in gathered(made[0] if made else None) if unit is not None)
         again, part = divmod(place, self.per_pass)
         order = np.random.default_rng([self.seed, round_, again, 0x0DE]).permutation(len(everyone))
+        part %= ceil(len(everyone) / self.batch_size)  # an epoch's last round may be small: its Units come again
         chosen = order[part * self.batch_size : (part + 1) * self.batch_size]
         mine = [int(i) for i in chosen if int(i) in self.held]
         idle = None if mine else self.spare
         return Portion([self.held[i] for i in mine], everyone[mine] if mine else everyone[:0], idle)
+
+    def _collected(self, prompts: list[Unit], at_once: int, sample: Callable[..., Any]) -> list[Unit]:
+        made: list[Unit] = []
+        for start in range(0, len(prompts), at_once):
+            some = prompts[start : start + at_once]
+            found = self.collect(some, sample)
+            if len(found) != len(some):
+                raise ValueError(f"collect gave {len(found)} Units for {len(some)} prompts; it must give one for each")
+            made += found
+        return made
 
     def sampler(self, round_: int) -> Callable[..., Any]:
         """Ask for n answers to each prompt of a round; an answer's seed is fixed by (seed, round, prompt, which of n)."""

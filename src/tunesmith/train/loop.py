@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -19,15 +20,15 @@ import torch
 from tunesmith.core.errors import SettingError
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import rank, ranks
-from tunesmith.step.step import StepStats, backward, passes_of
+from tunesmith.step.step import StepStats, backward, pass_bounds, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train.feed import Portion, Rollouts, Rows
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.out_of_memory import Fitting, during
+from tunesmith.train.out_of_memory import FIX, Fitting, during
 from tunesmith.train.scaling import Scaler
 from tunesmith.train.schedule import learning_rate
-from tunesmith.train.shard import Sharded
+from tunesmith.train.shard import MEETING, Sharded
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def loop(
     units  Units that lie ready, or a feed that makes them as it goes (methods that sample); see feed.py
     scaler  what keeps fp16 gradients from vanishing (scaling.py)
     batch_size  Units per step over all ranks (a feed has its own); pass_tokens only bounds memory
-    told  called with (before, now, which pass) when memory ran out and passes hold fewer tokens from then on (out_of_memory.py)
+    told  called with (before, now, part) when memory ran out: forward or backward pass, in tokens; rollouts, in prompts (out_of_memory.py)
     offload  where activations wait for the backward pass (offload.py)
     lr, schedule, warmup, min_lr  see train/schedule.py; clip is the largest gradient norm, None = no clipping
     """
@@ -87,37 +88,51 @@ def loop(
     else:
         order = objective.order(units) if hasattr(objective, "order") else None
         feed = Rows(units, batch_size=batch_size, seed=seed, shuffle=shuffle, rank=rank(), ranks=ranks(), order=order)
-    # memory that runs out halves what a pass holds; with several ranks all would have to, and nobody can tell the others
-    # nor can a step be done again whose updates were made as its gradients came
-    in_backward = isinstance(optimizer, Optimizer) and optimizer.in_backward
-    fitting = Fitting(pass_tokens, 1, told) if pass_tokens and ranks() == 1 and not in_backward else None
+    # what is computed at once is halved where memory runs out
+    in_smaller, otherwise = _in_smaller_passes(optimizer, pass_tokens)
+    fitting, rollouts = Fitting(pass_tokens, told=told), Fitting(None, "rollouts", told)
+
+    def drawn(number: int) -> Portion:
+        if isinstance(feed, Rows):
+            return feed.step(number)
+        own = ceil(feed.collect_size / feed.ranks)
+        with during("rollouts"):
+            return rollouts.run(partial(feed.step, number), bounds=lambda: (1, own))
+
+    def gradient(number: int, portion: Portion) -> StepStats:
+        def once(tokens: int | None) -> StepStats:
+            torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step); resuming is exact
+            with offload.here() if offload is not None else nullcontext():
+                return backward(
+                    policy,
+                    objective,
+                    portion.units,
+                    pass_tokens=tokens,
+                    helpers=helpers,
+                    scale=1.0 if scaler is None else scaler.scale,
+                    keep_unit_losses=keep_unit_losses,
+                    idle=portion.idle,
+                    passed=optimizer.passed,
+                    redone=in_smaller,
+                )
+
+        with during(fix=otherwise):
+            if not in_smaller:
+                return once(pass_tokens)
+            return fitting.run(once, bounds=lambda: pass_bounds(policy, portion.computed), forget=optimizer.clear)
+
     for number in range(start, steps):
         began = time.perf_counter()
-        portion = feed.step(number)
+        portion = drawn(number)
         policy.net.train()
         rate = learning_rate(step=number, steps=steps, lr=lr, schedule=schedule, warmup=warmup, min_lr=min_lr)
-        if isinstance(optimizer, Optimizer) and in_backward:
+        if isinstance(optimizer, Optimizer) and optimizer.in_backward:
             _in_one_pass(portion.units, pass_tokens, policy)
             optimizer.begin(rate)
         while True:
-            torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # dropout: fixed by (seed, step); resuming is exact
-
-            def once(tokens: int | None, portion: Portion = portion) -> StepStats:
-                with offload.here() if offload is not None else nullcontext():
-                    return backward(
-                        policy,
-                        objective,
-                        portion.units,
-                        pass_tokens=tokens,
-                        helpers=helpers,
-                        scale=1.0 if scaler is None else scaler.scale,
-                        keep_unit_losses=keep_unit_losses,
-                        idle=portion.idle,
-                        passed=optimizer.passed,
-                    )
-
-            stats = once(pass_tokens) if fitting is None else fitting.run(once, forget=optimizer.clear)
-            optimizer.reduce()
+            stats = gradient(number, portion)
+            with during("sum of the gradients"):
+                optimizer.reduce()
             if scaler is None or scaler.accept(optimizer):
                 break  # else the same Units again with a smaller scale: an overflow costs time, never a step
         with during("optimiser's update"):
@@ -133,6 +148,20 @@ def loop(
             stats=stats,
             indices=portion.indices,
         )
+
+
+def _in_smaller_passes(optimizer: Optimizer | Sharded, pass_tokens: int | None) -> tuple[bool, str]:
+    """(whether a step that memory broke off can be done again in smaller passes, what to do where that is no help)."""
+    if isinstance(optimizer, Optimizer):
+        made = "Under train.update_in_backward a step broken off has made updates, and cannot be done again."
+        return (False, f"{made} Choose a smaller train.batch_size.") if optimizer.in_backward else (True, FIX)
+    if optimizer.stage not in MEETING:
+        return True, FIX
+    now = "now all of a step" if pass_tokens is None else f"now {pass_tokens:,}"
+    return False, (
+        f"Under train.shard={optimizer.stage} all ranks meet within each pass, and one of them cannot halve it alone. "
+        f"Choose a smaller train.pass_tokens ({now}), or train.shard=optimizer."
+    )
 
 
 def _in_one_pass(units: Sequence[Unit], pass_tokens: int | None, policy: Any) -> None:

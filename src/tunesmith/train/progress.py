@@ -39,8 +39,11 @@ class Progress:
         elif kind == "warning":
             self._write(say("step_warning", step=event["step"], message=event["message"]) + f"\n  {event['fix']}")
         elif kind == "out_of_memory":
-            now, before = f"{event['pass_tokens']:,}", f"{event['before']:,}"
-            self._write(say("step_memory", part=event["part"], step=event["step"], now=now, before=before))
+            part = event["part"]
+            name = {"evaluation": "step_memory_evaluation", "rollouts": "step_memory_rollouts"}.get(part, "step_memory")
+            now = event["prompts"] if part == "rollouts" else event["pass_tokens"]
+            before, now = f"{event['before']:,}", f"{now:,}"
+            self._write(say(name, part=part, step=event["step"], now=now, before=before))
         elif kind == "pause":
             self._write(say("step_paused", step=event["step"]))
         elif kind == "early_stop":

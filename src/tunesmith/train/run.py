@@ -31,7 +31,7 @@ from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.ranks import agree, barrier, gathered, most, rank, ranks
-from tunesmith.step.step import Measured, backward, measure, passes_of
+from tunesmith.step.step import Measured, backward, measure, pass_bounds, passes_of
 from tunesmith.text.example import Unit
 from tunesmith.train import checkpoint
 from tunesmith.train.feed import Rollouts
@@ -40,7 +40,7 @@ from tunesmith.train.kernels import put_kernels
 from tunesmith.train.loop import Step, loop, steps_per_epoch
 from tunesmith.train.offload import Offload
 from tunesmith.train.optim import Optimizer
-from tunesmith.train.out_of_memory import during
+from tunesmith.train.out_of_memory import Fitting, during
 from tunesmith.train.pages import Pages
 from tunesmith.train.recompute import Checkpointing, checkpoint_activations
 from tunesmith.train.scaling import Scaler
@@ -49,6 +49,7 @@ from tunesmith.train.spread import Spread, send
 from tunesmith.train.watch import Watch
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precisions whose passes are made in 16 bits
+EVAL_TOKENS = 8192  # of a pass without gradient, where nothing is said
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,17 @@ def fit(
         facts = {"progress": vars(progress), "journal": journal.size()}
         checkpoint.save(place, step=progress.step, tensors=tensors, progress=facts, keep=keep, best=progress.best_step)
 
+    fitted = pass_tokens  # what a pass of a step holds by now
+
+    def halved(before: int, now: int, part: str) -> None:
+        nonlocal fitted
+        if part in ("forward", "backward"):
+            fitted = now
+        size = {"prompts" if part == "rollouts" else "pass_tokens": now}
+        events.emit("out_of_memory", step=progress.step + (part != "evaluation"), part=part, before=before, **size)
+
+    looking = Fitting(eval_pass_tokens or pass_tokens or EVAL_TOKENS, "evaluation", halved)
+
     def evaluate() -> None:
         with during("evaluation", failed):
             look()
@@ -297,12 +309,14 @@ def fit(
     def look() -> None:
         if dev is None or not len(dev):
             return
-        some = eval_pass_tokens or pass_tokens
-        figures = (
-            score()
-            if score
-            else dev_figures(policy, objective, dev, pass_tokens=some, rows=eval_batch, helpers=helpers)
-        )
+
+        def seen(tokens: int | None) -> dict[str, float]:
+            redone = shard != "all"  # there, ranks meet within passes
+            return dev_figures(
+                policy, objective, dev, pass_tokens=tokens, rows=eval_batch, helpers=helpers, redone=redone
+            )
+
+        figures = score() if score else looking.run(seen, bounds=lambda: pass_bounds(policy, dev))
         if not math.isfinite(figures["loss"]):
             found = f"the dev loss became {figures['loss']} at step {progress.step}, while the training loss was {progress.last_loss:.4g}"
             failed(found)
@@ -351,9 +365,7 @@ def fit(
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
             shuffle=shuffle, helpers=helpers, scaler=scaler,
             offload=Offload(offload, folder.file("activations.scratch"), (*net.parameters(), *net.buffers())),
-            told=lambda before, now, part: events.emit(
-                "out_of_memory", step=progress.step + 1, part=part, pass_tokens=now, before=before
-            ),
+            told=halved,
         )  # fmt: skip
         for step in walk:
             rows.note(step)
@@ -380,8 +392,10 @@ def fit(
                 events.emit("warning", **vars(sign))
             first = step.number == 1
             if first:
-                used = feed.step(0).units if feed is not None else [units[int(i)] for i in step.indices]
-                kept = activation_bytes(policy, objective, used, pass_tokens=pass_tokens, helpers=helpers)
+                own = [units[int(i)] for i in step.indices] or [units[0]]  # a rank may have got none
+                used = own if feed is None else feed.step(0).computed
+                with during("count of activations", failed):
+                    kept = activation_bytes(policy, objective, used, pass_tokens=fitted, helpers=helpers)
                 beside = helpers.num_bytes(net)
                 held = {"activations": kept, "helpers": sum(beside.values()), "frozen": beside}
                 folder.write_json("memory.json", {**memory_parts(net, optim), **held, "measured": True})
@@ -436,18 +450,21 @@ def dev_figures(
     pass_tokens: int | None,
     rows: int = 256,
     helpers: Helpers | None = None,
+    redone: bool = False,
 ) -> dict[str, float]:
     """The objective's figures over all `units`, sums streamed at most `rows` Units at a time; dropout off.
 
     Its "loss" is what training makes small, every term with its weight, over its own denominator.
+    redone  memory that runs out on one rank is told to all, to evaluate again (step/step.py)
     """
     training = policy.net.training
     policy.net.eval()
+    size = pass_tokens or EVAL_TOKENS
     found: list[Measured] = []
     try:
         for start in range(0, len(units), rows):
             some = [units[i] for i in range(start, min(start + rows, len(units)))]
-            found.append(measure(policy, objective, some, pass_tokens=pass_tokens or 8192, helpers=helpers))
+            found.append(measure(policy, objective, some, pass_tokens=size, helpers=helpers, redone=redone))
     finally:
         policy.net.train(training)
     whole = Measured.whole(found)
@@ -473,16 +490,25 @@ def seconds_per_step(
     """
     draw = np.random.default_rng([seed, 0xB0D])
     took = []
-    policy.net.train()
-    with in_precision(policy.net, precision):
-        for _ in range(tries + 1):
-            chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
-            own = chosen[rank() :: ranks()]
-            began = time.perf_counter()
-            backward(policy, objective, own, pass_tokens=pass_tokens, helpers=helpers, idle=None if own else chosen[0])
-            took.append(time.perf_counter() - began)
+    fitting = Fitting(pass_tokens)  # the run that follows will halve its passes too, and tell
+
+    def forget() -> None:
         for parameter in policy.net.parameters():
             parameter.grad = None
+
+    def passes(chosen: list[Unit], tokens: int | None) -> None:
+        own = chosen[rank() :: ranks()]
+        idle = None if own else chosen[0]
+        backward(policy, objective, own, pass_tokens=tokens, helpers=helpers, idle=idle, redone=True)
+
+    policy.net.train()
+    with in_precision(policy.net, precision), during():
+        for _ in range(tries + 1):
+            chosen = [units[int(i)] for i in draw.choice(len(units), size=min(batch_size, len(units)), replace=False)]
+            began = time.perf_counter()
+            fitting.run(partial(passes, chosen), bounds=partial(pass_bounds, policy, chosen), forget=forget)
+            took.append(time.perf_counter() - began)
+        forget()
     return most(float(np.median(took[1:])))
 
 
@@ -572,7 +598,9 @@ class _Rows:
             self.seen[chosen] += 1
 
     def whole(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(loss, seen) of all ranks together: every rank has to ask."""
+        """(loss, seen) of all ranks together: every rank has to ask. Of one rank its own, not copies."""
+        if ranks() == 1:
+            return self.loss, self.seen
         parts = gathered((self.loss, self.seen))
         loss = self.loss.clone()
         for other, _ in parts:

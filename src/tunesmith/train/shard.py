@@ -25,6 +25,7 @@ from tunesmith.train.optim import Optimizer, total_norm
 from tunesmith.train.spread import Spread
 
 STAGES = ("none", "optimizer", "gradients", "all")
+MEETING = ("gradients", "all")  # in which all ranks meet within each pass
 BLOCK = 256  # a tensor is cut at multiples of it, so that what is kept a block at a time has the blocks of the whole
 
 
