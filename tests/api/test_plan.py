@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import tunesmith
+from tunesmith.api.plan import compared
 from tunesmith.api.planner import Planner, base_of
 from tunesmith.core.errors import ModelError, SettingError
+from tunesmith.core.runs import RunFolder
+from tunesmith.core.shelf import shelf
 from tunesmith.plan.devices import device
+from tunesmith.plan.formulas import cache_columns
 from tunesmith.plan.network import architecture
 
 PICO = {"model": "pico", "length": 64, "train.pass_tokens": 128, "train.batch_size": 2}
@@ -31,17 +36,55 @@ def test_a_plan_names_parts_operation_and_bar():
     json.dumps(found)
 
 
-def test_gpu_lists_what_fits_cheapest_first():
-    found = tunesmith.plan(
-        model="pico", length=64, gpu="12GB", rows=400, **{"train.pass_tokens": 128, "train.batch_size": 2}
-    )
-    assert {
-        row["setup"]["adapter"] if isinstance(row["setup"]["adapter"], str) else "lora" for row in found["fits"]
-    } >= {"full", "lora"}
+def names(rows):
+    """Adapters by name, of setups as `as_dict` tells them."""
+    told = [row["setup"]["adapter"] for row in rows]
+    return [one if isinstance(one, str) else next(iter(one)) for one in told]
+
+
+def test_gpu_lists_what_of_the_shelf_fits_cheapest_first():
+    found = tunesmith.plan(**PICO, gpu="12GB", rows=400)
+    assert {"full", "lora", "dora", "prompt"} <= set(names(found["fits"]))
+    assert {*names(found["fits"]), *found["too_large"], *found["refused"]} == set(shelf("adapters").names())
     slower = [row["slower"] for row in found["fits"]]
     assert slower == sorted(slower)
-    assert "cheapest" in found.text
+    assert "cheapest" in found.text and all(row["every_layer"] for row in found["fits"]) and "~" not in found.text
     assert found["recommended"] == "lora" and found["reasons"]
+    assert list(found["refused"]) == ["tokens", "top"]  # no token is added, and there are not two layers
+    assert "Refused: tokens: " in found.text and "Refused: top: " in found.text
+    json.dumps(found)
+
+
+def test_rows_of_added_tokens_train_where_there_are_some():
+    found = tunesmith.plan(**PICO, adapter="tokens", add_tokens=["<a>", "<b>"])["forecast"]
+    assert found["trainable"] == 2 * architecture("pico").hidden_size
+    with pytest.raises(SettingError, match="no weight"):
+        tunesmith.plan(**PICO, adapter="tokens")
+
+
+DEEP = {
+    "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 16, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "vocab_size": 288, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+def test_of_a_deep_network_the_cheapest_and_the_own_adapter_are_run_whole(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(DEEP))
+    monkeypatch.setattr(
+        Planner, "adapters", lambda self: ["head", "lora", "layernorm", "prompt", {"top": {"layers": 6}}]
+    )
+    found = tunesmith.plan(**PICO | {"model": str(tmp_path)}, gpu="12GB")
+    whole = {name: row["every_layer"] for name, row in zip(names(found["fits"]), found["fits"])}
+    assert whole.pop("top"), "layers that two shallower networks lack"
+    assert whole.pop(names(found["fits"])[0], True) and whole.pop("lora", True) and not any(whole.values())
+    assert "~" in found.text and "every layer" in found.text
+
+
+def test_where_the_base_alone_is_too_large_no_step_is_run():
+    planner = Planner.of(None, device("2GB"), keys={**PICO, "model": "Llama-3.2-1B"})
+    assert planner.too_large(planner.setup)
+    assert not planner.too_large(replace(planner.setup, adapter="qlora"))
+    assert not Planner.of(None, device("8GB"), keys={**PICO, "model": "Llama-3.2-1B"}).too_large(planner.setup)
 
 
 def test_fit_says_what_to_change():
@@ -174,10 +217,109 @@ def test_what_train_refuses_to_cut_is_not_planned_as_cut():
 def test_gpu_says_which_methods_are_refused_there():
     found = tunesmith.plan(**PICO, devices=2, zero=3, gpu="T4")
     assert "Refused: qlora" in found.text and "Refused: head" in found.text
-    assert {"full", "lora"} >= {
-        row["setup"]["adapter"] if isinstance(row["setup"]["adapter"], str) else "lora" for row in found["fits"]
-    }
+    assert {"qlora", "head", "tokens"} <= set(found["refused"]) and {"full", "lora"} <= set(names(found["fits"]))
     assert all(row["setup"]["precision"] == "fp32" for row in found["fits"])
+
+
+def test_evaluations_and_answers_are_phases():
+    phases = tunesmith.plan(**PICO)["forecast"]["phases"]
+    assert list(phases) == ["load", "step", "evaluation", "answers", "save"]
+    assert "evaluation" not in tunesmith.plan(**PICO, **{"data.dev": 0})["forecast"]["phases"]
+    silent = tunesmith.plan(**PICO, **{"train.sample": 0})["forecast"]["phases"]
+    assert silent == {name: size for name, size in phases.items() if name != "answers"}
+    sampled = tunesmith.plan(**PICO, method={"grpo": {"max_tokens": 16, "n": 2, "reward": "exact_match"}})["forecast"]
+    assert {"rollouts", "save"} <= set(sampled["phases"]) and not {"evaluation", "answers"} & set(sampled["phases"])
+
+
+def test_keys_and_values_of_the_answers_are_counted_as_the_decoder_holds_them():
+    """The longest row and 64 tokens, three at a time: 2 x layers x heads x width numbers of fp32 for each column."""
+    planner = Planner.of(None, device("cpu:8GB"), keys=PICO)
+    config = planner.config
+    column = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+    seen = planner.whole(planner.setup)
+    held = planner.simulate(planner.setup, config).held
+    assert seen.phases["answers"] - held == 3 * cache_columns(64, 128) * column
+    planner._lean = False
+    assert planner._kept_tokens(planner.setup) == {"answers": 3 * (128 + 128 // config.num_hidden_layers)}
+
+
+def test_an_evaluation_has_its_own_rows_at_once():
+    """Passes of an evaluation hold train.eval_batch rows at most."""
+    keys = {**PICO, "train.pass_tokens": 4096}
+    few, many = (
+        tunesmith.plan(**keys, **{"train.eval_batch": rows})["forecast"]["phases"]["evaluation"] for rows in (1, 60)
+    )
+    assert many > few
+
+
+def test_the_rows_of_a_project_say_which_method_to_take(tmp_path):
+    write_rows(tmp_path / "faq.jsonl")
+    keys = {"model": "pico", "data.path": "faq.jsonl", "data.dev": 0, "data.test": 10, "train.batch_size": 2}
+    found = tunesmith.plan(**keys, gpu="T4")
+    assert found["recommended"] == "lora" and "90 rows" in found.text
+    assert "20 rows" in tunesmith.plan(**keys, gpu="T4", rows=20).text
+    assert "90 rows" in tunesmith.plan(**keys, distance="far").text
+    assert "recommended" not in tunesmith.plan(**keys)
+
+
+def test_a_step_is_timed_here_and_later_plans_know(monkeypatch):
+    """Products and copies of a made-up speed, and a clock by which a step takes 7 seconds."""
+    from tunesmith.plan import calibrate, rates
+
+    made = []
+
+    def clocked(step, *, ready):
+        made.append((step(), ready()))
+        return 7.0
+
+    monkeypatch.setattr(
+        rates, "measure", lambda *formats: rates.Rates({"float32": 1e10}, 1e10, rates.LAUNCH["cpu"], True)
+    )
+    monkeypatch.setattr(rates, "step_seconds", clocked)
+    found = tunesmith.plan(**PICO, measure=True)
+    seen, step = found["forecast"], found["step"]
+    assert len(made) == 1 and step["measured"] == 7.0
+    assert seen["seconds_pass"] + seen["seconds_update"] == pytest.approx(7.0)
+    assert seen["pace"] == pytest.approx(7.0 / step["predicted"]) == calibrate.pace("cpu")
+    assert "pace" in found.text
+    later = tunesmith.plan(**PICO)["forecast"]
+    assert later["seconds_pass"] == pytest.approx(seen["seconds_pass"]) and later["pace"] == seen["pace"]
+    assert tunesmith.plan(**PICO, on="T4")["forecast"]["pace"] == 1.0, "another device"
+
+
+@pytest.mark.parametrize("keys", [{"adapter": "full"}, {"adapter": "qlora"}, {"adapter": "pissa"}, {"adapter": "full", "train.precision": "bf16"},
+                                  {"method": {"gkd": {"teacher": "pico", "max_tokens": 16}}}])  # fmt: skip
+def test_the_step_that_is_timed_is_a_real_one(keys):
+    planner = Planner.of(None, device("cpu:8GB"), keys={**PICO, **keys})
+    planner._real_step()()
+
+
+def test_what_waits_for_the_disk_is_not_timed(monkeypatch):
+    from tunesmith.plan import rates
+
+    monkeypatch.setattr(
+        rates, "measure", lambda *formats: rates.Rates({"float32": 1e10}, 1e10, rates.LAUNCH["cpu"], True)
+    )
+    found = tunesmith.plan(**PICO, **{"train.offload": "disk"}, measure=True)
+    assert "disk" in found["step"]["untimed"] and "no step was timed" in found.text
+    assert "may not fit" in tunesmith.plan(**PICO, on="cpu:100MB", measure=True)["step"]["untimed"]
+
+
+def test_the_seconds_of_steps_are_compared_after_a_run(tmp_path):
+    from tunesmith.plan import calibrate
+
+    run = RunFolder.create(tmp_path / "run", project={}, verb="train")
+    forecast = {"device": 100, "error": 0.1, "seconds_pass": 2.0, "seconds_update": 0.5, "tokens": 100, "pace": 2.0}
+    run.write_json("plan.json", {"forecast": forecast, "device": "cpu", "devices": 1})
+    run.write_json("memory.json", {"process_peak": 100})
+    for seconds in (9.0, 4.0, 5.0, 6.0):
+        run.journal("events.jsonl").append({"kind": "step", "tokens": 200, "seconds": seconds})
+    told = compared(SimpleNamespace(folder=run, device="cpu", feed=None))
+    assert run.read_json("plan.json")["measured"]["step"] == {"predicted": 4.5, "measured": 5.0, "error": 4.5 / 5.0 - 1}
+    assert "4.50 s planned, 5.00 s measured (-10.0 %)" in told
+    assert calibrate.pace("cpu") == pytest.approx(5.0 / 2.25), "beside what the rates alone had said"
+    run.write_json("plan.json", {"forecast": {**forecast, "seconds_pass": None}, "device": "cpu", "devices": 1})
+    assert "step" not in compared(SimpleNamespace(folder=run, device="cpu", feed=None))
 
 
 def test_a_stretched_context_is_planned_and_nothing_beyond_it():
@@ -281,6 +423,14 @@ def test_of_many_rows_some_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "MOST", 2000)
     whole = tunesmith.plan(**keys)["data"]["tokens_an_epoch"]
     assert found["data"]["tokens_an_epoch"] == pytest.approx(whole, rel=0.1)
+
+
+def test_pairs_are_planned_from_their_own_rows(tmp_path):
+    """A run makes the reference's column before its first step; a plan has none to read."""
+    rows = [{"prompt": f"what is {n}?", "chosen": "yes " * n, "rejected": "no " * 4} for n in range(1, 21)]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    found = tunesmith.plan(model="pico", method="dpo", **{"data.path": "pairs.jsonl", "train.batch_size": 4})
+    assert found["data"]["rows"] > 0 and found["forecast"]["phases"]["evaluation"] > 0
 
 
 def test_a_budget_alone_gives_the_best_split():

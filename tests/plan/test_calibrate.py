@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.plan import calibrate
 from tunesmith.plan.devices import device
-from tunesmith.plan.rates import Rates, Seconds, of_device, seconds
+from tunesmith.plan.rates import Rates, Seconds, of_device, seconds, step_seconds
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +46,26 @@ def test_a_call_takes_the_longer_of_multiplying_and_moving():
 
 def test_a_memory_size_has_no_speed():
     assert of_device(device("12GB")) is None and of_device(device("T4")).flops["float16"] > 1e13
+
+
+def test_the_pace_is_the_median_of_what_steps_took_on_that_device():
+    assert calibrate.pace("cpu") == 1.0
+    for took in (1.5, 2.0, 4.0):
+        calibrate.note_step("cpu", predicted=1.0, measured=took)
+    calibrate.note_step("NVIDIA T4", predicted=1.0, measured=0.5)
+    assert calibrate.pace("cpu") == 2.0 and calibrate.pace("NVIDIA T4") == 0.5 and calibrate.pace("H100") == 1.0
+    calibrate.note_step("cpu", predicted=0.0, measured=1.0)  # nothing was foretold
+    assert calibrate.pace("cpu") == 2.0
+
+
+def test_two_steps_are_timed_after_one_that_warms_up():
+    now, made = [0.0], []
+
+    def step():
+        made.append(now[0])
+        now[0] += 10.0 if len(made) == 1 else 3.0
+
+    def ready():
+        now[0] += 1.0  # the device catches up
+
+    assert step_seconds(step, ready=ready, clock=lambda: now[0]) == 4.0 and len(made) == 3

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tunesmith.core.errors import SettingError
 from tunesmith.plan import propose
 from tunesmith.plan.forecast import Forecast
 from tunesmith.plan.setup import Setup
@@ -71,8 +72,10 @@ def test_one_notch_more_does_not_fit():
 
 def test_every_method_that_fits_cheapest_first():
     look, _ = law(130)
-    found = propose.methods(WISH, look, unit_tokens=lambda n: n, adapters=["full", "lora", "qlora"], precision="bf16")
-    assert [each.setup.adapter for each in found] == ["lora", "qlora"]
+    found, refused = propose.methods(
+        WISH, look, unit_tokens=lambda n: n, adapters=["full", "lora", "qlora"], precision="bf16"
+    )
+    assert [each.setup.adapter for each in found] == ["lora", "qlora"] and refused == {}
     assert [each.slower for each in found] == sorted(each.slower for each in found)
     assert found[0].slower == 1.0
 
@@ -146,3 +149,24 @@ def test_what_a_run_would_refuse_is_not_offered():
 def test_updates_within_the_backward_pass_want_a_step_in_one_pass():
     wide = replace(WISH, update_in_backward=True, batch_size=4)
     assert list(propose.passes(replace(wide, pass_tokens=64), 1024)) == [4096]
+
+
+def test_an_adapter_that_cannot_fit_is_given_up_after_two_looks():
+    look, seen = law(60)
+    found, _ = propose.methods(WISH, look, unit_tokens=lambda n: n, adapters=["full"], precision="fp32")
+    assert found == [] and [(setup.checkpointing, setup.pass_tokens) for setup in seen] == [(False, 8192), (True, 1024)]
+
+
+def test_what_is_refused_while_it_runs_is_told_and_where_only_checkpointing_is_the_rest_is_tried():
+    look, _ = law(300)
+
+    def refusing(setup):
+        if setup.adapter == "qlora" or setup.checkpointing:
+            raise SettingError("it does not go together")
+        return look(setup)
+
+    found, refused = propose.methods(
+        WISH, refusing, unit_tokens=lambda n: n, adapters=["lora", "qlora"], precision="fp32"
+    )
+    assert [(each.setup.adapter, each.setup.pass_tokens) for each in found] == [("lora", 1024)]
+    assert refused == {"qlora": "it does not go together"}

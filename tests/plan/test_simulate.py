@@ -15,7 +15,7 @@ from tunesmith.plan.rows import sample_units
 from tunesmith.plan.simulate import heaviest, simulate, tokens_of
 from tunesmith.plan.track import KINDS
 from tunesmith.step.helpers import Helpers
-from tunesmith.step.step import backward
+from tunesmith.step.step import backward, measure
 from tunesmith.testing.objectives import ROWS, random_units
 from tunesmith.text.draw import Draw
 from tunesmith.text.encode import Text
@@ -43,21 +43,42 @@ def optimizer_of(precision: str, checkpointing: bool | str, kind: str = "adamw")
     return make
 
 
+def held_by(policy, optimizer) -> int:
+    """Bytes of a network's weights and buffers, of masters and of states."""
+    states = [v for inner in optimizer.inner for s in inner.state.values() for v in s.values() if torch.is_tensor(v)]
+    held = [*policy.net.parameters(), *policy.net.buffers(), *optimizer.masters, *states]
+    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}.values())
+
+
+MARK = 12_345_677  # bytes: a tensor of this size says in the profiler's events where a part begins
+
+
+def most_while(run, before=lambda: None) -> int:
+    """Most bytes that run() holds at a time of what was made since the call of before(), from the profiler's allocation events."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        before()
+        torch.empty(MARK, dtype=torch.uint8)
+        run()
+    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = top = 0
+    begun = False
+    for _, size in sorted(events, key=lambda event: event[0]):
+        live += size
+        begun |= size == -MARK
+        top = max(top, live) if begun else 0
+    return top
+
+
 def measured(policy, objective, units, make_optimizer, pass_tokens, steps: int = 2) -> int:
     """Most bytes alive in `steps` real steps, from the profiler's allocation events and the weights that were there."""
     optimizer = make_optimizer(policy.net.train())
-    held = [*policy.net.parameters(), *policy.net.buffers(), *optimizer.masters]
-    before = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+
+    def run():
         for _ in range(steps):
             backward(policy, objective, units, pass_tokens=pass_tokens)
             optimizer.step(lr=1e-3, clip=1.0)
-    events = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = top = before
-    for _, size in sorted(events, key=lambda event: event[0]):
-        live += size
-        top = max(top, live)
-    return top
+
+    return held_by(policy, optimizer) + most_while(run)
 
 
 def real_policy(adapter, lean: bool) -> Policy:
@@ -88,6 +109,77 @@ def test_the_peak_is_the_allocators(adapter, precision, checkpointing, lengths, 
     truth = measured(real_policy(kind, lean), objective, units, make, pass_tokens)
     assert found.peak.bytes == pytest.approx(truth, rel=0.02)
     assert sum(found.peak.kinds.values()) == found.peak.bytes
+
+
+@pytest.mark.parametrize(
+    ("adapter", "precision", "lean", "off"),
+    [
+        ("full", "fp32", True, 0.02),
+        ("lora", "bf16", True, 0.02),
+        ("full", "bf16", False, 0.04),
+    ],  # 0.3 MB of scratch that nobody sees
+)
+def test_an_evaluation_is_a_phase_of_its_own(adapter, precision, lean, off):
+    """Rows of 300 tokens without gradient, after steps of 40: what step.measure makes of them, on top of what is held."""
+    objective, kind = shelf("objectives").make("sft"), shelf("adapters").make(adapter)
+    units, dev, make = units_of([40, 40]), units_of([300, 300]), optimizer_of(precision, False)
+    found = simulate(lambda: fake_policy(CONFIG, kind, lean=lean), objective, units, make_optimizer=make, evaluated=dev)
+    policy = real_policy(kind, lean)
+    optimizer = make(policy.net.train())
+    backward(policy, objective, units)
+    optimizer.step(lr=1e-3, clip=1.0)
+    policy.net.eval()
+    measure(policy, objective, dev)  # tables are made as long as that
+    held, truth = held_by(policy, optimizer), most_while(lambda: measure(policy, objective, dev))
+    assert found.after["evaluation"] == pytest.approx(held + truth, rel=off)
+    assert found.after["evaluation"] - found.held == pytest.approx(truth, rel=0.1)
+    none = simulate(lambda: fake_policy(CONFIG, kind, lean=lean), objective, units, make_optimizer=make)
+    assert "evaluation" not in none.after and none.peak == found.peak and none.work == found.work
+
+
+@pytest.mark.parametrize(("keep", "copies"), [("fp32", 0), ("kahan", 4)])
+def test_a_checkpoint_and_the_result_are_phases_of_their_own(keep, copies):
+    """bf16: of weights with what was cut off beside them, fp32 copies are saved; in the end the whole network is fp32 again."""
+
+    def make(net):
+        masters = lower(net) if keep == "fp32" else None
+        if masters is None:
+            lower(net)
+        return Optimizer(list(net.named_parameters()), masters=masters, keep=keep)
+
+    objective, kind, units = shelf("objectives").make("sft"), shelf("adapters").make("full"), units_of([40, 40])
+    found = simulate(lambda: fake_policy(CONFIG, kind), objective, units, make_optimizer=make)
+    made = []
+
+    def trained():
+        policy = real_policy(kind, True)
+        optimizer = make(policy.net.train())
+        backward(policy, objective, units)
+        optimizer.step(lr=1e-3, clip=1.0)
+        made[:] = [policy, optimizer]
+
+    def top(run):
+        made.clear()  # what was made for another measurement must not be let go in this one
+        return most_while(run, trained)
+
+    copied = top(lambda: made[1].state()) - top(lambda: None)
+    assert (
+        copied == pytest.approx(found.after["save"] - found.held, rel=0.02, abs=4096)
+        and copied >= copies * found.trainable
+    )
+    assert top(lambda: made[1].lift(made[0].net)) == pytest.approx(found.after["result"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", shelf("adapters").names())
+def test_every_adapter_of_the_shelf_runs_on_fake_tensors(name):
+    """In a new shape each; `tokens` has the rows of two added ones to train."""
+    objective, kind = shelf("objectives").make("sft"), shelf("adapters").make(name)
+    found = simulate(
+        lambda: fake_policy(CONFIG, kind, added=2), objective, units_of([40, 40]),
+        make_optimizer=optimizer_of("fp32", False), evaluated=units_of([60]),
+    )  # fmt: skip
+    assert 0 < found.trainable <= found.parameters
+    assert found.peak.bytes > found.held > found.weights > 0 and found.after["evaluation"] > found.held
 
 
 SAMPLING = {"max_tokens": 8, "reward": "exact_match"}

@@ -1,10 +1,10 @@
 """tunesmith plan: will it fit, how long, what it costs, and what to change so that it fits."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tunesmith.api.planner import ADAPTERS, SHARDS, Planner
+from tunesmith.api.planner import SHARDS, Planner
 from tunesmith.core.errors import SettingError
 from tunesmith.core.limits import above, at_least
 from tunesmith.core.result import Result
@@ -38,19 +38,20 @@ def plan(
 
     config      a project file, or keys alone: model=Llama-3.1-8B method=sft adapter=lora length=2048. Its rows are read
     on          T4, 12GB, cpu:24GB: this run there, part by part; without it, on this machine
-    gpu         12GB, T4, H100: every method that fits there, cheapest first
+    gpu         12GB, T4, H100: every adapter of the shelf that fits there, cheapest first, and which to take for the project's rows
     fit         24GB, a card, or cpu:24GB for a process here: the cheapest change that makes this run fit
     devices     data-parallel processes; what they cut among them is train.shard, or zero = 0, 1, 2, 3 for none to all
     tokens      how many are trained on in all, for time; otherwise those of the rows. price of a device for an hour, for cost
     budget      floating-point operations: the best split into parameters and tokens when training from scratch
     parameters  of any model, with bytes each (otherwise 2): the closed formulas alone, exactly
-    rows        how many there are, and the distance of the task from what the base knows: which method to take
-    measure     time matrix products and copies on this machine first, and remember them
+    rows        how many there are, where the project's own are not meant, and the distance of the task from what the base knows:
+                which method to take
+    measure     time two real steps of the project on the device at hand first, beside matrix products and copies: remembered for later plans
 
     Example: tunesmith plan model=Llama-3.1-8B method=sft adapter=lora length=2048 --fit 24GB
     """
-    from tunesmith.plan import calibrate, formulas, propose, tell
     from tunesmith.plan import devices as known
+    from tunesmith.plan import formulas, propose, tell
     from tunesmith.plan.within import within
 
     own = config is not None or bool(keys)
@@ -68,14 +69,12 @@ def plan(
         return Result(parameters=best, tokens=data, flops=budget, text=text)
     wanted = on or gpu or fit
     card = known.device(wanted) if wanted else None
-    if measure:
-        from tunesmith.plan.rates import measure as measured
-
-        if card is not None and card.cuda:
-            raise SettingError(f"measure is given, but {wanted} is not this machine.", fix="Leave --measure out.")
-        calibrate.keep_rates("cpu", measured("float32", "bfloat16"))
+    if measure and card is not None and card.cuda:
+        raise SettingError(f"measure is given, but {wanted} is not this machine.", fix="Leave --measure out.")
     planner = Planner.of(config, card, devices=devices, stage=zero, keys=keys)
     ahead = planner.ahead
+    if distance != "near" and rows is None and ahead is None:
+        raise SettingError("distance is given without rows.", fix="Say how many rows there are: rows=400")
     if price is not None and tokens is None and (ahead is None or ahead.tokens is None):
         raise SettingError("price is given, but not how many tokens are trained on.", fix="Say it: tokens=5e6")
     name, method = str(planner.project.model), planner.method
@@ -86,15 +85,18 @@ def plan(
         "memory": planner.device.memory,
         **({"data": ahead.as_dict()} if ahead else {}),
     }
+    timed = planner.measure() if measure else {}
+    facts |= {"step": timed} if timed else {}
     if gpu is not None:
-        found, refused = _methods(planner)
-        costs = [planner.cost(each.forecast, tokens, price) for each in found]
-        missed = [a for a in ADAPTERS if a not in {each.setup.adapter_name for each in found} | refused.keys()]
-        facts |= {"fits": [
-            {**each.forecast.as_dict(), "slower": each.slower, "cost": cost.as_dict()} for each, cost in zip(found, costs)
-        ]}  # fmt: skip
-        text = tell.listed(found, planner.device, missed, costs, refused)
-        return _advised(Result(facts, text=text), planner, found, rows, distance)
+        found = _methods(planner)
+        costs = [planner.cost(each.forecast, tokens, price) for each in found.fits]
+        fits = [
+            {**each.forecast.as_dict(), "slower": each.slower, "cost": cost.as_dict()}
+            for each, cost in zip(found.fits, costs)
+        ]
+        facts |= {"fits": fits, "too_large": found.too_large, "refused": found.refused}
+        text = tell.listed(found.fits, planner.device, found.too_large, costs, found.refused)
+        return _advised(Result(facts, text=text), planner, found.fits, rows, distance)
     if fit is not None:
         limited = (lambda each: each) if planner.device.cuda else within
         offered = propose.into(
@@ -115,8 +117,10 @@ def plan(
     text = tell.told(seen, planner.device, name=name, method=method, cost=cost, data=ahead)
     best, data = formulas.compute_optimal(budget or formulas.flops(seen.parameters, 20 * seen.parameters))
     text += f"\n   scaling  from scratch, {best:.3g} parameters want {data:.3g} tokens (20 a parameter): {6 * best * data:.3g} operations"
+    text += f"\n      pace  no step was timed: {timed['untimed']}" if "untimed" in timed else ""
     result = Result(facts | {"forecast": seen.as_dict(), **cost.as_dict()}, text=text)
-    return result if rows is None else _advised(result, planner, _methods(planner)[0], rows, distance)
+    advised = rows is not None or distance != "near"
+    return _advised(result, planner, _methods(planner).fits, rows, distance) if advised else result
 
 
 def _way(given: Mapping[str, Any], *, own: bool) -> str:
@@ -142,8 +146,6 @@ def _way(given: Mapping[str, Any], *, own: bool) -> str:
         raise SettingError(f"zero is {given['zero']}.", wanted="0, 1, 2 or 3.")
     if given.get("zero") and "devices" not in given:
         raise SettingError(f"zero is {given['zero']}, but there is one device.", fix="Say how many: devices=2")
-    if "distance" in given and "rows" not in given:
-        raise SettingError("distance is given without rows.", fix="Say how many rows there are: rows=400")
     return way
 
 
@@ -172,27 +174,43 @@ def _formulas(parameters: float, each: float, tokens: float | None) -> Result:
     return Result(facts, text="\n".join(lines))
 
 
-def _methods(planner: Planner) -> tuple[list[Any], dict[str, str]]:
-    """(every adapter that fits the device, cheapest first, every layer run; those that `train` refuses there, with why)."""
+@dataclass(frozen=True)
+class _Listed:
+    """What of the shelf fits a device: those that do, cheapest first; those that do not; those that `train` refuses there, with why."""
+
+    fits: list[Any]
+    too_large: list[str]
+    refused: dict[str, str]
+
+
+def _methods(planner: Planner) -> _Listed:
+    """Every adapter of the shelf on the planner's device. Of a deep network they are compared by two shallower ones; the cheapest, and the
+    project's own, are then run with every layer."""
     from tunesmith.plan import propose
 
     precision = next(iter(planner.sixteen()), "fp32") if planner.device.cuda else planner.setup.precision
-    refused = {}
-    for adapter in planner.adapters():
-        setup = replace(planner.setup, adapter=adapter, precision=precision)
-        if why := planner.refusal(setup):
-            refused[setup.adapter_name] = why.found
-    adapters = [a for a in planner.adapters() if replace(planner.setup, adapter=a).adapter_name not in refused]
-    found = propose.methods(
-        planner.setup, planner.look, unit_tokens=planner.unit_tokens, adapters=adapters, precision=precision
-    )
-    return [replace(each, forecast=planner.whole(each.setup)) for each in found], refused
+    setups = [replace(planner.setup, adapter=adapter, precision=precision) for adapter in planner.adapters()]
+    refused = {setup.adapter_name: why.found for setup in setups if (why := planner.refusal(setup))}
+    tried = [setup for setup in setups if setup.adapter_name not in refused and not planner.too_large(setup)]
+    found, more = propose.methods(
+        planner.setup, planner.look, unit_tokens=planner.unit_tokens, adapters=[setup.adapter for setup in tried],
+        precision=precision,
+    )  # fmt: skip
+    refused |= more
+    own = planner.setup.adapter_name
+    fits = [
+        replace(each, forecast=planner.whole(each.setup)) if number == 0 or each.setup.adapter_name == own else each
+        for number, each in enumerate(found)
+    ]
+    known = {each.setup.adapter_name for each in fits} | refused.keys()
+    return _Listed(fits, [setup.adapter_name for setup in setups if setup.adapter_name not in known], refused)
 
 
 def _advised(result: Result, planner: Planner, found: list[Any], rows: int | None, distance: Any) -> Result:
-    """The result with which method to take for so many rows."""
+    """The result with which method to take for so many rows, by default the project's own."""
     from tunesmith.plan.strategy import recommend
 
+    rows = planner.ahead.num_rows if rows is None and planner.ahead is not None else rows
     if rows is None:
         return result
     advice = recommend(rows=rows, fits=[each.setup.adapter_name for each in found], distance=distance)
@@ -214,15 +232,21 @@ def planned(parts: Any) -> str:
         parts.project, parts.filled, parts.root, machine(parts.device), devices=ranks(), stage=stage, parts=parts
     )
     seen = planner.whole(planner.setup)
-    parts.folder.write_json("plan.json", {"forecast": seen.as_dict(), "rows": "the run's own"})
+    told = {
+        "forecast": seen.as_dict(),
+        "rows": "the run's own",
+        "device": planner.device.name,
+        "devices": planner.devices,
+    }
+    parts.folder.write_json("plan.json", told)
     verdict = "" if seen.fits else "   it may not fit: tunesmith plan --fit says what to change"
     return f"      plan  {size(seen.device)} of {size(seen.memory)}, give or take {100 * seen.error:.0f} %{verdict}"
 
 
 def compared(parts: Any) -> str:
-    """After a run: plan.json gets what was measured, and this machine's error bar learns from it. One line, or none."""
+    """After a run: plan.json gets what was measured, and this machine's error bar and pace learn from it. One line, or none."""
     from tunesmith.plan import calibrate
-    from tunesmith.report.formats import size
+    from tunesmith.report.formats import seconds, size
 
     folder = parts.folder
     if not folder.file("plan.json").exists() or not folder.file("memory.json").exists():
@@ -233,8 +257,33 @@ def compared(parts: Any) -> str:
     plan["measured"] = {part: found, "error": predicted / found - 1, "of": part}
     if "reserved" in measured:
         plan["measured"]["reserved"] = measured["reserved"]
-    folder.write_json("plan.json", plan)
+    told = f"Memory: {size(predicted)} planned, {size(found)} measured ({100 * (predicted / found - 1):+.1f} %)."
     calibrate.note(
         "cpu" if parts.device == "cpu" else "cuda", predicted=predicted, measured=found, run=folder.path.name
     )
-    return f"Memory: {size(predicted)} planned, {size(found)} measured ({100 * (predicted / found - 1):+.1f} %)."
+    step = _step_compared(plan, folder.journal("events.jsonl")) if parts.feed is None else None
+    if step is not None:
+        foretold, took = step["predicted"], step["measured"]
+        plan["measured"]["step"] = step
+        calibrate.note_step(
+            plan["device"], predicted=foretold / plan["forecast"]["pace"], measured=took, run=folder.path.name
+        )
+        told += f" A step: {seconds(foretold, 'en')} planned, {seconds(took, 'en')} measured ({100 * step['error']:+.1f} %)."
+    folder.write_json("plan.json", plan)
+    return told
+
+
+def _step_compared(plan: Mapping[str, Any], events: Any) -> dict[str, float] | None:
+    """{predicted, measured, error}: medians of the seconds of a run's steps, without the first, which warms up; None where none was
+    foretold. Steps that sample answers are not compared: how long those get nobody knows before."""
+    from statistics import median
+
+    forecast = plan["forecast"]
+    steps = [event for event in events if event["kind"] == "step"]
+    if forecast.get("seconds_pass") is None or "device" not in plan or not steps:
+        return None
+    each = forecast["seconds_pass"] / max(1, forecast["tokens"]) / plan["devices"]
+    steps = steps[1:] or steps
+    predicted = median(each * event["tokens"] + forecast["seconds_update"] for event in steps)
+    measured = median(event["seconds"] for event in steps)
+    return {"predicted": predicted, "measured": measured, "error": predicted / measured - 1} if measured > 0 else None

@@ -14,8 +14,8 @@ from typing import Any
 
 from tunesmith.core.errors import ModelError, SettingError, UserError
 
-ADAPTERS = ("full", "lora", "qlora", "head")  # what --gpu tries
 SHARDS = ("none", "optimizer", "gradients", "all")  # the words of train.shard for the ZeRO stages 0 to 3
+ANSWER = 64  # tokens of an answer that api/train.py samples to be read along
 
 
 class Planner:
@@ -56,9 +56,13 @@ class Planner:
         self.kind = "cuda" if device.cuda else "cpu"
         self.error = calibrate.error(self.kind)
         self.rates = rates.of_device(device) if device.cuda else calibrate.rates("cpu")
+        self.pace = calibrate.pace(device.name)
         self._units: dict[int, Any] = {}
         self._seen: dict[tuple[Any, ...], Any] = {}
+        self._refused: dict[tuple[str, str], UserError | None] = {}
         self._layout: str | None = None
+        self._lean: bool | None = None
+        self._parameters: int | None = None
         self.runtime = RUNTIME if parts is None else held_now() - bytes_of_weights(*_networks(parts))
         self.ahead = self._read_ahead(source) if parts is None else None
         self.length = self.ahead.length if self.ahead else self._length(project.length)
@@ -108,7 +112,6 @@ class Planner:
     def _read_ahead(self, source: str) -> Any:
         """What the project's rows are, where it has any; the objective learns its labels from them."""
         from tunesmith.api.ahead import read_ahead
-        from tunesmith.plan.network import context
 
         project = self.project
         if project.data.path is None and project.data.name is None:
@@ -117,10 +120,11 @@ class Planner:
             return None
         self._length(project.length)
         found = read_ahead(
-            project, self.root, self.objective, source=source, config=self.config, context=context(self.config)
+            project, self.root, self.objective, source=source, config=self.config, context=self._context()
         )
         self.objective = found.objective
-        return found
+        samples = hasattr(self.objective, "collect")
+        return found if samples or "reference" not in getattr(self.objective, "helpers", ()) else _with_reference(found)
 
     def _setup(self, adapter: Any, pass_tokens: int) -> Any:
         from tunesmith.plan.setup import Setup
@@ -135,9 +139,7 @@ class Planner:
 
     def _length(self, length: int | None) -> int:
         """Tokens of the longest rows. Raises SettingError beyond what the model reads."""
-        from tunesmith.plan.network import context
-
-        most = context(self.config)
+        most = self._context()
         if length is not None and length > most and self.parts is None:
             raise SettingError(
                 f"length is {length:,}, but {self.project.model} reads {most:,} tokens.",
@@ -147,9 +149,11 @@ class Planner:
         return min(length or 2048, most)
 
     def adapters(self) -> list[Any]:
-        """What --gpu tries: the project's own settings where it is one of them."""
+        """What --gpu tries: every adapter of the shelf as it comes, the project's own with its settings."""
+        from tunesmith.core.shelf import shelf
+
         own = self.setup.adapter_name
-        return [self.setup.adapter if name == own else name for name in dict.fromkeys((*ADAPTERS, own))]
+        return [self.setup.adapter if name == own else name for name in shelf("adapters").names()]
 
     def smaller(self) -> list[Any]:
         """Adapters that need less than the project's own, in the order in which they are offered."""
@@ -168,7 +172,6 @@ class Planner:
         from tunesmith.api.build import refuse_trained_base
         from tunesmith.core.shelf import shelf
         from tunesmith.model import embedded
-        from tunesmith.step import fsdp
         from tunesmith.train.run import refuse
 
         try:
@@ -184,12 +187,45 @@ class Planner:
             refuse_trained_base(setup.base, shelf("adapters").make(setup.adapter, "adapter"), setup.adapter_name)
             if setup.base == "streamed" and str(self.project.model) in embedded.CONFIGS:
                 raise ModelError(f"{self.project.model} is made on the spot: there is no file to read its base from")
+        except (SettingError, ModelError) as error:
+            return error
+        key = (str(setup.adapter), setup.base)
+        if key not in self._refused:
+            self._refused[key] = self._refused_network(setup)
+        return self._refused[key]
+
+    def _refused_network(self, setup: Any) -> UserError | None:
+        """What is refused once the adapter stands on the network: it does not fit there, nothing trains, the weights cannot be cut."""
+        from tunesmith.step import fsdp
+
+        def look(policy: Any) -> None:
+            if not any(p.requires_grad for p in policy.net.parameters()):
+                raise SettingError(
+                    f"adapter is {setup.adapter_name}, under which no weight of {self.project.model} trains"
+                )
             if self.devices > 1 and self.stage == 3:
-                samples = hasattr(self.objective, "collect")
-                self._looked_at(setup, lambda policy: fsdp.refuse(policy, samples=samples))
+                fsdp.refuse(policy, samples=hasattr(self.objective, "collect"))
+
+        try:
+            self._looked_at(setup, look)
         except (SettingError, ModelError) as error:
             return error
         return None
+
+    def too_large(self, setup: Any) -> bool:
+        """Whether the weights of the base alone are more than the device has: then no step has to be run to see that nothing fits."""
+        from tunesmith.core.shelf import shelf
+        from tunesmith.plan.simulate import looked_at
+
+        base = setup.base or getattr(shelf("adapters").make(setup.adapter, "adapter"), "base", "")
+        if base or (self.devices > 1 and self.stage == 3):
+            return False
+        if self._parameters is None:
+            bare = replace(setup, adapter="full", base="")
+            self._parameters = looked_at(
+                lambda: self._policy(bare, self.config), lambda policy: sum(p.numel() for p in policy.net.parameters())
+            )
+        return self._parameters * (4 if setup.precision == "fp32" else 2) > self.device.memory
 
     def unit(self, length: int) -> Any:
         """One Unit with rows of that length: the longest of the project's own, or one made by the method itself."""
@@ -206,8 +242,20 @@ class Planner:
         return int(self.unit(length).num_tokens)
 
     def simulate(self, setup: Any, config: Any) -> Any:
-        """One step of a setup on fake tensors."""
-        from tunesmith.plan.simulate import heaviest, simulate
+        """One step of a setup on fake tensors, and what comes after it."""
+        from tunesmith.plan.simulate import simulate
+
+        largest, more = self._largest(setup)
+        return simulate(
+            lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
+            make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=lambda policy: self._helpers(policy, setup),
+            pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind,
+            around=lambda net: self._around(net, setup), make_others=self._rewards, evaluated=self._evaluated(setup),
+        )  # fmt: skip
+
+    def _largest(self, setup: Any) -> tuple[list[Any], bool]:
+        """(the Units of the largest pass of a step, whether it is one of several)."""
+        from tunesmith.plan.simulate import heaviest
 
         own = self.parts is not None or (self.ahead is not None and setup.length == self.length)
         if own and not hasattr(self.objective, "collect"):
@@ -216,13 +264,33 @@ class Planner:
             unit = self.unit(setup.length)
             number = min(setup.batch_size, 2 * max(1, setup.pass_tokens // unit.num_tokens))
             units = [unit] * number
-        largest, more = heaviest(units, setup.pass_tokens, padded=self._padded(setup))
-        return simulate(
-            lambda: self._policy(setup, config), self.objective, largest, accumulated=more,
-            make_optimizer=lambda net: self._optimizer(net, setup), make_helpers=lambda policy: self._helpers(policy, setup),
-            pass_tokens=setup.pass_tokens, clip=self.project.train.clip, device=self.kind,
-            around=lambda net: self._around(net, setup), make_others=self._rewards,
-        )  # fmt: skip
+        return heaviest(units, setup.pass_tokens, padded=self._padded(setup))
+
+    def _evaluates(self) -> bool:
+        """Whether rows are held out to evaluate on."""
+        return bool(len(self.parts.dev)) if self.parts is not None else self.project.data.dev != 0
+
+    def _evaluated(self, setup: Any) -> list[Any]:
+        """The Units of an evaluation's largest pass, among its first 256 batches; [] where there is none, or where answers are scored.
+
+        Before a run its training rows stand for those that will be held out: they are drawn from the same.
+        """
+        from tunesmith.plan.simulate import heaviest, tokens_of
+
+        if not self._evaluates() or hasattr(self.objective, "collect"):
+            return []
+        rows, padded = self.project.train.eval_batch, self._padded(setup)
+        if self.parts is not None:
+            units = self.parts.dev
+        else:
+            units = self.ahead.units if self.ahead and setup.length == self.length else [self.unit(setup.length)] * rows
+        passes = [
+            heaviest([units[i] for i in range(start, min(start + rows, len(units)))], setup.pass_tokens, padded=padded)[
+                0
+            ]
+            for start in range(0, min(256 * rows, len(units)), rows)
+        ]
+        return max(passes, key=lambda some: tokens_of(some, padded=padded))
 
     def _own_units(self, setup: Any) -> Any:
         """The Units of one process in the step, among the first epoch's first 256, that has the largest pass."""
@@ -259,12 +327,16 @@ class Planner:
         return bool(self._layout == "padded")
 
     def _looked_at(self, setup: Any, look: Callable[[Any], Any]) -> Any:
-        """look(policy) of a setup's network, of few layers where all are alike."""
+        """look(policy) of a setup's network: of few layers where all are alike, unless that is refused, as an adapter that names others."""
         from tunesmith.plan.shorter import SHALLOW, alike, cut
         from tunesmith.plan.simulate import looked_at
 
-        shallow = cut(self.config, SHALLOW[0]) if alike(self.config) else self.config
-        return looked_at(lambda: self._policy(setup, shallow), look)
+        if alike(self.config):
+            try:
+                return looked_at(lambda: self._policy(setup, cut(self.config, SHALLOW[0])), look)
+            except (SettingError, ModelError):
+                pass
+        return looked_at(lambda: self._policy(setup, self.config), look)
 
     def whole(self, setup: Any) -> Any:
         """The forecast of a setup, every layer run."""
@@ -277,21 +349,28 @@ class Planner:
     def _forecast(self, setup: Any, every_layer: bool) -> Any:
         from tunesmith.core.shelf import shelf
         from tunesmith.plan.forecast import forecast
-        from tunesmith.plan.shorter import SHALLOW, alike, cut, deeper
+        from tunesmith.plan.shorter import alike
 
+        every_layer = every_layer or not alike(self.config)
         key = (str(setup), every_layer)
         if key not in self._seen:
-            if every_layer or not alike(self.config):
-                seen = self.simulate(setup, self.config)
-            else:
-                few, more = (self.simulate(setup, cut(self.config, layers)) for layers in SHALLOW)
-                seen = deeper(few, more, int(self.config.num_hidden_layers))
+            seen = self.simulate(setup, self.config) if every_layer else self._from_shallow(setup)
             self._seen[key] = forecast(
-                seen, setup, self.device, error=self.error, rates=self.rates, config=self.config, devices=self.devices,
-                stage=self.stage, rollout_tokens=self._rollouts(setup), runtime=self.runtime, packed=self.packed,
+                seen, setup, self.device, error=self.error, rates=self.rates, pace=self.pace, config=self.config,
+                devices=self.devices, stage=self.stage, kept_tokens=self._kept_tokens(setup), runtime=self.runtime, packed=self.packed,
                 frozen=getattr(shelf("adapters").make(setup.adapter, "adapter"), "file", "model") == "adapter",
             )  # fmt: skip
         return self._seen[key]
+
+    def _from_shallow(self, setup: Any) -> Any:
+        """The simulation of a setup from two shallower networks; from the whole one where an adapter names layers that those lack."""
+        from tunesmith.plan.shorter import SHALLOW, cut, deeper
+
+        try:
+            few, more = (self.simulate(setup, cut(self.config, layers)) for layers in SHALLOW)
+        except (SettingError, ModelError):
+            return self.simulate(setup, self.config)
+        return deeper(few, more, int(self.config.num_hidden_layers))
 
     def cost(self, seen: Any, tokens: float | None, price: float | None) -> Any:
         """What the run of a forecast takes: over `tokens` tokens, or over the project's own rows."""
@@ -307,12 +386,121 @@ class Planner:
         found = cost_of(seen, tokens=total, price=price, devices=self.devices, step_tokens=mean and mean / self.devices)
         return replace(found, steps=steps)
 
-    def _rollouts(self, setup: Any) -> int:
-        if not hasattr(self.objective, "collect"):
-            return 0
-        return max(64, self.project.generate.batch) * setup.length  # as many answers as api/build.py lets grow together
+    def measure(self) -> dict[str, Any]:
+        """Time matrix products and copies of this machine's processor, then a real step of the project on the device at hand, and plan
+        with what was found from now on: {predicted, measured: seconds of the step, by the rates alone and by the clock}, or {untimed: why}.
 
-    def _policy(self, setup: Any, config: Any) -> Any:
+        Weights are drawn anew: how long a step takes does not hang on them.
+        """
+        import torch
+
+        from tunesmith.plan import calibrate, rates
+
+        if self.project.train.threads:
+            torch.set_num_threads(self.project.train.threads)
+        if self.kind == "cpu":
+            self.rates = rates.measure("float32", "bfloat16")
+            calibrate.keep_rates("cpu", self.rates)
+            self._seen.clear()
+        seen = self.whole(self.setup)
+        if why := self._untimed(seen):
+            return {"untimed": why}
+        predicted = (seen.seconds_pass + seen.seconds_update) / seen.pace
+        took = rates.step_seconds(self._real_step(), ready=self._ready)
+        calibrate.note_step(self.device.name, predicted=predicted, measured=took, model=str(self.project.model))
+        self.pace = took / predicted
+        self._seen.clear()
+        self._seen[str(self.setup), True] = seen.paced(self.pace)
+        return {"predicted": predicted, "measured": took}
+
+    def _untimed(self, seen: Any) -> str:
+        """Why no step of the setup is timed here; "" where one is."""
+        setup = self.setup
+        if not seen.fits:
+            return "it may not fit here"
+        if seen.seconds_pass is None:
+            return f"no speed of {self.device.name} is known to set it beside"
+        if setup.base == "streamed" or {setup.offload, setup.offload_states} != {"none"}:
+            return "it waits for the disk or for the host's memory, of which plans know no speed"
+        return ""
+
+    def _real_step(self) -> Callable[[], object]:
+        """What makes a step of the setup's largest pass: real tensors, on the device of the project."""
+        from tunesmith.api.device import place
+        from tunesmith.step.step import backward
+        from tunesmith.train.run import LOW
+
+        setup, here = self.setup, place(self.project.device) if self.device.cuda else "cpu"
+        policy = self._policy(setup, self.config, drawn=True)
+        net, low = policy.net.train(), LOW.get(setup.precision)
+        for parameter in net.parameters() if low is not None else ():
+            if not parameter.requires_grad and parameter.is_floating_point():  # a card never holds it in fp32
+                parameter.data = parameter.data.to(low)
+        net.to(here)
+        helpers, optimizer = self._helpers(policy, setup, drawn=True), self._optimizer(net, setup)
+        if helpers.teacher is not None:
+            helpers.teacher.net.to(here)
+        units, _ = self._largest(setup)
+
+        def step() -> None:
+            optimizer.begin(1e-6)
+            backward(policy, self.objective, units, pass_tokens=setup.pass_tokens, helpers=helpers)
+            optimizer.step(lr=1e-6, clip=self.project.train.clip)
+
+        return step
+
+    def _ready(self) -> None:
+        """Wait until the device has computed what it was asked for."""
+        if self.device.cuda:
+            import torch
+
+            torch.cuda.synchronize()
+
+    def _kept_tokens(self, setup: Any) -> dict[str, int]:
+        """{phase: tokens whose keys and values are held together at its highest moment}: of the answers that a method samples, or of those
+        that are sampled at an evaluation to be read along."""
+        from tunesmith.plan.formulas import cache_columns
+
+        train, rows = (
+            self.project.train,
+            max(64, self.project.generate.batch),
+        )  # as api/build.py lets answers grow together
+        if getattr(self.objective, "kind", "causal") != "causal":
+            return {}
+        if hasattr(self.objective, "collect"):
+            asked = ceil((self.objective.collect_size or train.batch_size) / self.devices) * getattr(
+                self.objective, "n", 1
+            )
+            name, longest, answer, refilled = "rollouts", setup.length, self.objective.max_tokens, asked > rows
+            rows = rows if self._evaluates() else min(rows, asked)
+        elif train.sample and self._evaluates():
+            name, rows, answer, refilled = "answers", train.sample, ANSWER, False
+            longest = min(setup.length + answer, self._context())
+        else:
+            return {}
+        if self._lean_decoder(longest):
+            return {name: rows * cache_columns(longest - answer, longest, refilled=refilled)}
+        return {
+            name: rows * (longest + ceil(longest / int(self.config.num_hidden_layers)))
+        }  # a layer at a time is copied
+
+    def _lean_decoder(self, longest: int) -> bool:
+        """Whether answers come from the decoder that copies its cache as it grows (model/decode_lean.py)."""
+        from tunesmith.model.decode_lean import why_not
+
+        if self._lean is None:
+            bare = replace(self.setup, adapter="full", base="")
+            self._lean = not self._looked_at(bare, lambda policy: why_not(policy.net, longest=longest))
+        return self._lean
+
+    def _context(self) -> int:
+        """Tokens that the model reads."""
+        from tunesmith.plan.network import context
+
+        return context(self.config)
+
+    def _policy(self, setup: Any, config: Any, *, drawn: bool = False) -> Any:
+        """The door to a setup's network. drawn: with weights, outside of fake tensors."""
         from tunesmith.core.shelf import shelf
         from tunesmith.plan.network import fake_policy
 
@@ -321,7 +509,7 @@ class Planner:
             config, shelf("adapters").make(setup.adapter, "adapter"), kind=getattr(objective, "kind", "causal"),
             labels=getattr(objective, "labels", ()), heads=getattr(objective, "heads", ()),
             lean=not self.device.cuda if proof is None else proof.lean, layout=proof.layout if proof is not None else None,
-            base=setup.base,
+            base=setup.base, added=len(self.project.add_tokens), drawn=drawn,
         )  # fmt: skip
 
     def _around(self, net: Any, setup: Any) -> Any:
@@ -330,7 +518,7 @@ class Planner:
 
         return Offload(setup.offload, Path("unwritten"), (*net.parameters(), *net.buffers())).here()
 
-    def _helpers(self, policy: Any, setup: Any) -> Any:
+    def _helpers(self, policy: Any, setup: Any, *, drawn: bool = False) -> Any:
         from tunesmith.step.helpers import Helpers, frozen
         from tunesmith.train.run import LOW
 
@@ -338,9 +526,9 @@ class Planner:
         start = self.objective.start() if hasattr(self.objective, "start") else {}
         low = LOW.get(setup.precision)
         live = frozen(policy, low) if "reference" in wants and hasattr(self.objective, "collect") else None
-        return Helpers(live=live, state=start, teacher=self._teacher() if "teacher" in wants else None)
+        return Helpers(live=live, state=start, teacher=self._teacher(drawn) if "teacher" in wants else None)
 
-    def _teacher(self) -> Any:
+    def _teacher(self, drawn: bool) -> Any:
         """The teacher's own network, in fp32 as a run opens it."""
         import copy
 
@@ -351,7 +539,7 @@ class Planner:
             config = copy.deepcopy(self.parts.helpers.teacher.net.config)
         else:
             config = architecture(base_of(str(self.objective.teacher), self.root))
-        policy = fake_policy(config, lean=not self.device.cuda)
+        policy = fake_policy(config, lean=not self.device.cuda, drawn=drawn)
         policy.net.requires_grad_(False).eval()
         return Teacher(policy, min(int(config.vocab_size), int(self.config.vocab_size)), str(self.objective.teacher))
 
@@ -398,6 +586,16 @@ def base_of(name: str, root: Path) -> str:
     if config.is_file() and not any((found / part / "config.json").is_file() for part in ("model", "merged")):
         return str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
     return base_to_train(name, root)
+
+
+def _with_reference(ahead: Any) -> Any:
+    """The rows with a column `reference`, of zeros: a run makes it before its first step, and what is in it moves no byte."""
+    import numpy as np
+
+    def column(example: Any) -> Any:
+        return replace(example, columns={**example.columns, "reference": np.zeros(len(example), dtype=np.float32)})
+
+    return replace(ahead, units=[replace(unit, examples=tuple(map(column, unit.examples))) for unit in ahead.units])
 
 
 def held_now() -> int:

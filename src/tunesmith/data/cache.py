@@ -45,8 +45,8 @@ _BUFFER = 1 << 20
 class UnitCache:
     """A sequence of Units on disk: `len`, `[i]`, iteration; can be pickled and shared by workers (read-only).
 
-    lengths      int32, shape (units,): tokens of each Unit in memory, its shared prompt counted once
-    num_trained  int32, shape (units,): tokens of each Unit that are trained on
+    lengths      int32, shape (units,): tokens of each Unit in memory, its shared prompt counted once; read anew when asked for
+    num_trained  int32, shape (units,): tokens of each Unit that are trained on; likewise
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -59,7 +59,6 @@ class UnitCache:
             for name in ("ids", "weights", "examples", "units", "shared", "facts_at")
         )
         self._facts = _flat(self.path / "facts", "u1")
-        self.lengths, self.num_trained = (_mapped(self.path / name, _TYPES[name]) for name in ("lengths", "trained"))
         self._columns = [
             (
                 column["name"],
@@ -116,6 +115,14 @@ class UnitCache:
 
     def __len__(self) -> int:
         return int(self.meta["num_units"])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.fromfile(self.path / "lengths", _TYPES["lengths"])
+
+    @property
+    def num_trained(self) -> np.ndarray:
+        return np.fromfile(self.path / "trained", _TYPES["trained"])
 
     @property
     def total_tokens(self) -> int:

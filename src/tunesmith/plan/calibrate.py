@@ -1,7 +1,8 @@
-"""What past runs on this machine taught: how far plans were off, and how fast it multiplies. One small file in the cache.
+"""What past runs on this machine taught: how far plans were off, how fast it multiplies and steps. One small file in the cache.
 
     error("cpu")           # 0.03 until runs were compared, then what they showed
     note("cpu", predicted=1.00e9, measured=1.01e9)
+    pace("cpu")            # 1.4: steps took so many times what products and copies foretell
 
 It lies in $TUNESMITH_CACHE or ~/.cache/tunesmith, holds numbers only, and may be deleted at any time.
 """
@@ -9,6 +10,7 @@ It lies in $TUNESMITH_CACHE or ~/.cache/tunesmith, holds numbers only, and may b
 import json
 import os
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tunesmith.core.files import write_json
@@ -49,11 +51,21 @@ def error(kind: str) -> float:
 
 def note(kind: str, *, predicted: float, measured: float, **more: Any) -> None:
     """Remember a run's predicted and measured peak."""
-    if predicted <= 0 or measured <= 0:
-        return
-    held = _read()
-    held["runs"] = [*held.get("runs", []), {"kind": kind, "predicted": predicted, "measured": measured, **more}][-KEPT:]
-    _write(held)
+    if predicted > 0 and measured > 0:
+        _append("runs", {"kind": kind, "predicted": predicted, "measured": measured, **more})
+
+
+def pace(device: str) -> float:
+    """What the seconds that rates foretell are multiplied by on a device, by its name: how the last steps there stood beside them, the
+    median of twenty; 1 where none was timed."""
+    found = [step["measured"] / step["predicted"] for step in _read().get("steps", []) if step.get("device") == device]
+    return float(median(found[-20:])) if found else 1.0
+
+
+def note_step(device: str, *, predicted: float, measured: float, **more: Any) -> None:
+    """Remember the seconds of a step as the rates alone foretold them, and as it took them."""
+    if predicted > 0 and measured > 0:
+        _append("steps", {"device": device, "predicted": predicted, "measured": measured, **more})
 
 
 def rates(kind: str) -> Rates | None:
@@ -66,6 +78,12 @@ def keep_rates(kind: str, measured: Rates) -> None:
     """Remember them."""
     held = _read()
     held.setdefault("rates", {})[kind] = {"flops": dict(measured.flops), "bandwidth": measured.bandwidth}
+    _write(held)
+
+
+def _append(name: str, fact: dict[str, Any]) -> None:
+    held = _read()
+    held[name] = [*held.get(name, []), fact][-KEPT:]
     _write(held)
 
 

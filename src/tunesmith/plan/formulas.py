@@ -30,6 +30,30 @@ def kv_cache(tokens: int, layers: int, kv_heads: int, head_dim: int, bytes_each:
     return int(2 * layers * tokens * kv_heads * head_dim * bytes_each)
 
 
+ROOM = 128  # columns that a key-value cache grows by, at least (model/decode_lean.py)
+
+
+def cache_columns(prompt: int, total: int, *, refilled: bool = False) -> int:
+    """Columns of the key-value cache at its highest moment, while texts grow from `prompt` tokens to `total`. model/decode_lean.py starts
+    with half the prompt's columns on top, ROOM at least; when they are full it copies what is still read into half as many again, ROOM at
+    least, and the old ones and the new ones live together.
+
+    refilled  rows that are finished make place for others, which write on where those stopped: full columns come again and again
+
+    >>> cache_columns(100, 200), cache_columns(100, 300), cache_columns(100, 200, refilled=True)
+    (228, 584, 656)
+    """
+    held = most = prompt + max(ROOM, prompt // 2)
+    while refilled or held < total - 1:  # the last token is drawn and not read again
+        read = min(held, total)
+        grown = held if read + ROOM <= held else read + max(ROOM, read // 2)
+        most = max(most, held + grown)
+        if grown == held:
+            break
+        held = grown
+    return most
+
+
 @dataclass(frozen=True)
 class Shard:
     """Bytes on each of `devices`: ZeRO stage 0 holds all everywhere, 1 divides optimiser states (and masters), 2 gradients
@@ -38,18 +62,17 @@ class Shard:
     weights: int
     gradients: int
     optimizer: int
-    buffers: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.buffers
+        return self.weights + self.gradients + self.optimizer
 
 
-def shard(weights: int, gradients: int, optimizer: int, *, devices: int, stage: int, largest: int = 0) -> Shard:
-    """What each device holds. buffers: under stage 3 the layer that is gathered whole, and the next one, `largest` bytes each."""
+def shard(weights: int, gradients: int, optimizer: int, *, devices: int, stage: int) -> Shard:
+    """What each device holds between passes; what is gathered for them under stage 3 says shards.py."""
     over = [devices if stage >= least else 1 for least in (3, 2, 1)]
     held = [-(-size // number) for size, number in zip((weights, gradients, optimizer), over)]
-    return Shard(held[0], held[1], held[2], buffers=2 * largest if stage >= 3 and devices > 1 else 0)
+    return Shard(*held)
 
 
 def flops(parameters: float, tokens: float) -> float:

@@ -8,6 +8,7 @@ The known ones are architecture numbers of public models, in known.json beside t
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.adapters._rows import train_rows
 from tunesmith.core.errors import ModelError
 from tunesmith.core.names import nearest
 from tunesmith.model import attention, embedded, kinds
@@ -96,8 +98,11 @@ def context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20)
 
 
-def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = ()) -> nn.Module:
-    """The network of a configuration with `kind`'s head; inside FakeTensorMode. Attention is ours where it takes it."""
+def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = (), *, drawn: bool = False) -> nn.Module:
+    """The network of a configuration with `kind`'s head; inside FakeTensorMode. Attention is ours where it takes it.
+
+    drawn  its weights are drawn as transformers draws them, for a step that is made outside of that mode and timed
+    """
     import transformers
     from transformers.initialization import no_init_weights
 
@@ -106,7 +111,7 @@ def fake_network(config: Any, kind: str = "causal", labels: Sequence[str] = ()) 
         kinds.name_labels(config, labels or ("score",), "regression" if len(labels) < 2 else "single")
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = 0
-    with no_init_weights():
+    with nullcontext() if drawn else no_init_weights():
         if kind == "seq2seq":
             net = auto.from_config(config, dtype=torch.float32)
         else:
@@ -130,14 +135,17 @@ def fake_policy(
     lean: bool = True,
     layout: str | None = None,
     base: str = "",
+    added: int = 0,
+    drawn: bool = False,
 ) -> Any:
     """The door to a network with its adapter, as `model.load` would make it; without one, the network alone.
 
     lean    our own forward, where there is one
     base    nf4, int8 or streamed: how the frozen base is held
-    layout  packed or padded; None = packed where the architecture takes our attention
+    layout  packed or padded; None = packed where the architecture takes our attention, and the adapter can be
+    added   tokens whose rows train beside the adapter, as those of add_tokens;  drawn  see fake_network
     """
-    net = fake_network(config, kind, labels)
+    net = fake_network(config, kind, labels, drawn=drawn)
     new = [name for name, _ in net.named_children() if kind == "classify" and name in ("score", "classifier")]
     if "value" in heads:
         net.add_module("value_head", nn.Linear(int(config.hidden_size), 1))
@@ -153,9 +161,12 @@ def fake_policy(
         adapter.attach(net, seed=0)
     for name in new:
         net.get_submodule(name).requires_grad_(True)
+    if added:
+        train_rows(net, range(added))  # any rows: all are as large
     if kind == "seq2seq":
         return Seq2Seq(net, pad_id=0)
     if kinds.family(config) == "encoder":
         return Encoder(net, pad_id=0, exact_head=True)
-    ours = getattr(config, "_attn_implementation", None) == attention.NAME
-    return Policy(net, layout=layout or ("packed" if ours else "padded"), lean=lean)
+    padded = bool(getattr(adapter, "padded", ""))
+    ours = getattr(config, "_attn_implementation", None) == attention.NAME and not padded
+    return Policy(net, layout=layout or ("packed" if ours else "padded"), lean=lean and not padded)

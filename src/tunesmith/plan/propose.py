@@ -1,7 +1,7 @@
 """The cheapest change that makes a run fit, and every method that fits: searched over forecasts.
 
     found = into(setup, look, one_pass=2048)        # Proposal(setup=..., changes=("checkpointing",), forecast=...)
-    rows = methods(setup, look, adapters=[...])     # [Proposal, ...] cheapest first
+    rows, refused = methods(setup, look, adapters=[...])     # [Proposal, ...] cheapest first; {adapter: why not}
 
 `look` makes a forecast of a setup. What changes no result is tried first (tokens a pass, checkpointing, updates within the backward
 pass), then the number formats of weights and of the optimiser's averages, then what is trained and over how many bits, then what waits
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tunesmith.core.errors import ModelError, SettingError
 from tunesmith.plan.forecast import Forecast
 from tunesmith.plan.setup import Setup
 
@@ -216,20 +217,36 @@ def changes(old: Setup, new: Setup) -> tuple[str, ...]:
 
 def methods(
     setup: Setup, look: Look, *, unit_tokens: Callable[[int], int], adapters: Sequence[Any], precision: str
-) -> list[Proposal]:
-    """Every adapter that fits, with the most tokens a pass and without checkpointing where that fits; cheapest first."""
-    found = []
-    wished: float | None = None
+) -> tuple[list[Proposal], dict[str, str]]:
+    """(every adapter that fits, with the most tokens a pass and without checkpointing where that fits, cheapest first; those whose step
+    is refused, with why)."""
+    found, refused = [], {}
+    least = unit_tokens(setup.length)
     for adapter in adapters:
-        for checkpointing in STRENGTHS:
-            tried = replace(setup, adapter=adapter, precision=precision, checkpointing=checkpointing)
-            fitting = largest(tried, look, unit_tokens(setup.length))
-            if fitting is None:
-                continue
+        tried = replace(setup, adapter=adapter, precision=precision, checkpointing=False)
+        try:
+            fitting = _mildest(tried, look, least)
+        except (SettingError, ModelError) as error:
+            refused[tried.adapter_name] = error.found
+            continue
+        if fitting is not None:
             chosen, seen, notch = fitting
-            wished = wished or speed(seen)
             found.append(Proposal(chosen, changes(setup, chosen), seen, None, notch))
-            break  # with checkpointing it fits too, and is slower
     found.sort(key=lambda each: speed(each.forecast))
     first = speed(found[0].forecast) if found else 1.0
-    return [replace(each, slower=speed(each.forecast) / first) for each in found]
+    return [replace(each, slower=speed(each.forecast) / first) for each in found], refused
+
+
+def _mildest(setup: Setup, look: Look, least: int) -> tuple[Setup, Forecast, Setup | None] | None:
+    """`largest` under the mildest checkpointing that fits; None when the leanest of all does not. An adapter under which nothing can be
+    recomputed is looked at without."""
+    strengths = STRENGTHS
+    if not look(setup).fits:
+        *_, fewest = passes(setup, least)
+        try:
+            if not look(replace(setup, checkpointing=True, pass_tokens=fewest)).fits:
+                return None
+        except (SettingError, ModelError):
+            strengths = STRENGTHS[:1]
+    each = (largest(replace(setup, checkpointing=strength), look, least) for strength in strengths)
+    return next((found for found in each if found is not None), None)

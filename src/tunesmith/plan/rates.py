@@ -68,6 +68,25 @@ def measure(*dtypes: str, device: str = "cpu", size: int = 1024, budget: float =
     return Rates(rates, 2 * block.numel() / moved, LAUNCH[torch.device(device).type], True)
 
 
+def step_seconds(
+    step: Callable[[], object],
+    *,
+    ready: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Seconds of a real step: the mean of two, after one that warms up.
+
+    step  makes one;  ready  waits until the device has made what it was asked for
+    """
+    step()
+    ready()
+    began = clock()
+    for _ in range(2):
+        step()
+        ready()
+    return (clock() - began) / 2
+
+
 def _best(call: Callable[[], object], device: str, budget: float) -> float:
     call()
     best, until = float("inf"), time.perf_counter() + budget

@@ -6,9 +6,10 @@ Used for searching only; what is proposed is simulated whole. tests/plan/test_sh
 """
 
 import copy
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
+from tunesmith.plan.shards import Groups
 from tunesmith.plan.simulate import Simulation
 
 SHALLOW = (5, 7)
@@ -39,8 +40,11 @@ def deeper(few: Simulation, more: Simulation, layers: int) -> Simulation:
     def grown(a: float, b: float) -> int:
         return round(a + (b - a) * steps)
 
-    phases = {name: grown(few.phases[name], more.phases[name]) for name in few.phases}
-    top = max(phases.values())
+    def each(name: str) -> dict[str, int]:
+        of_few, of_more = getattr(few, name), getattr(more, name)
+        return {key: grown(of_few[key], of_more[key]) for key in of_few}
+
+    top = max(each("phases").values())
     kinds = {name: max(0, grown(few.peak.kinds[name], more.peak.kinds[name])) for name in few.peak.kinds}
     work = {key: grown(few.work.get(key, 0), more.work.get(key, 0)) for key in {*few.work, *more.work}}
     sizes: dict[str, Any] = {
@@ -50,7 +54,10 @@ def deeper(few: Simulation, more: Simulation, layers: int) -> Simulation:
     return replace(
         more,
         peak=replace(more.peak, bytes=top, kinds=kinds),
-        phases=phases,
+        phases=each("phases"),
+        after=each("after"),
+        rest=each("rest"),
+        groups=Groups(*map(grown, astuple(few.groups), astuple(more.groups))),
         log=None,
         work={key: times for key, times in work.items() if times > 0},
         **sizes,

@@ -8,7 +8,7 @@ Nothing is approximated here: the code that trains is the code that runs. What a
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,15 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunesmith.model.packed import kind_of, num_weights
-from tunesmith.plan.track import Log, Peak, Tracker
-from tunesmith.step.step import backward, cut, passes_of
+from tunesmith.plan.shards import Groups, groups
+from tunesmith.plan.track import Log, Peak, Tracker, highest
+from tunesmith.step.helpers import Helpers
+from tunesmith.step.step import backward, cut, look_once, passes_of
 from tunesmith.text.example import Unit
+
+PHASES = ("forward", "backward begins", "backward ends", "update")
+AFTER = ("evaluation", "save", "result")
+WHOLE = ("weights", "masters", "gradients", "optimizer")  # what several processes can cut among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,10 @@ class Simulation:
     weights      bytes of parameters and buffers; held what lives between steps (weights, masters, states)
     loaded       bytes of the network before it is cast for training; packing: int8, nf4 or streamed, where its base is held so
     phases       the highest moments of the forward passes, of both halves of the backward passes, and of the update
+    after        those of what comes between steps and at the end, AFTER: a pass of an evaluation, where there is one; what a checkpoint is
+                 made of; the network put back into fp32 for the result
+    rest         of `phases` and `after` the highest moments of all but weights, masters, gradients and states (WHOLE)
+    groups       what the weights are cut into over ranks;  accumulated  gradients of earlier passes are held from the start
     work         calls by (passes or update, number format, floating-point operations, bytes moved); see rates.py
     """
 
@@ -44,6 +54,10 @@ class Simulation:
     num_tokens: int
     num_ops: int
     log: Log | None
+    after: dict[str, int]
+    rest: dict[str, int]
+    groups: Groups
+    accumulated: bool
     loaded: int = 0
     packing: str = ""
 
@@ -66,6 +80,7 @@ def simulate(
     accumulated: bool = False,
     around: Callable[[Any], AbstractContextManager[None]] = nullcontext,
     make_others: Callable[[], Sequence[Any]] = tuple,
+    evaluated: Sequence[Unit] = (),
 ) -> Simulation:
     """Run one step over `units` on fake tensors.
 
@@ -76,6 +91,7 @@ def simulate(
     around          net -> what the passes run within: activations that wait elsewhere (train/offload.py)
     make_others     () -> networks that are held beside the step and take no part in it (reward models)
     accumulated     gradients of earlier passes of the step are held already; see `heaviest`
+    evaluated       the Units of an evaluation's largest pass, () = there is none
     """
     _forget()
     try:
@@ -92,6 +108,7 @@ def simulate(
                 accumulated,
                 around,
                 make_others,
+                evaluated,
             )
     finally:
         _forget()
@@ -129,6 +146,7 @@ def _simulate(
     accumulated: bool,
     around: Callable[[Any], AbstractContextManager[None]],
     make_others: Callable[[], Sequence[Any]],
+    evaluated: Sequence[Unit],
 ) -> Simulation:
     with Tracker():  # it answers what is read out of tensors; what is made here is counted below
         policy = make_policy()
@@ -169,21 +187,49 @@ def _simulate(
         optimizer.step(lr=1e-3, clip=clip)
         tracker.updating = False
         tracker.at("end")
+        peak, work, num_ops = tracker.peak("step"), dict(tracker.work), tracker.num_ops
+        if evaluated:
+            _evaluate(policy, objective, evaluated, helpers)
+        tracker.at("evaluated")
+        between = tracker.live
+        if not optimizer.pages:  # those are read from where they wait
+            optimizer.state()
+        tracker.at("saved")
+        optimizer.lift(net)
+        tracker.at("lifted")
+    tops, rest = _tops(tracker.log), _tops(tracker.log, WHOLE)
+    after = {"save": held + tops["save"] - between, "result": tops["result"]}
     return Simulation(
-        peak=tracker.peak("step"),
-        phases=_phases(tracker.log),
+        peak=peak,
+        phases={name: tops[name] for name in PHASES},
         weights=weights,
         held=held,
         trainable=sum(p.numel() for p in optimizer.parameters),
         parameters=num_weights(net),
-        work=dict(tracker.work),
+        work=work,
         num_passes=len(passes_of(policy, units, pass_tokens)),
         num_tokens=sum(unit.num_tokens for unit in units),
-        num_ops=tracker.num_ops,
+        num_ops=num_ops,
         log=tracker.log,
+        after=after | ({"evaluation": tops["evaluation"]} if evaluated else {}),
+        rest=rest,
+        groups=groups(net),
+        accumulated=accumulated,
         loaded=sum(loaded.values()),
         packing=kind_of(net),
     )
+
+
+@torch.no_grad()
+def _evaluate(policy: Any, objective: Any, units: Sequence[Unit], helpers: Helpers | None) -> None:
+    """A pass of an evaluation: what step.measure makes, up to the numbers that it reads out."""
+    policy.net.eval()
+    helpers, batch = helpers or Helpers(), policy.batch(units)
+    if hasattr(objective, "shared"):
+        look_once(policy, objective, [batch], helpers)
+    out = objective.loss(policy, batch, helpers)
+    if out.per_unit is None and out.per_target is not None:
+        batch.per_unit(-out.per_target)
 
 
 def _first_update(optimizer: Any, tracker: Tracker, clip: float | None) -> None:
@@ -201,22 +247,13 @@ def _gradients(optimizer: Any) -> list[torch.Tensor]:
     return [m.grad for m in optimizer.masters if m.grad is not None]
 
 
-def _phases(log: Log) -> dict[str, int]:
-    """The highest moment of each part of the step: see `Simulation.phases`."""
-    begin, update, end = (log.marks[name] for name in ("step", "update", "end"))
+def _tops(log: Log, without: Collection[str] = ()) -> dict[str, int]:
+    """The highest moment of each of PHASES and AFTER, storages of the kinds `without` left out."""
+    begin, update, *others = (log.marks[name] for name in ("step", "update", "end", "evaluated", "saved", "lifted"))
     turns = [i for i, (number, sign) in enumerate(log.events[begin:update], begin) if sign > 0 and _back(log, number)]
     turn = turns[0] if turns else update
-    middle = (turn + update) // 2
-    tops = {"forward": 0, "backward begins": 0, "backward ends": 0, "update": 0}
-    live = 0
-    for index, (number, sign) in enumerate(log.events[:end]):
-        if sign:
-            live += sign * log.storages[number].bytes
-        if index >= begin:
-            phase = (index >= turn) + (index >= middle) + (index >= update)
-            name = list(tops)[phase]
-            tops[name] = max(tops[name], live + (0 if sign else number))
-    return tops
+    found = highest(log, [begin, turn, (turn + update) // 2, update, *others], without)
+    return dict(zip((*PHASES, *AFTER), found))
 
 
 def _back(log: Log, number: int) -> bool:

@@ -37,6 +37,11 @@ def told(seen: Forecast, device: Device, *, name: str, method: str, cost: Cost, 
         *([data_line(data)] if data is not None else []),
         f"operations  {seen.flops_per_token:.3g} a token",
         *cost_lines(cost),
+        *(
+            [f"      pace  steps timed here took {seen.pace:.2f} times what products and copies foretell: counted in"]
+            if seen.pace != 1.0
+            else []
+        ),
     ]
     return "\n".join(lines)
 
@@ -69,19 +74,22 @@ def cost_lines(cost: Cost) -> list[str]:
 def listed(
     found: Sequence[Proposal], device: Device, missed: Sequence[str], costs: Sequence[Cost], refused: Mapping[str, str]
 ) -> str:
-    """Every method that fits, cheapest first, with the run's time and cost where they are known."""
+    """Every adapter that fits, cheapest first, with the run's time and cost where they are known."""
     lines = [f"What fits on {device.name} ({size(device.memory)}), cheapest in time first:"]
     for each, cost in zip(found, costs):
         took = "" if cost.seconds is None else f"  {seconds(cost.seconds, 'en')}"
         took += "" if cost.cost is None else f", {cost.cost:,.2f}"
+        about = "" if each.forecast.every_layer else "~"
         lines.append(
-            f"  {each.setup.adapter_name:<8} {size(each.forecast.device):>9}  time x {each.slower or 1:.2f}{took}  {each.setup.words()}"
+            f"  {each.setup.adapter_name:<10} {about + size(each.forecast.device):>9}  time x {each.slower or 1:.2f}{took}  {each.setup.words()}"
         )
     if not found:
         lines = [f"Nothing fits on {device.name} ({size(device.memory)})."]
     elif costs[0].tokens and costs[0].operations:
         run = f"{parameters(costs[0].tokens)} tokens, {costs[0].operations:.3g} operations with {found[0].setup.adapter_name}"
         lines.append(f"The run: {run}." + (f" Time is {UNKNOWN}." if costs[0].seconds is None else ""))
+    if not all(each.forecast.every_layer for each in found):
+        lines.append("~ by two shallower networks of the kind; adapter=NAME --on CARD runs every layer.")
     if missed:
         lines.append(f"Does not fit: {', '.join(missed)}.")
     lines += [f"Refused: {name}: {why}" for name, why in refused.items()]

@@ -5,13 +5,13 @@
     peak = tracker.peak()                  # Peak(bytes=..., kinds={"weights": ..., "activations": ...}, op="mm", place="model/lean.py _layer")
 
 It sits above FakeTensorMode: nothing is computed, only shapes, lifetimes and floating-point operations are seen. Values
-read out of a tensor (`.item()`) are 2.0, so the code that reads a gradient's norm runs on, and clips.
+read out of a tensor (`.item()`) are 2.0, so the code that reads a gradient's norm runs on, and clips; two that are compared are equal.
 """
 
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import CO_OPTIMIZED
 from typing import Any
@@ -88,6 +88,8 @@ class Tracker(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return READ if args[0].dtype.is_floating_point else int(READ)
+        if func is torch.ops.aten.equal.default:
+            return True
         if func is torch.ops.prim.device.default:
             return args[0].fake_device if isinstance(args[0], FakeTensor) else func(*args)
         out = quick(func, args, kwargs)
@@ -273,6 +275,23 @@ def most(log: Log, begin: int = 0) -> tuple[int, int]:
         if index >= begin and now > top:
             top, when = now, index
     return top, when
+
+
+def highest(log: Log, bounds: Sequence[int], without: Collection[str] = ()) -> list[int]:
+    """Most bytes alive in each span of events, from bounds[0] to bounds[1], from bounds[1] to bounds[2], ...; storages that were said
+    to be of a kind in `without` are left out."""
+    sizes = [0 if storage.kind in without else storage.bytes for storage in log.storages]
+    tops = [0] * (len(bounds) - 1)
+    live, span = 0, -1
+    for index, (number, sign) in enumerate([*log.events[: bounds[-1]], (0, 0)]):
+        while span + 1 < len(tops) and index >= bounds[span + 1]:
+            span += 1
+            tops[span] = live
+        if sign:
+            live += sign * sizes[number]
+        if span >= 0:
+            tops[span] = max(tops[span], live + (0 if sign else number))
+    return tops
 
 
 def alive_at(log: Log, when: int) -> set[int]:
