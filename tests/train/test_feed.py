@@ -59,7 +59,9 @@ def test_a_round_is_sampled_once_and_used_again():
 
 
 def test_no_step_of_an_epochs_small_last_round_is_empty():
-    rollouts = feed(Asked(), reuse=2)  # 10 prompts in rounds of 4, steps of 2: the last round has 2 prompts for its 4 steps
+    rollouts = feed(
+        Asked(), reuse=2
+    )  # 10 prompts in rounds of 4, steps of 2: the last round has 2 prompts for its 4 steps
     steps = [rollouts.step(number) for number in range(rollouts.per_epoch)]
     assert [len(step.units) for step in steps] == [2] * 12
     last = {tuple(sorted(map(int, step.indices))) for step in steps[8:]}
