@@ -83,3 +83,35 @@ def test_large_pages_are_asked_for_inside_the_block_only():
         assert asked, "no part of the block was marked"
         assert all(start >= address + 5 and end <= address + 5 + (9 << 20) for start, end in asked)
     assert not ask_large_pages(4096, 1 << 20)  # too small to hold one
+
+
+NARROW = """
+import json
+import numpy as np
+from tunesmith.core.heap import ease, steady_heap, written
+
+found = {"outside": ease()}
+for name, room in (("wide", 100 << 30), ("narrow", 300 << 20), ("no", None)):
+    with steady_heap(room) as told:
+        parts = [np.ones(8 << 20) for _ in range(4)]
+        before = written()
+        del parts
+        kept = written()
+        found[name] = {"told": told, "eased": ease(), "before": before, "kept": kept, "after": written()}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_what_is_freed_goes_back_once_the_room_becomes_narrow():
+    done = subprocess.run([sys.executable, "-c", NARROW], env={}, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    if not found["wide"]["told"]:
+        pytest.skip("not glibc")
+    size = 4 * 8 * (8 << 20)
+    assert found["outside"] is False
+    for name, eased in (("wide", False), ("narrow", True), ("no", False)):
+        seen = found[name]
+        assert seen["eased"] is eased and seen["before"] >= size
+        assert seen["before"] - seen["kept"] < size // 10  # freed, and still there
+        assert (seen["kept"] - seen["after"] > 0.9 * size) is eased

@@ -4,8 +4,13 @@
         ...steps...
 
 glibc gives large freed blocks back to the kernel, which must clear their pages before the next tensor may have them. Inside
-the context freed memory stays with the process; leaving it gives everything back. Elsewhere than on Linux with glibc, and
-where MALLOC_* variables are set by hand, nothing is done.
+the context freed memory stays with the process; leaving it gives everything back. What stays has holes, and grows from pass to pass:
+
+    with steady_heap(room=2 << 30):
+        for batch in batches:
+            ease()                     # gives freed memory back, at the cost of clearing it again, once the room becomes narrow
+
+Elsewhere than on Linux with glibc, and where MALLOC_* variables are set by hand, nothing is done.
 """
 
 import ctypes
@@ -18,17 +23,23 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _DURING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 256 << 20}
 _AFTER = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 0}
+NARROW = 0.75  # share of the room from which on freed memory is given back
 _depth = 0
+_room: int | None = None
 
 _HUGEPAGE = 14  # madvise(2)
 _LARGE = 2 << 20  # bytes of a large page
 
 
 @contextmanager
-def steady_heap() -> Iterator[bool]:
-    """Keep freed memory while the block runs; yields whether the allocator could be told. May be nested."""
-    global _depth
-    glibc = _glibc()
+def steady_heap(room: int | None = None) -> Iterator[bool]:
+    """Keep freed memory while the block runs; yields whether the allocator could be told. May be nested.
+
+    room  bytes that this process may hold, for `ease`; None: as much as it likes
+    """
+    global _depth, _room
+    glibc, before = _glibc(), _room
+    _room = room if glibc is not None else None
     _depth += 1
     if glibc is not None and _depth == 1:
         glibc.malloc_trim(0)  # what was freed before is not the run's to keep
@@ -36,10 +47,29 @@ def steady_heap() -> Iterator[bool]:
     try:
         yield glibc is not None
     finally:
-        _depth -= 1
+        _depth, _room = _depth - 1, before
         if glibc is not None and _depth == 0:
             _tell(glibc, _AFTER)
             glibc.malloc_trim(0)
+
+
+def ease() -> bool:
+    """Give freed memory back if this process has written to so much that its room becomes narrow; whether it did."""
+    glibc = _glibc() if _room is not None else None
+    if glibc is None or _room is None or written() < NARROW * _room:
+        return False
+    glibc.malloc_trim(0)
+    return True
+
+
+def written() -> int:
+    """Bytes of memory that this process has written to and holds: what the kernel cannot take back. 0 where it does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            _, resident, shared, *_ = map(int, file.read().split())
+    except OSError:
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def ask_large_pages(address: int, size: int) -> bool:

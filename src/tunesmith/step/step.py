@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from tunesmith.core.errors import TrainingError
+from tunesmith.core.heap import ease
 from tunesmith.model.virtual import hidden_places, virtual_ids
 from tunesmith.step.helpers import Helpers
 from tunesmith.step.out_of_memory import told_to_all
@@ -184,6 +185,7 @@ def backward(
         look_once(policy, objective, batches, helpers, again=extra, redone=redone)
     with told_to_all(redone):
         for number, chosen in enumerate(passes):
+            ease()
             batch = policy.batch([units_of_pass[i] for i in chosen])
             helpers.place = helpers.places[number] if helpers.places else None
             total, out = _gradient(policy, objective, batch, weights, helpers, scale)
@@ -314,6 +316,7 @@ def measure(
         look_once(policy, objective, batches, helpers, alone=True, redone=redone)
     with told_to_all(redone):
         for number, chosen in enumerate(passes):
+            ease()
             batch = policy.batch([units[i] for i in chosen])
             helpers.place = helpers.places[number] if helpers.places else None
             out = objective.loss(policy, batch, helpers)

@@ -26,6 +26,7 @@ from tunesmith.core.errors import SettingError, TrainingError
 from tunesmith.core.events import Events
 from tunesmith.core.files import to_json, writing
 from tunesmith.core.heap import steady_heap
+from tunesmith.core.memory import usable
 from tunesmith.core.runs import RunFolder
 from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
@@ -359,7 +360,7 @@ def fit(
 
     # a kill may have come between the last evaluation's checkpoint and the end
     early = out_of_patience()
-    with Asked() as asked, steady_heap():
+    with Asked() as asked, steady_heap(usable()):
         walk = () if early else loop(
             policy, objective, feed or units, optim, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
             start=progress.step, pass_tokens=pass_tokens, schedule=schedule, warmup=warmup, min_lr=min_lr, clip=clip,
