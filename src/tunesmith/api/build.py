@@ -552,12 +552,12 @@ def encode(rows: Any, objective: Any, text: Any, seed: int, lost: Lost) -> Itera
 
     Too long rows under `error` are gathered into one error with a histogram.
     """
-    from array import array
+    from collections import Counter
 
     from tunesmith.text.draw import Draw
     from tunesmith.text.too_long import TooLong, too_long_report
 
-    lengths = array("i")  # four bytes a row: only a report of rows too long reads them
+    lengths: Counter[int] = Counter()  # only a report of rows too long reads them
     first = ""
     over = 0
     asks = hasattr(objective, "collect")  # its Units are prompts, on which nothing is trained
@@ -568,7 +568,7 @@ def encode(rows: Any, objective: Any, text: Any, seed: int, lost: Lost) -> Itera
         except TooLong as error:
             if text.too_long != "error":
                 raise DataError(f"{row['origin']}: {error.found}", wanted=error.wanted, fix=error.fix) from None
-            lengths.append(error.num_tokens)
+            lengths[error.num_tokens] += 1
             first, over = first or row["origin"], over + 1
             continue
         except (DataError, ModelError, SettingError) as error:
@@ -582,11 +582,11 @@ def encode(rows: Any, objective: Any, text: Any, seed: int, lost: Lost) -> Itera
             detail = f"length is {text.length} tokens" if not units else ""
             lost.drop(row, reason, detail, whole=not kept)
         lost.rows_trimmed += text.num_trimmed > trimmed
-        lengths.extend(unit.num_tokens for unit in kept)
+        lengths.update(unit.num_tokens for unit in kept)
         if not over:
             yield from kept
     if over:
-        raise DataError(f"{first}: {too_long_report(lengths, text.length)}")
+        raise DataError(f"{first}: {too_long_report(list(lengths.elements()), text.length)}")
 
 
 def hash_tokenizer(tokenizer: Any) -> str:

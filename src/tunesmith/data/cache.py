@@ -39,7 +39,7 @@ _TYPES = {
     "shared": "<i4",
     "facts_at": "<i8",
 }
-_BUFFER = 1 << 20
+_BUFFER = 1 << 16
 
 
 class UnitCache:
