@@ -72,7 +72,8 @@ def write_results(name: str, content: dict[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     part = path.with_suffix(".part")
-    stamped = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": machine(), **content}
+    stamp = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": machine()}
+    stamped = {**stamp, **{name: value for name, value in content.items() if name not in stamp}}  # not the last run's
     part.write_text(json.dumps(stamped, indent=1, ensure_ascii=False) + "\n")
     part.replace(path)
     return path
