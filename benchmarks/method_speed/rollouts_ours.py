@@ -6,6 +6,7 @@ python -m benchmarks.method_speed.rollouts_ours SPEC.json OUT.json
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.method_speed.cases import ANSWER_TOKENS, ANSWERS, KL, STEP_PROMPTS, paid, prompts
@@ -64,10 +65,9 @@ def main(spec_file: str, out_file: str) -> None:
 
     helpers = Helpers()
     if taught:
-        teacher = load(spec["model"])
-        teacher.net.requires_grad_(False).eval()
         # random weights say ids of the whole table, of which the byte tokenizer has few: all are compared, as the peer does
-        helpers.teacher = Teacher(teacher.policy, teacher.net.config.vocab_size, teacher.name)
+        found = Teacher.of(load(spec["model"]), model.tokenizer)
+        helpers.teacher = replace(found, vocab=model.net.config.vocab_size)
     else:
         helpers.live = frozen(model.policy)
     feed = Rollouts(

@@ -55,11 +55,12 @@ def steady_heap(room: int | None = None) -> Iterator[bool]:
 
 def ease() -> bool:
     """Give freed memory back if this process has written to so much that its room becomes narrow; whether it did."""
-    glibc = _glibc() if _room is not None else None
-    if glibc is None or _room is None or written() < NARROW * _room:
+    if _room is None or written() < NARROW * _room:  # asked before each pass: the rest only when it is so
         return False
-    glibc.malloc_trim(0)
-    return True
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(0)
+    return glibc is not None
 
 
 def written() -> int:

@@ -184,10 +184,7 @@ def backward(
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
         look_once(policy, objective, batches, helpers, again=extra, redone=redone)
     with told_to_all(redone):
-        for number, chosen in enumerate(passes):
-            ease()
-            batch = policy.batch([units_of_pass[i] for i in chosen])
-            helpers.place = helpers.places[number] if helpers.places else None
+        for batch in _batches(policy, units_of_pass, passes, helpers):
             total, out = _gradient(policy, objective, batch, weights, helpers, scale)
             if passed is not None:
                 passed()
@@ -219,6 +216,14 @@ def backward(
         num_passes=len(passes),
         unit_losses=_in_order(passes, of_units, len(units) if keep_unit_losses else 0),
     )
+
+
+def _batches(policy: Any, units: Sequence[Unit], passes: Sequence[Sequence[int]], helpers: Helpers) -> Iterator[Any]:
+    """The batch of each pass, made when its turn comes; `helpers.place` then says where its rows lie among those of all passes."""
+    for number, chosen in enumerate(passes):
+        ease()
+        helpers.place = helpers.places[number] if helpers.places else None
+        yield policy.batch([units[i] for i in chosen])
 
 
 def _gradient(
@@ -315,10 +320,7 @@ def measure(
         batches = (policy.batch([units[i] for i in chosen]) for chosen in passes)
         look_once(policy, objective, batches, helpers, alone=True, redone=redone)
     with told_to_all(redone):
-        for number, chosen in enumerate(passes):
-            ease()
-            batch = policy.batch([units[i] for i in chosen])
-            helpers.place = helpers.places[number] if helpers.places else None
+        for batch in _batches(policy, units, passes, helpers):
             out = objective.loss(policy, batch, helpers)
             seen.append({name: (float(value), float(count)) for name, (value, count) in out.stats.items()})
             terms.append({name: (float(value), 0.0) for name, value in out.terms.items()})
