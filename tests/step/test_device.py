@@ -67,6 +67,6 @@ def test_a_resumed_optimisers_states_lie_with_its_weights():
     first.parameters[0].grad = torch.ones(4, 3)
     first.step(lr=0.1)
     again = made("meta")
-    again.load_state(first.state())
+    again.load_state(first.state().items())
     ((state,),) = [inner.state.values() for inner in again.inner]
     assert {value.device.type for value in state.values() if torch.is_tensor(value)} == {"meta"}

@@ -112,7 +112,7 @@ def test_a_resumed_run_goes_on_bit_by_bit(keep):
     go(before, gradients[:4])
     saved = {key: value.clone() for key, value in before.state().items()}
     second, after = made(torch.zeros_like(start))
-    after.load_state(saved)
+    after.load_state(saved.items())
     assert torch.equal(second, first)
     go(after, gradients[4:])
     assert torch.equal(second, whole)

@@ -80,7 +80,8 @@ def test_evaluating_changes_nothing(train, run_folder):
     settings = {"adapter": Lora(rank=2, dropout=0.3)}
     train("plain", dev=None, **settings)
     train("watched", eval_every=1, save_every=1, on_eval=on_eval, early_stopping=100, **settings)
-    watched, plain = (checkpoint.load_latest(run_folder(name).path / "checkpoints")[1] for name in ("watched", "plain"))
+    places = [run_folder(name).path / "checkpoints" for name in ("watched", "plain")]
+    watched, plain = (dict(checkpoint.each(place, checkpoint.latest(place)[0])) for place in places)
     assert all(torch.equal(watched[name], plain[name]) for name in plain)
 
 
@@ -175,17 +176,22 @@ def test_the_forecast_is_what_a_checkpoint_takes(train, events, run_folder, prec
     assert taken == pytest.approx(forecast, rel=0.05)
 
 
-def test_a_first_checkpoint_that_does_not_read_back_stops_the_run(train, monkeypatch):
-    real = checkpoint.load
+@pytest.mark.parametrize("harm", ["changed", "lost"])
+def test_a_first_checkpoint_that_does_not_read_back_stops_the_run(train, monkeypatch, harm):
+    real = checkpoint.each
 
-    def flipped(folder, step):
-        tensors, progress = real(folder, step)
+    def harmed(folder, step):
+        tensors = dict(real(folder, step))
         name = next(n for n in tensors if n.startswith("param."))
         tensors[name] = tensors[name] + 1
-        return tensors, progress
+        if harm == "lost":
+            del tensors[name]
+        yield from tensors.items()
 
-    monkeypatch.setattr(checkpoint, "load", flipped)
-    with pytest.raises(TrainingError, match="does not read back"):
+    monkeypatch.setattr(checkpoint, "each", harmed)
+    with pytest.raises(
+        TrainingError, match="does not read back: .*" + {"changed": "differs", "lost": "not in it"}[harm]
+    ):
         train()
 
 

@@ -22,7 +22,6 @@ from tunesmith.testing.objectives import random_units
 from tunesmith.train.run import fit
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.shard import Sharded, spans
-from tunesmith.train.spread import Spread, write
 
 LENGTHS = [6, 9, 12, 7, 5, 10, 8, 11, 6, 13, 9]
 STAGES = ("optimizer", "gradients", "all")
@@ -46,18 +45,6 @@ def test_uncut_tensors_have_one_owner_and_the_rest_fills_up():
         assert sorted(b - a for a, b in pairwise(bounds)) == [0, size]
     loads = [sum(f[r + 1] - f[r] for f in found) for r in range(2)]
     assert abs(loads[0] - loads[1]) <= 512
-
-
-def test_a_file_written_tensor_by_tensor_is_a_safetensors_file(tmp_path):
-    tensors = {
-        "a": torch.randn(3, 5, dtype=torch.float64), "b": torch.tensor(7), "none": torch.zeros(0, 4),
-        "c": torch.randn(4).bfloat16(), "d": torch.arange(6, dtype=torch.int16).view(2, 3).T,
-    }  # fmt: skip
-    own = torch.randn(2, 3)
-    write(tmp_path / "x.safetensors", {**tensors, "s": Spread(own.shape, own.dtype, own.reshape(-1), (0, 6))})
-    found = load_file(tmp_path / "x.safetensors")
-    for name, value in {**tensors, "s": own}.items():
-        assert torch.equal(found[name], value) and found[name].dtype == value.dtype
 
 
 def of_a_rank(rank, world, port, jobs):

@@ -208,19 +208,27 @@ def _write_weights(run: Path, part: Path, step: int, manifest: dict[str, Any]) -
     from tunesmith.model.save import save
     from tunesmith.train import checkpoint
 
-    tensors, saved = checkpoint.load(run / "checkpoints", step)
+    place = run / "checkpoints"
+    saved = checkpoint.progress_of(place, step)
     model = open_run(run)
     where = dict(model.net.named_parameters(remove_duplicate=False))
-    given = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(("param.", "master."))}
-    lost = [name for name in given if name not in where]
+    given = 0
+    lost: list[str] = []
+    for key, value in checkpoint.each(place, step):
+        kind, _, name = key.partition(".")
+        if kind not in ("param", "master"):
+            continue
+        given += 1
+        if name in where:
+            with torch.no_grad():
+                where[name].copy_(value)
+        else:
+            lost.append(name)
     if not given or lost:
         raise ModelError(
             f"the checkpoint of step {step} holds {', '.join(lost[:3]) or 'no weights'}, which the finished model of {run} does not have.",
             fix="Train again to that step: tunesmith rerun, with train.steps set.",
         )
-    with torch.no_grad():
-        for name, value in given.items():
-            where[name].copy_(value)
     if (run / "adapter").is_dir():
         base = json.loads((run / "adapter" / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
         save_adapter(model, model.adapter, model.facts.get("targets", []), part / "adapter", base=base)

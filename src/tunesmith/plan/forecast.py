@@ -104,7 +104,6 @@ def forecast(
     width = 2 if setup.precision in ("bf16", "fp16") else 4
     part = _part(seen, devices, stage, width, stored=width if frozen and device.cuda else 4)
     live, spared = part.step, seen.peak.bytes - part.step
-    saved = seen.trainable * 4 + max(0, seen.held - seen.weights)
     phases = {
         "load": loading(seen, packed) if not device.cuda else on_a_card(seen, width if frozen else 4),
         "step": live,
@@ -124,7 +123,7 @@ def forecast(
         reserved = max(allocated, replayed.reserved + device.workspace - spared + extra)
         total = reserved + device.context
     else:
-        phases["save"] = part.held + copied + saved  # the first checkpoint is read back
+        phases["save"] = part.held + copied + 4 * seen.largest  # the first checkpoint is read back, a tensor at a time
         if part.result > part.held:
             phases["result"] = part.result
         allocated = reserved = live

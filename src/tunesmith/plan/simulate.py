@@ -34,7 +34,7 @@ class Simulation:
 
     peak         the highest moment of the steady state: optimiser states are there from the start
     weights      bytes of parameters and buffers; held what lives between steps (weights, masters, states)
-    loaded       bytes of the network before it is cast for training; packing: int8, nf4 or streamed, where its base is held so
+    largest      numbers of the largest weight that learns;  loaded  bytes of the network before it is cast for training; packing: int8, nf4 or streamed, where its base is held so
     phases       the highest moments of the forward passes, of both halves of the backward passes, and of the update
     after        those of what comes between steps and at the end, AFTER: a pass of an evaluation, where there is one; what a checkpoint is
                  made of; the network put back into fp32 for the result
@@ -48,6 +48,7 @@ class Simulation:
     weights: int
     held: int
     trainable: int
+    largest: int
     parameters: int
     work: dict[tuple[str, str, int, int], int]
     num_passes: int
@@ -205,6 +206,7 @@ def _simulate(
         weights=weights,
         held=held,
         trainable=sum(p.numel() for p in optimizer.parameters),
+        largest=max((p.numel() for p in optimizer.parameters), default=0),
         parameters=num_weights(net),
         work=work,
         num_passes=len(passes_of(policy, units, pass_tokens)),

@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on bit by bit, as safetensors and JSON, whole or not there.
 
     save(run / "checkpoints", step=120, tensors=..., progress={...}, keep=2)
-    number, tensors, progress = load_latest(run / "checkpoints")
+    number, progress = latest(run / "checkpoints")
+    for name, tensor in each(run / "checkpoints", number): ...
 
 A checkpoint is a folder step-000120 that appears by a rename. Random numbers need no saving: what a step draws is fixed
 by (seed, step).
@@ -10,17 +11,16 @@ by (seed, step).
 import errno
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from tunesmith.core.errors import SpaceError, TrainingError
 from tunesmith.core.files import explain_os_error, write_json
 from tunesmith.report.formats import size
-from tunesmith.train.spread import write
+from tunesmith.train.spread import read, write
 
 FORMAT = 1
 
@@ -77,30 +77,39 @@ def drop_old(folder: Path, *, keep: int, best: int | None) -> None:
             shutil.rmtree(folder_of(folder, old))
 
 
-def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(tensors, progress) of the checkpoint of `step`."""
+def progress_of(folder: Path, step: int) -> dict[str, Any]:
+    """What was written beside the tensors of `step`."""
     path = folder_of(folder, step)
     try:
-        progress = json.loads((path / "progress.json").read_text())
-        return load_file(path / "state.safetensors"), progress
-    except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(
-            f"the checkpoint {path} cannot be read: {error}",
-            fix="Remove that folder; --resume then takes the one before.",
-        ) from error
+        saved: dict[str, Any] = json.loads((path / "progress.json").read_text())
+        return saved
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
-def load_latest(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The last whole checkpoint, or None when there is none."""
+def each(folder: Path, step: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of the checkpoint of `step`, one in memory at a time."""
+    path = folder_of(folder, step)
+    try:
+        yield from read(path / "state.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"the checkpoint {path} cannot be read: {error}", fix="Remove that folder; --resume then takes the one before."
+    )
+
+
+def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """(step, progress) of the last whole checkpoint, or None when there is none."""
     for old in folder.glob(".step-*.old"):  # killed between the two renames of `save`
         target = folder / old.name.removeprefix(".").removesuffix(".old")
         if not target.exists():
             old.rename(target)
     steps = steps_in(folder)
-    if not steps:
-        return None
-    tensors, progress = load(folder, steps[-1])
-    return steps[-1], tensors, progress
+    return (steps[-1], progress_of(folder, steps[-1])) if steps else None
 
 
 def forecast(folder: Path, *, checkpoint_bytes: int, result_bytes: int, keep: int) -> dict[str, int]:

@@ -306,11 +306,11 @@ class Optimizer:
         """Set a weight."""
         self.parameters[self.names.index(name)].data.copy_(value)
 
-    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over what `state` gave."""
+    def load_state(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Take over what `state` gave; a tensor may go when the next one is asked for."""
         number_of = {name: number for number, name in enumerate(self.names)}
         inner_of = {id(m): inner for inner in self.inner for group in inner.param_groups for m in group["params"]}
-        for key, value in tensors.items():
+        for key, value in tensors:
             if key == "state.updates":
                 self.updates = int(value)
             elif key.startswith("master."):

@@ -11,7 +11,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -249,13 +249,14 @@ def fit(
     progress = _Progress(patience_left=early_stopping, state=dict(helpers.state))
     place = folder.path / "checkpoints"
     journal = folder.journal("events.jsonl")
-    if resume and (found := checkpoint.load_latest(place)):
-        _, tensors, saved = found
-        _restore(optim, rows, tensors)
+    if resume and (found := checkpoint.latest(place)):
+        number, saved = found
+        rest = _restore(optim, checkpoint.each(place, number))
+        rows.load(rest["rows.loss"], rest["rows.seen"])
         progress = _Progress(**saved["progress"])
         helpers.state = dict(progress.state)
         if feed is not None:
-            feed.load(tensors)
+            feed.load(rest)
         if scaler is not None:
             scaler.load_state(progress.scaler)
         journal.cut(saved["journal"])
@@ -412,7 +413,7 @@ def fit(
                 save()
                 last_saved = time.perf_counter()
                 if first and folder.writes:
-                    _prove_checkpoint(place, optim)
+                    _prove_checkpoint(place, step.number, optim)
             if out_of_patience():
                 early = True
                 break
@@ -664,31 +665,46 @@ def _parameters(optim: Optimizer | Sharded) -> dict[str, torch.Tensor]:
     }
 
 
-def _restore(optim: Optimizer | Sharded, rows: _Rows | None, tensors: dict[str, torch.Tensor]) -> None:
-    for key, value in tensors.items():
-        if key.startswith("param."):
-            optim.put(key.removeprefix("param."), value)
-    optim.load_state({k: v for k, v in tensors.items() if k.startswith(("state.", "master."))})
-    if rows is not None:
-        rows.load(tensors["rows.loss"], tensors["rows.seen"])
+def _restore(optim: Optimizer | Sharded, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Give the optimiser its weights and states, a tensor at a time; returns the others."""
+    rest: dict[str, torch.Tensor] = {}
+
+    def states() -> Iterator[tuple[str, torch.Tensor]]:
+        for key, value in tensors:
+            if key.startswith("param."):
+                optim.put(key.removeprefix("param."), value)
+            elif key.startswith(("state.", "master.")):
+                yield key, value
+            else:
+                rest[key] = value
+
+    optim.load_state(states())
+    return rest
 
 
-def _prove_checkpoint(place: Path, optim: Optimizer | Sharded) -> None:
-    """Load the first checkpoint back: a save that cannot be read should fail now, not after hours."""
-    _, tensors, _ = checkpoint.load_latest(place)  # type: ignore[misc]
-    for key, value in {**_parameters(optim), **optim.state()}.items():
-        same = value.same(tensors[key]) if isinstance(value, Spread) else tensors[key].equal(value.detach().cpu())
-        if not same:
+def _prove_checkpoint(place: Path, step: int, optim: Optimizer | Sharded) -> None:
+    """Read the first checkpoint back: a save that cannot be read should fail now, not after hours."""
+    wanted = {**_parameters(optim), **optim.state()}
+    for key, read in checkpoint.each(place, step):
+        value = wanted.pop(key, None)
+        if value is not None and not (
+            value.same(read) if isinstance(value, Spread) else read.equal(value.detach().cpu())
+        ):
             raise TrainingError(
                 f"the first checkpoint in {place} does not read back: {key} differs", fix="Check the disk."
             )
+    if wanted:
+        raise TrainingError(
+            f"the first checkpoint in {place} does not read back: {next(iter(wanted))} is not in it",
+            fix="Check the disk.",
+        )
 
 
 def _take_best(optim: Optimizer | Sharded, place: Path, progress: _Progress) -> None:
     """Put the best evaluation's weights into the model."""
     if progress.best_step is not None and progress.best_step != progress.step:
-        tensors, _ = checkpoint.load(place, progress.best_step)
-        _restore(optim, None, {k: v for k, v in tensors.items() if k.startswith(("param.", "master."))})
+        saved = checkpoint.each(place, progress.best_step)
+        _restore(optim, ((key, value) for key, value in saved if key.startswith(("param.", "master."))))
 
 
 def _outcome(status: str, progress: _Progress) -> Outcome:

@@ -11,7 +11,7 @@ Spans of equal length in the row of all weights; a matrix that Muon turns as a w
 time, so where the gradient and its norm have the same bits the weights have too. The norm is summed over the ranks, in fp64.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -194,22 +194,24 @@ class Sharded:
                 out[f"{word}.{name}"] = self._spread(number, self.own.get(number), parameter.dtype)
         return out
 
-    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take over what `state` of an Optimizer, or of any number of ranks, gave: each rank reads its spans."""
+    def load_state(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Take over what `state` of an Optimizer, or of any number of ranks, gave: each rank keeps its spans."""
+        self.inner.load_state(self._mine(tensors))
+        self._share()
+        self._seen = None
+
+    def _mine(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+        """This rank's spans of whole tensors."""
         number_of = {name: number for number, name in enumerate(self.names)}
-        mine: dict[str, torch.Tensor] = {}
-        for key, value in tensors.items():
+        for key, value in tensors:
             if value.ndim == 0 and key == "state.updates":
-                mine[key] = value
+                yield key, value
                 continue
             number = number_of[key.split(".", 1 if key.startswith("master.") else 3)[-1]]
             if number in self.own:
-                bounds = self.bounds[number][rank() : rank() + 2]
+                start, end = self.bounds[number][rank() : rank() + 2]
                 like = self.own[number]
-                mine[key] = value if value.ndim == 0 else value.reshape(-1)[bounds[0] : bounds[1]].view(like.shape)
-        self.inner.load_state(mine)
-        self._share()
-        self._seen = None
+                yield key, value if value.ndim == 0 else value.reshape(-1)[start:end].view(like.shape)
 
     def put(self, name: str, value: torch.Tensor) -> None:
         """Set a weight to a whole tensor."""

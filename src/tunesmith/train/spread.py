@@ -3,12 +3,14 @@
     part = Spread(shape, dtype, own, bounds)     # this rank holds the flat span bounds[rank] .. bounds[rank + 1]
     part.whole()                                 # the first rank gets the tensor, the others send their span and get None
     write(path, {"a": tensor, "b": part})        # on the first rank, while the others `send` the same tensors
+    for name, tensor in read(path): ...          # one tensor in memory at a time, too
 
-So a checkpoint is one file, whole, the same for any number of ranks, and its writer never holds more than one gathered tensor.
+So a checkpoint is one file, whole, the same for any number of ranks, and neither its writer nor its reader holds more than one tensor of it.
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,24 @@ def write(path: Path, tensors: Mapping[str, Any]) -> None:
         for _, value in ordered:
             whole = value.whole() if isinstance(value, Spread) else value.detach()
             file.write(whole.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def read(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of a safetensors file in the order of their bytes, each read when it is asked for. Raises OSError, ValueError."""
+    formats = {word: dtype for dtype, word in WORDS.items()}
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > size - 8:
+            raise ValueError("it ends within its header")
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        place = 0
+        for name, about in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"]):
+            tensor = torch.empty(about["shape"], dtype=formats[about["dtype"]])
+            if about["data_offsets"] != [place, place + tensor.nbytes]:
+                raise ValueError(f"{name} lies at {about['data_offsets']}, wanted {[place, place + tensor.nbytes]}")
+            if file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data) != tensor.nbytes:
+                raise ValueError(f"it ends within {name}")
+            place += tensor.nbytes
+            yield name, tensor
