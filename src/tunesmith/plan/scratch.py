@@ -31,9 +31,10 @@ def size(tensor: torch.Tensor) -> int:
 def reordered(left: torch.Tensor, right: torch.Tensor) -> int:
     """oneDNN's bf16 products lay a row-major second operand out anew, up to a few MB of it at a time, and add up in fp32.
 
-    Measured with torch 2.13 on a CPU with AMX; other CPUs take less or nothing, so it may say up to 3 MB too much there.
+    Measured with torch 2.13 on a CPU with AMX, and on one with AVX2 alone, where torch makes such products itself and takes nothing;
+    CPUs between them take less, so it may say up to 3 MB too much there.
     """
-    if left.dtype != torch.bfloat16 or right.stride(-1) != 1:
+    if left.dtype != torch.bfloat16 or right.stride(-1) != 1 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return 0
     shared = 2 * min(len(left), 256) * right.shape[1] * 4 + (16 << 10)  # sums that several threads make
     return min(size(right) + (shared if torch.get_num_threads() > 1 else 4 << 10), 3 << 20)
@@ -49,7 +50,10 @@ def promoted(args: Any, out: Any) -> int:
     for tensor in tensors[1:]:
         common = torch.promote_types(common, tensor.dtype) if tensor.ndim else common
     each = common.itemsize
-    return sum(t.numel() * each for t in tensors if t.ndim and t.dtype != common)
+    changed = (
+        [args[0]] if args and out is args[0] else []
+    )  # what is changed in place is copied twice: read, and to be written
+    return sum(t.numel() * each for t in [*tensors, *changed] if t.ndim and t.dtype != common)
 
 
 def _tensors(values: Any) -> Iterable[torch.Tensor]:
