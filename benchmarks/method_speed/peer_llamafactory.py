@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.method_speed.cases import CUT, OPTIONS, STEP_PAIRS, pairs
-from benchmarks.training_speed.measure import Meter, gemm_gflops
+from benchmarks.training_speed.llamafactory_side import Started, without_sound
+from benchmarks.training_speed.measure import gemm_gflops
 from benchmarks.training_speed.peer_llamafactory import settings
 from benchmarks.training_speed.rows import fingerprint
 
@@ -32,6 +33,7 @@ def columns(given: list[tuple[list[int], list[int], list[int]]]) -> dict[str, li
 
 def main(spec_file: str, out_file: str) -> None:
     """Train one epoch and write what was measured."""
+    without_sound()
     import datasets
     import llamafactory
     import peft
@@ -44,14 +46,7 @@ def main(spec_file: str, out_file: str) -> None:
     torch.set_num_threads(spec["threads"])
     given = pairs(Path(spec["work"]), spec["num_pairs"])
     quiet = gemm_gflops()
-    began: list[Meter] = []
-    models: list[Any] = []
-    load_model = workflow.load_model
-
-    def load_and_start(*args: Any, **rest: Any) -> Any:
-        models.append(load_model(*args, **rest))
-        began.append(Meter())
-        return models[-1]
+    started = Started(workflow)
 
     class Clock(transformers.TrainerCallback):
         """Tells the meter of each step; the last moment is that before the result is saved."""
@@ -59,13 +54,12 @@ def main(spec_file: str, out_file: str) -> None:
         ended = 0.0
 
         def on_step_end(self, args, state, control, **rest):
-            began[0].step(STEP_PAIRS)
+            started.meter.step(STEP_PAIRS)
 
         def on_train_end(self, args, state, control, **rest):
             self.ended = time.perf_counter()
 
     clock = Clock()
-    workflow.load_model = load_and_start
     with tempfile.TemporaryDirectory() as folder:
         datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns(given))}).save_to_disk(f"{folder}/rows")
         case = spec["case"]
@@ -73,14 +67,13 @@ def main(spec_file: str, out_file: str) -> None:
             stage="dpo", adapter=case["adapter"], lr=spec["lr"], model=spec["model"], rows=f"{folder}/rows", out=f"{folder}/out", cut=CUT
         )  # fmt: skip
         run_exp({**told, "pref_loss": "sigmoid", "pref_beta": 0.1, **OPTIONS[spec["option"]]}, callbacks=[clock])
-    meter = began[0]
-    report = meter.report() | {
+    report = started.meter.report() | {
         "side": "llamafactory",
-        "units_per_second": len(given) / (clock.ended - meter.started),
+        "units_per_second": len(given) / (clock.ended - started.meter.started),
         "option": spec["option"],
         "gemm_gflops": [quiet, gemm_gflops()],
         "rows": fingerprint([ids for pair in given for ids in pair]),
-        "trainable": sum(p.numel() for p in models[0].parameters() if p.requires_grad),
+        "trainable": sum(p.numel() for p in started.model.parameters() if p.requires_grad),
         "versions": {m.__name__: m.__version__ for m in (torch, transformers, peft, datasets, llamafactory)},
     }
     Path(out_file).write_text(json.dumps(report))

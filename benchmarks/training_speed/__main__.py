@@ -91,7 +91,7 @@ def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, f
     if "num_rows" not in record:
         num, why = fixed_rows, "as asked"
         if num is None:
-            short = bench.worker("ours", {**base, "num_rows": 12 * STEP_ROWS})
+            short = bench.worker("ours", {**base, "num_rows": 8 * STEP_ROWS})
             wanted = short["tokens_per_second"] * TARGET_SECONDS / step_tokens
             num = min(rows.NUM_ROWS, max(20, round(wanted)) * STEP_ROWS)
             why = f"we make {short['tokens_per_second']:.0f} tokens/s in a short run"
@@ -105,7 +105,7 @@ def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, f
         say(cell, f"matmul limit {record['limit']['tokens_per_second']:.0f} tokens/s")
 
     # Each peer's options on an eighth of the rows: first how rows are laid out, then how bf16 is done with the best layout.
-    pilot_rows = max(10 * STEP_ROWS, record["num_rows"] // 8 // STEP_ROWS * STEP_ROWS)
+    pilot_rows = max(6 * STEP_ROWS, record["num_rows"] // 8 // STEP_ROWS * STEP_ROWS)
     pilots: list[dict[str, Any]] = record["pilots"]
     for name in against:
         peer, first = PEERS[name], PEERS[name].precisions[cell.precision][0]
@@ -154,8 +154,12 @@ def parity(bench: Bench, against: tuple[str, ...]) -> None:
     cell = Cell("10M", "full", "fp32", 256)
     folder = models.build(bench.work, cell.size, cell.vocab)
     spec = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": 2000, "lr": LR, "num_rows": 20 * STEP_ROWS}
-    ours = bench.worker("ours", {**spec, "in_order": True})
+    sides: dict[float | None, dict[str, Any]] = {}
     for name in against:
+        clip = PEERS[name].clip
+        if clip not in sides:
+            sides[clip] = bench.worker("ours", {**spec, "in_order": True, "clip": clip})
+        ours = sides[clip]
         peer = bench.peer(name, {**spec, "option": "in_order", "dtype": PEERS[name].precisions["fp32"][0]})
         differences = [abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True)]
         bench.data["parity" if name == "trl" else f"parity_{name}"] = {

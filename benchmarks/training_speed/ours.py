@@ -57,7 +57,7 @@ def main(spec_file: str, out_file: str) -> None:
         batch_size=STEP_ROWS,
         lr=spec["lr"],
         schedule="constant",
-        clip=1.0,
+        clip=spec.get("clip", 1.0),
         pass_tokens=spec.get("pass_tokens"),
         shuffle=not spec.get("in_order", False),
     )

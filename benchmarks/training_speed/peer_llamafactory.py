@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.training_speed import hf_side
 from benchmarks.training_speed.cells import STEP_ROWS
-from benchmarks.training_speed.measure import Meter, gemm_gflops
+from benchmarks.training_speed.llamafactory_side import Started, without_sound
+from benchmarks.training_speed.measure import gemm_gflops
 from benchmarks.training_speed.trl_settings import common
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ def settings(
     lora = {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target": "all"}
     return {
         **common(lr), "model_name_or_path": model, "stage": stage, "do_train": True, "finetuning_type": adapter,
-        **(lora if adapter == "lora" else {}), "template": "empty", "tokenized_path": rows, "cutoff_len": cut, "flash_attn": "sdpa",
+        **(lora if adapter == "lora" else {}), "template": "empty", "dataset": "rows", "tokenized_path": rows, "cutoff_len": cut, "flash_attn": "sdpa",
         "disable_gradient_checkpointing": True, "output_dir": out, "per_device_train_batch_size": STEP_ROWS, "bf16": bf16,
     }  # fmt: skip
 
@@ -67,6 +68,7 @@ def tokenised(columns: dict[str, list[list[int]]], model: str, cut: int, packed:
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one epoch and return what was measured."""
+    without_sound()
     import datasets
     import llamafactory
     import peft
@@ -78,17 +80,14 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     cell, layout = spec["cell"], dict(LAYOUTS[spec["option"]])
     torch.set_num_threads(spec["threads"])
     columns = hf_side.columns(spec)
+    columns["labels"] = [
+        [-100, *labels[1:]] for labels in columns["labels"]
+    ]  # its loss divides by all that are not -100
     if layout.get("packing"):  # as many tokens a step as sixteen average rows
         layout["per_device_train_batch_size"] = max(1, round(spec["step_tokens"] / cell["cut"]))
     quiet = gemm_gflops()
-    began: list[Meter] = []
     counters: list[hf_side.Counted] = []
-    load_model, collator = workflow.load_model, workflow.SFTDataCollatorWith4DAttentionMask
-
-    def load_and_start(*args: Any, **rest: Any) -> Any:
-        model = load_model(*args, **rest)
-        began.append(Meter())
-        return model
+    started, collator = Started(workflow), workflow.SFTDataCollatorWith4DAttentionMask
 
     def counting(*args: Any, **rest: Any) -> hf_side.Counted:
         counters.append(hf_side.Counted(collator(*args, **rest)))
@@ -102,14 +101,14 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
 
         def on_step_end(self, args, state, control, **rest):
             until = self.done + args.gradient_accumulation_steps
-            began[0].step(sum(counters[0].tokens[self.done : until]))
+            started.meter.step(sum(counters[0].tokens[self.done : until]))
             self.done = until
 
         def on_train_end(self, args, state, control, model=None, **rest):
             self.end = SimpleNamespace(state=state, model=model)
 
     clock = Clock()
-    workflow.load_model, workflow.SFTDataCollatorWith4DAttentionMask = load_and_start, counting
+    workflow.SFTDataCollatorWith4DAttentionMask = counting
     with tempfile.TemporaryDirectory() as folder:
         rows = tokenised(columns, spec["model"], cell["cut"], packed=bool(layout.get("packing")))
         datasets.DatasetDict({"train": rows}).save_to_disk(f"{folder}/rows")
@@ -120,7 +119,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
         run_exp({**given, **layout}, callbacks=[clock])
     used = [torch, transformers, peft, datasets]
     rows = columns["input_ids"]
-    found = hf_side.report(clock.end, began[0], side="llamafactory", spec=spec, rows=rows, quiet=quiet, used=used)
+    found = hf_side.report(clock.end, started.meter, side="llamafactory", spec=spec, rows=rows, quiet=quiet, used=used)
     found["versions"]["llamafactory"] = llamafactory.__version__
     return found
 

@@ -18,6 +18,7 @@ class Peer:
     module: str
     layouts: tuple[str, ...]
     precisions: dict[str, tuple[str, ...]] = field(default_factory=lambda: _WEIGHTS_OR_AUTOCAST)
+    clip: float | None = 1.0  # of the gradient's norm, None where its loop has none
 
 
 PEERS = {
@@ -27,6 +28,7 @@ PEERS = {
         "peer_litgpt",
         ("padded", "padded_8x2", "padded_4x4"),
         {"fp32": ("32-true",), "bf16": ("bf16-true", "bf16-mixed")},
+        clip=None,
     ),
     "llamafactory": Peer(
         "peer_llamafactory",

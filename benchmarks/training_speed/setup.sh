@@ -16,6 +16,9 @@ if [ -n "${TORCH_INDEX:-}" ]; then
     "$folder/bin/pip" install --quiet --index-url "$TORCH_INDEX" "$(grep '^torch==' "$wanted")"
 fi
 "$folder/bin/pip" install --quiet --requirement "$wanted"
+if ! "$folder/bin/python" -c 'import importlib.util as u; u.find_spec("torchvision") and __import__("torchvision")' 2>/dev/null; then
+    "$folder/bin/pip" uninstall --quiet --yes torchvision torchaudio # builds for CUDA beside a torch without it; text needs neither
+fi
 "$folder/bin/python" -c "import importlib.metadata as m, torch; print('peer ready: torch', torch.__version__, '$peer', m.version('$peer'))"
 option=$([ "$peer" = trl ] && echo peer || echo "$peer")
 echo "use it with:  python -m benchmarks.training_speed --against $peer --$option-python $folder/bin/python"
