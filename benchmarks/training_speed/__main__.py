@@ -78,8 +78,10 @@ class Bench:
         return {"peer": name, **self.worker(PEERS[name].module, spec, python=self.pythons[name])}
 
 
-def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, fixed_rows: int | None) -> None:
-    """Everything one cell needs that is not in the results yet."""
+def measure(
+    bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, fixed_rows: int | None, like: str | None = None
+) -> None:
+    """Everything one cell needs that is not in the results yet. like: a measured cell, whose fastest option of each peer alone is tried."""
     rows.build(bench.work)
     folder = models.build(bench.work, cell.size, cell.vocab)
     record = bench.data["cells"].setdefault(cell.name, {**cell.as_dict(), "pilots": [], "runs": []})
@@ -117,11 +119,11 @@ def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, f
                 bench.save()
                 say(cell, f"{name} {option}/{dtype}: {pilots[-1]['tokens_per_second']:.0f} tokens/s (trial)")
 
-        for option in peer.layouts:
+        for option in layouts_as(bench, like, name) if like else peer.layouts:
             pilot(option, first)
         best_option = fastest([done for done in pilots if peer_of(done) == name])["option"]
         for dtype in peer.precisions[cell.precision]:
-            for option in (best_option, "packing"):
+            for option in (best_option,) if like else (best_option, "packing"):
                 if option in peer.layouts:
                     pilot(option, dtype)
     best = fastest(pilots)
@@ -146,6 +148,14 @@ def measure(bench: Bench, cell: Cell, against: tuple[str, ...], *, pairs: int, f
             bench.save()
             speed, memory = run["tokens_per_second"], run["above_model_mb"]
             say(cell, f"run {number + 1} {side}: {speed:.0f} tokens/s, {memory:.0f} MB above the model")
+
+
+def layouts_as(bench: Bench, cell: str, name: str) -> tuple[str, ...]:
+    """The fastest layout of a peer in a cell that is measured."""
+    pilots = [done for done in bench.data["cells"].get(cell, {"pilots": []})["pilots"] if peer_of(done) == name]
+    if not pilots:
+        raise SystemExit(f"{cell} has no trial of {name} yet: measure it first")
+    return (fastest(pilots)["option"],)
 
 
 def parity(bench: Bench, against: tuple[str, ...]) -> None:
@@ -265,6 +275,7 @@ def main() -> None:
     )
     ask.add_argument("--pairs", type=int, help="runs a side (3 for headline cells, else 1)")
     ask.add_argument("--rows", type=int, help="rows a cell instead of the calibrated number")
+    ask.add_argument("--like", help="a measured cell: of each peer only the option that was fastest there is tried")
     ask.add_argument("--against", default="trl", help=f"peers, comma-separated, of {', '.join(PEERS)}")
     for name in ("peer", "litgpt", "llamafactory"):
         usual = HERE / f".venv-{name.replace('peer', 'trl')}" / "bin" / "python"
@@ -297,7 +308,7 @@ def main() -> None:
         else:
             for cell in cells_.cells(given.cells):
                 runs = given.pairs or (3 if cell in cells_.HEADLINE else 1)
-                measure(bench, cell, against, pairs=runs, fixed_rows=given.rows)
+                measure(bench, cell, against, pairs=runs, fixed_rows=given.rows, like=given.like)
     print(show(bench.data))
 
 

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import transformers as hf
 
+from tunesmith.model import compiled
 from tunesmith.model.load import fresh
 from tunesmith.text.tokenizer import byte_tokenizer
 
@@ -107,3 +108,12 @@ def plain_net():
         return net.eval()
 
     return make
+
+
+@pytest.fixture(params=[8, 16])
+def lanes(request, monkeypatch):
+    """The kernels with vectors of 8 floats and of 16, whichever this processor's are."""
+    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, f"-DLANES={request.param}"))
+    compiled.shared_library.cache_clear()
+    yield
+    compiled.shared_library.cache_clear()

@@ -30,7 +30,7 @@ def parts_of(heads, groups, dim, dtype, tokens, seed=0):
 @built
 @pytest.mark.parametrize("shape", [(4, 2, 32), (8, 4, 64), (3, 1, 16), (2, 2, 128), (4, 4, 80)])
 @pytest.mark.parametrize(("dtype", "room"), [(torch.float32, 5e-6), (torch.bfloat16, 1.5e-2)])
-def test_the_kernel_is_attention_and_its_gradient(shape, dtype, room):
+def test_the_kernel_is_attention_and_its_gradient(shape, dtype, room, lanes):
     bounds = (0, *accumulate(SIZES))
     parts = parts_of(*shape, dtype, bounds[-1])
     assert compiled.attends(parts[0])
@@ -71,7 +71,7 @@ def test_the_number_of_threads_changes_not_a_bit():
 
 
 @built
-def test_scores_far_apart_and_infinite_losses_stay_what_they_are():
+def test_scores_far_apart_and_infinite_losses_stay_what_they_are(lanes):
     parts = parts_of(2, 2, 16, torch.float32, 40)
     out = attend(*(x * 100 for x in parts), Segments((0, 40)), 1.0)
     assert torch.isfinite(out).all()

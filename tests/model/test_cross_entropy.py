@@ -19,7 +19,7 @@ def by_the_book(logits, target, scale):
 @pytest.mark.parametrize("vocab", VOCABS)
 @pytest.mark.parametrize("scale", [1.0, 0.25, 3.0])
 @pytest.mark.parametrize(("dtype", "room"), [(torch.float32, 2e-6), (torch.bfloat16, 4e-3)])
-def test_it_is_log_softmax_and_its_gradient(vocab, scale, dtype, room):
+def test_it_is_log_softmax_and_its_gradient(vocab, scale, dtype, room, lanes):
     made = torch.Generator().manual_seed(vocab)
     logits = (torch.randn(37, vocab, generator=made) * 4).to(dtype)
     target = torch.randint(vocab, (37,), generator=made)
@@ -33,7 +33,7 @@ def test_it_is_log_softmax_and_its_gradient(vocab, scale, dtype, room):
     assert (read - gradient).abs().max() <= room
 
 
-def test_likely_far_and_broken_logits():
+def test_likely_far_and_broken_logits(lanes):
     logits = torch.zeros(4, 40)
     logits[0, 3] = 1e4
     logits[1, 3] = -1e4

@@ -35,24 +35,20 @@ static inline void narrow(void *to, int64_t at, const float *from, int n, int bf
   }
 }
 
-/* s[r][j] = sum over d of q[r][d] * t[d][j], j < 16 * blocks; t (dim, width) is the transposed keys or values. */
+/* s[r][j] = sum over d of q[r][d] * t[d][j], j < LANES * blocks; t (dim, width) is the transposed keys or values. */
 static inline void against(const float *q, const float *t, int dim, int width, int blocks, float *s) {
   int b = 0;
-  for (; b + 4 <= blocks; b += 4) {
-    vec acc[ROWS][4] = {{{0}}};
+  for (; b + SPAN <= blocks; b += SPAN) {
+    vec acc[ROWS][SPAN] = {{{0}}};
     for (int d = 0; d < dim; d++) {
       const float *row = t + (int64_t)d * width + b * LANES;
-      vec t0 = load(row), t1 = load(row + LANES), t2 = load(row + 2 * LANES), t3 = load(row + 3 * LANES);
-      for (int r = 0; r < ROWS; r++) {
-        float x = q[r * dim + d];
-        acc[r][0] += x * t0;
-        acc[r][1] += x * t1;
-        acc[r][2] += x * t2;
-        acc[r][3] += x * t3;
-      }
+      vec x[SPAN];
+      for (int c = 0; c < SPAN; c++) x[c] = load(row + c * LANES);
+      for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < SPAN; c++) acc[r][c] += q[r * dim + d] * x[c];
     }
     for (int r = 0; r < ROWS; r++)
-      for (int c = 0; c < 4; c++) store(s + (int64_t)r * width + (b + c) * LANES, acc[r][c]);
+      for (int c = 0; c < SPAN; c++) store(s + (int64_t)r * width + (b + c) * LANES, acc[r][c]);
   }
   for (; b < blocks; b++) {
     vec acc[ROWS] = {{0}};
@@ -92,19 +88,34 @@ static inline void weighted(const float *p, const float *x, int n, int dim, int 
   }
 }
 
-/* x[j][:] += sum over the four rows of p[r][j] * y[r][:]. */
+/* x[j][:] += sum over the four rows of p[r][j] * y[r][:], two vectors of x at a time. */
 static inline void spread(const float *p, const float *y, int n, int dim, int width, float *x) {
-  for (int c = 0; c < dim; c += LANES) {
-    vec y0 = load(y + c), y1 = load(y + dim + c), y2 = load(y + 2 * dim + c), y3 = load(y + 3 * dim + c);
+  for (int c = 0; c < dim; c += 2 * LANES) {
+    int more = c + LANES < dim; /* dim is a multiple of 16: a lone last vector only where LANES is 16 */
+    vec a[ROWS], b[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+      a[r] = load(y + r * dim + c);
+      b[r] = more ? load(y + r * dim + c + LANES) : (vec){0};
+    }
     for (int j = 0; j < n; j++) {
       float *at = x + (int64_t)j * dim + c;
-      vec sum = load(at) + p[j] * y0;
-      sum += p[width + j] * y1;
-      sum += p[2 * (int64_t)width + j] * y2;
-      sum += p[3 * (int64_t)width + j] * y3;
-      store(at, sum);
+      vec one = load(at), two = more ? load(at + LANES) : (vec){0};
+      for (int r = 0; r < ROWS; r++) {
+        float w = p[(int64_t)r * width + j];
+        one += w * a[r];
+        two += w * b[r];
+      }
+      store(at, one);
+      if (more) store(at + LANES, two);
     }
   }
+}
+
+/* sum over d of a[d] * b[d] */
+static inline float product(const float *a, const float *b, int dim) {
+  vec sum = {0};
+  for (int d = 0; d < dim; d += LANES) sum += load(a + d) * load(b + d);
+  return total(sum);
 }
 
 typedef struct {
@@ -130,9 +141,9 @@ static int rows_of(const void *from, int64_t start, int i, int n, int head, fact
   return rows;
 }
 
-/* Keys after query i are given the weight 0. */
-static inline void unseen(float *p, int i, int blocks) {
-  for (int j = i + 1; j < blocks * LANES; j++) p[j] = 0;
+/* Keys after query i, which it does not see, are given one value. */
+static inline void later(float *p, int i, int blocks, float value) {
+  for (int j = i + 1; j < blocks * LANES; j++) p[j] = value;
 }
 
 static void forward_one(const void *q, const void *k, const void *v, void *o, float *lse, int64_t start, int n, int group, facts f,
@@ -152,10 +163,18 @@ static void forward_one(const void *q, const void *k, const void *v, void *o, fl
       float part[ROWS];
       for (int r = 0; r < ROWS; r++) {
         int at = r < rows ? i + r : i;
-        float *s = p + (int64_t)r * width, most = s[0];
-        for (int j = 1; j <= at; j++) most = s[j] > most ? s[j] : most;
+        float *s = p + (int64_t)r * width;
+        later(s, at, blocks, -INFINITY);
+        vec high = load(s);
+        for (int b = 1; b < blocks; b++) {
+          vec x = load(s + b * LANES);
+          ivec above = x > high;
+          high = (vec)(((ivec)x & above) | ((ivec)high & ~above));
+        }
+        float most = high[0];
+        for (int l = 1; l < LANES; l++) most = high[l] > most ? high[l] : most;
         for (int b = 0; b < blocks; b++) store(s + b * LANES, expv(load(s + b * LANES) - most));
-        unseen(s, at, blocks);
+        later(s, at, blocks, 0);
         vec sum = {0};
         for (int b = 0; b < blocks; b++) sum += load(s + b * LANES);
         part[r] = total(sum);
@@ -190,10 +209,7 @@ static void backward_one(const void *q, const void *k, const void *v, const void
       rows_of(o, start, i, n, head, f, rows_o);
       int last = i + rows, blocks = (last + LANES - 1) / LANES;
       float inner[ROWS];
-      for (int r = 0; r < ROWS; r++) {
-        inner[r] = 0;
-        for (int d = 0; d < f.dim; d++) inner[r] += rows_g[r * f.dim + d] * rows_o[r * f.dim + d];
-      }
+      for (int r = 0; r < ROWS; r++) inner[r] = product(rows_g + r * f.dim, rows_o + r * f.dim, f.dim);
       for (int d = 0; d < ROWS * f.dim; d++) rows_q[d] *= f.scale;
       against(rows_q, kt, f.dim, width, blocks, p);
       against(rows_g, vt, f.dim, width, blocks, s);
@@ -206,7 +222,7 @@ static void backward_one(const void *q, const void *k, const void *v, const void
         }
         float mine = lse[(int64_t)head * f.tokens + start + i + r];
         for (int b = 0; b < blocks; b++) store(chances + b * LANES, expv(load(chances + b * LANES) - mine));
-        unseen(chances, i + r, blocks);
+        later(chances, i + r, blocks, 0);
         for (int b = 0; b < blocks; b++)
           store(scores + b * LANES, load(chances + b * LANES) * (load(scores + b * LANES) - inner[r]));
       }

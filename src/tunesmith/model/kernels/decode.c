@@ -5,6 +5,7 @@
  * A matrix (out, in) lies in panels of 64 outputs: (out / 64, in, 64), the last filled up with 0. Rows are computed up to six at a
  * time, so a panel is read from memory once; while it is used the next one is fetched, and so are the next row's keys and values.
  */
+#define LANES 16 /* its weights lie in panels of 64 */
 #include "vectors.h"
 #ifdef _OPENMP
 #include <omp.h>

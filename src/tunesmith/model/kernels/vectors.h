@@ -1,4 +1,6 @@
-/* Sixteen floats at a time, in the compiler's own vectors: AVX-512, AVX2, NEON or whatever the processor has. */
+/* LANES floats at a time in the compiler's own vectors: sixteen with AVX-512, else eight (AVX2, NEON, whatever there is), unless the
+ * file that includes this says otherwise: a compiler takes vectors wider than the processor's through memory. SPAN vectors of four
+ * rows fit into the registers beside their operands. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,23 +9,36 @@
 #include <immintrin.h>
 #endif
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
+#ifndef LANES
+#ifdef __AVX512F__
 #define LANES 16
+#else
+#define LANES 8
+#endif
+#endif
+#define SPAN (LANES / 4)
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static inline vec load(const float *p) { return *(const vec *)p; }
 static inline void store(float *p, vec x) { *(vec *)p = x; }
 
 static inline float total(vec x) {
+#if LANES == 16
   vec y = x + __builtin_shuffle(x, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
   y = y + __builtin_shuffle(y, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3});
   y = y + __builtin_shuffle(y, (ivec){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1});
+#else
+  vec y = x + __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3});
+  y = y + __builtin_shuffle(y, (ivec){2, 3, 0, 1, 2, 3, 0, 1});
+#endif
   return y[0] + y[1];
 }
 
 /* e^x for x <= 0, relative error below 2e-7 (Cephes' polynomial); what is below -87 counts as -87. */
 static inline vec expv(vec x) {
-  const vec low = {-87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87, -87};
+  const vec low = (vec){0} - 87.0f;
   ivec under = x < low;
   x = (vec)(((ivec)low & under) | ((ivec)x & ~under));
   vec n = x * 1.44269504f + 12582912.0f; /* adds and takes off 1.5 * 2^23: rounds to the nearest integer */
@@ -40,11 +55,11 @@ static inline vec expv(vec x) {
   return y * (vec)power;
 }
 
-typedef uint32_t uvec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t hvec __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t hvec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 #define EACH static inline __attribute__((always_inline))
 
-/* Sixteen elements from `at` on: floats, or bfloat16 (bf16 != 0) as floats. */
+/* LANES elements from `at` on: floats, or bfloat16 (bf16 != 0) as floats. */
 EACH vec get(const void *p, int64_t at, int bf16) {
   if (!bf16) return load((const float *)p + at);
   hvec low = *(const hvec *)((const uint16_t *)p + at);
@@ -53,7 +68,7 @@ EACH vec get(const void *p, int64_t at, int bf16) {
 
 /* The nearest bfloat16, ties to even; what is no number stays none. */
 EACH hvec nearest(vec x) {
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && LANES == 16
   return (hvec)_mm512_cvtneps_pbh((__m512)x);
 #else
   uvec bits = (uvec)x;
@@ -65,7 +80,7 @@ EACH hvec nearest(vec x) {
 
 /* 1 / x for x from 1 to 2. */
 EACH vec inverse(vec x) {
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && LANES == 16
   vec near = (vec)_mm512_rcp14_ps((__m512)x);
   return near * (2.0f - x * near);
 #else
