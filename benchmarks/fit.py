@@ -101,9 +101,9 @@ def proposal(wish: Mapping[str, Any], memory: int) -> dict[str, Any]:
     return said | ({"notch": notch["setup"], "notch_device": notch["device"]} if notch else {})
 
 
-def train(keys: Mapping[str, Any], rows: Path, folder: Path, limit: int) -> dict[str, Any]:
-    """Two steps in a cgroup of `limit` bytes: whether they finished or were killed."""
-    given = {**keys, "data.path": rows, "data.dev": 0, "data.test": 0, "train.steps": 2, "out": folder}
+def train(keys: Mapping[str, Any], rows: Path, folder: Path, limit: int, steps: int = 2) -> dict[str, Any]:
+    """So many steps in a cgroup of `limit` bytes: whether they finished or were killed."""
+    given = {**keys, "data.path": rows, "data.dev": 0, "data.test": 0, "train.steps": steps, "out": folder}
     words = [f"{name}={typed(value)}" for name, value in given.items()]
     group = Group(limit)
     try:

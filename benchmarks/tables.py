@@ -26,6 +26,7 @@ TABLES = {
     "planner_public": "planner.points",
     "plan_seconds": "plan_seconds",
     "fit": "fit",
+    "larger_batch": "larger_batch",
     "layer_streaming": "layer_streaming",
     "kill_resume": "kill_resume",
 }

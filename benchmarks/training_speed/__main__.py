@@ -90,6 +90,8 @@ def measure(
     )
     base = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": step_tokens, "lr": LR}
 
+    if like:
+        record["like"] = like
     if "num_rows" not in record:
         num, why = fixed_rows, "as asked"
         if num is None:
@@ -115,7 +117,11 @@ def measure(
         def pilot(option: str, dtype: str, name: str = name) -> None:
             if (name, option, dtype) not in {(peer_of(done), done["option"], done["dtype"]) for done in pilots}:
                 spec = {**base, "num_rows": min(pilot_rows, record["num_rows"]), "option": option, "dtype": dtype}
-                pilots.append(slim(bench.peer(name, spec)))
+                try:
+                    pilots.append(slim(bench.peer(name, spec)))
+                except RuntimeError as error:  # an option that a peer cannot run is none, and is said
+                    told = {"peer": name, "option": option, "dtype": dtype, "tokens_per_second": 0.0}
+                    pilots.append({**told, "failed": str(error)[-300:]})
                 bench.save()
                 say(cell, f"{name} {option}/{dtype}: {pilots[-1]['tokens_per_second']:.0f} tokens/s (trial)")
 
@@ -253,6 +259,8 @@ def show(data: dict[str, Any]) -> str:
         memory = [f"{middle(record, role, 'above_model_mb'):.0f}" for role in ("ours", "best")]
         loss = [f"{middle(record, role, 'late_loss'):.3f}" for role in ("ours", "best")]
         option = f"{peer_of(record['best'])} {record['best']['option']}/{record['best']['dtype']}"
+        if "like" in record:
+            option += f", options as in {record['like']}"
         lines.append(
             f"| {name} | {record['num_rows']} | {f['runs'] if f['runs'] > 1 else 'single'} | {spread['ours']} "
             f"| {spread['best']}, {option} | {f['packing']:.0f} | {f['over_best']:.2f}x | {f['over_packing']:.2f}x "

@@ -59,7 +59,8 @@ def tokenised(columns: dict[str, list[list[int]]], model: str, cut: int, packed:
         def _encode_data_example(self, prompt: Any, response: Any, **rest: Any) -> tuple[list[int], list[int]]:
             return prompt[0], response[0]
 
-    wants = SimpleNamespace(neat_packing=True, cutoff_len=cut)
+    # a pack is one token longer than it is told, and its collator fails where that is no multiple of eight
+    wants = SimpleNamespace(neat_packing=True, cutoff_len=cut + 7 - cut % 8)
     processor = Ready(template=None, tokenizer=AutoTokenizer.from_pretrained(model), processor=None, data_args=wants)
     given = {"_prompt": [[row] for row in rows], "_response": [[label] for label in labels], "_system": nothing}
     given |= {"_tools": nothing, "_images": nothing, "_videos": nothing, "_audios": nothing}

@@ -34,6 +34,13 @@ def test_a_safetensors_file_is_read_tensor_by_tensor(tmp_path):
         same(dict(read(tmp_path / f"{name}.safetensors")), tensors)
 
 
+def test_only_what_is_asked_for_is_read(tmp_path):
+    tensors = {f"{kind}.{i}": torch.full((i + 1,), float(i)) for i in range(3) for kind in ("param", "state", "rows")}
+    write(tmp_path / "x.safetensors", tensors)
+    found = dict(read(tmp_path / "x.safetensors", ("param.", "rows.1")))
+    same(found, {name: value for name, value in tensors.items() if name.startswith(("param.", "rows.1"))})
+
+
 @pytest.mark.parametrize("size", [4, 40, -1])
 def test_a_file_that_ends_early_is_refused(tmp_path, size):
     path = tmp_path / "x.safetensors"

@@ -214,10 +214,8 @@ def _write_weights(run: Path, part: Path, step: int, manifest: dict[str, Any]) -
     where = dict(model.net.named_parameters(remove_duplicate=False))
     given = 0
     lost: list[str] = []
-    for key, value in checkpoint.each(place, step):
-        kind, _, name = key.partition(".")
-        if kind not in ("param", "master"):
-            continue
+    for key, value in checkpoint.each(place, step, ("param.", "master.")):
+        name = key.partition(".")[2]
         given += 1
         if name in where:
             with torch.no_grad():

@@ -136,7 +136,7 @@ class UnitCache:
         with open(
             self.path / "ids", "rb"
         ) as file:  # not over the map: its pages would stay counted as this process's memory
-            while len(ids := np.fromfile(file, _TYPES["ids"], 1 << 18)):
+            while len(ids := np.fromfile(file, _TYPES["ids"], 1 << 16)):
                 some = np.bincount(ids, minlength=len(counts))
                 some[: len(counts)] += counts
                 counts = some

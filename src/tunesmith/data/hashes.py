@@ -14,7 +14,7 @@ import numpy as np
 from tunesmith.data.kinds import kind_of, pieces
 from tunesmith.data.rows import Row
 
-_RECENT = 1 << 15
+_RECENT = 1 << 13
 
 
 def content_hash(row: Row, part: str = "all", *, seed: int = 0) -> int:

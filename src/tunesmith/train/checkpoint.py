@@ -87,11 +87,11 @@ def progress_of(folder: Path, step: int) -> dict[str, Any]:
         raise _unreadable(path, error) from error
 
 
-def each(folder: Path, step: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of the checkpoint of `step`, one in memory at a time."""
+def each(folder: Path, step: int, start: tuple[str, ...] = ("",)) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of the checkpoint of `step`, one in memory at a time: all, or those whose names start with one of `start`."""
     path = folder_of(folder, step)
     try:
-        yield from read(path / "state.safetensors")
+        yield from read(path / "state.safetensors", start)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
 

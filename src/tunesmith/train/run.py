@@ -685,7 +685,7 @@ def _restore(optim: Optimizer | Sharded, tensors: Iterable[tuple[str, torch.Tens
 def _prove_checkpoint(place: Path, step: int, optim: Optimizer | Sharded) -> None:
     """Read the first checkpoint back: a save that cannot be read should fail now, not after hours."""
     wanted = {**_parameters(optim), **optim.state()}
-    for key, read in checkpoint.each(place, step):
+    for key, read in checkpoint.each(place, step, ("param.", "state.", "master.")):
         value = wanted.pop(key, None)
         if value is not None and not (
             value.same(read) if isinstance(value, Spread) else read.equal(value.detach().cpu())
@@ -703,8 +703,7 @@ def _prove_checkpoint(place: Path, step: int, optim: Optimizer | Sharded) -> Non
 def _take_best(optim: Optimizer | Sharded, place: Path, progress: _Progress) -> None:
     """Put the best evaluation's weights into the model."""
     if progress.best_step is not None and progress.best_step != progress.step:
-        saved = checkpoint.each(place, progress.best_step)
-        _restore(optim, ((key, value) for key, value in saved if key.startswith(("param.", "master."))))
+        _restore(optim, checkpoint.each(place, progress.best_step, ("param.", "master.")))
 
 
 def _outcome(status: str, progress: _Progress) -> Outcome:

@@ -9,6 +9,7 @@ So a checkpoint is one file, whole, the same for any number of ranks, and neithe
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ def write(path: Path, tensors: Mapping[str, Any]) -> None:
             file.write(whole.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def read(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of a safetensors file in the order of their bytes, each read when it is asked for. Raises OSError, ValueError."""
+def read(path: Path, start: tuple[str, ...] = ("",)) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of those in a safetensors file whose names start with one of `start`, in the order of their bytes, each read when it
+    is asked for; the others are passed over. Raises OSError, ValueError."""
     formats = {word: dtype for dtype, word in WORDS.items()}
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -99,10 +101,15 @@ def read(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         header.pop("__metadata__", None)
         place = 0
         for name, about in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"]):
-            tensor = torch.empty(about["shape"], dtype=formats[about["dtype"]])
-            if about["data_offsets"] != [place, place + tensor.nbytes]:
-                raise ValueError(f"{name} lies at {about['data_offsets']}, wanted {[place, place + tensor.nbytes]}")
-            if file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data) != tensor.nbytes:
+            dtype = formats[about["dtype"]]
+            end = place + math.prod(about["shape"]) * dtype.itemsize
+            if about["data_offsets"] != [place, end]:
+                raise ValueError(f"{name} lies at {about['data_offsets']}, wanted {[place, end]}")
+            if 8 + length + end > size:
                 raise ValueError(f"it ends within {name}")
-            place += tensor.nbytes
-            yield name, tensor
+            if name.startswith(start):
+                tensor = torch.empty(about["shape"], dtype=dtype)
+                file.seek(8 + length + place)
+                file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data)
+                yield name, tensor
+            place = end

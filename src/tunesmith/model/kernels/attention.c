@@ -173,10 +173,13 @@ static void forward_one(const void *q, const void *k, const void *v, void *o, fl
         }
         float most = high[0];
         for (int l = 1; l < LANES; l++) most = high[l] > most ? high[l] : most;
-        for (int b = 0; b < blocks; b++) store(s + b * LANES, expv(load(s + b * LANES) - most));
+        vec sum = {0}; /* what is not seen adds less than 1e-36 */
+        for (int b = 0; b < blocks; b++) {
+          vec e = expv(load(s + b * LANES) - most);
+          store(s + b * LANES, e);
+          sum += e;
+        }
         later(s, at, blocks, 0);
-        vec sum = {0};
-        for (int b = 0; b < blocks; b++) sum += load(s + b * LANES);
         part[r] = total(sum);
         if (r < rows) lse[(int64_t)head * f.tokens + start + at] = most + logf(part[r]);
       }
@@ -221,10 +224,13 @@ static void backward_one(const void *q, const void *k, const void *v, const void
           continue;
         }
         float mine = lse[(int64_t)head * f.tokens + start + i + r];
-        for (int b = 0; b < blocks; b++) store(chances + b * LANES, expv(load(chances + b * LANES) - mine));
+        for (int b = 0; b < blocks; b++) {
+          vec e = expv(load(chances + b * LANES) - mine);
+          store(chances + b * LANES, e);
+          store(scores + b * LANES, e * (load(scores + b * LANES) - inner[r]));
+        }
         later(chances, i + r, blocks, 0);
-        for (int b = 0; b < blocks; b++)
-          store(scores + b * LANES, load(chances + b * LANES) * (load(scores + b * LANES) - inner[r]));
+        later(scores, i + r, blocks, 0);
       }
       spread(p, rows_g, last, f.dim, width, dvx);
       spread(s, rows_q, last, f.dim, width, dkx); /* rows_q holds the scale */

@@ -5,7 +5,6 @@
  * A matrix (out, in) lies in panels of 64 outputs: (out / 64, in, 64), the last filled up with 0. Rows are computed up to six at a
  * time, so a panel is read from memory once; while it is used the next one is fetched, and so are the next row's keys and values.
  */
-#define LANES 16 /* its weights lie in panels of 64 */
 #include "vectors.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -14,10 +13,13 @@
 #endif
 
 #define PANEL 64
+#define PARTS (PANEL / LANES)
+#define LINE 16 /* floats of a cache line */
 #define MOST 6
 
 /* The sums of four vectors, in lanes 0 to 3: a tree that adds two vectors at a time, so one dot product costs two additions. */
 static inline vec totals(vec a, vec b, vec c, vec d) {
+#if LANES == 16
   const ivec low = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27}, high = low + 4;
   vec ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high); /* a a | b b, four lanes each */
   vec cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
@@ -27,6 +29,15 @@ static inline vec totals(vec a, vec b, vec c, vec d) {
   four = four + __builtin_shuffle(four, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
   four = four + __builtin_shuffle(four, (ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
   return __builtin_shuffle(four, (ivec){0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12});
+#else
+  const ivec low = {0, 1, 2, 3, 8, 9, 10, 11}, high = low + 4;
+  vec ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high); /* a a a a b b b b */
+  vec cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
+  const ivec even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = even + 2;
+  vec four = __builtin_shuffle(ab, cd, even) + __builtin_shuffle(ab, cd, odd); /* a a c c b b d d */
+  four = four + __builtin_shuffle(four, (ivec){1, 0, 3, 2, 5, 4, 7, 6});
+  return __builtin_shuffle(four, (ivec){0, 4, 2, 6, 0, 4, 2, 6});
+#endif
 }
 
 static inline vec silu(vec x) {
@@ -38,34 +49,33 @@ static inline vec silu(vec x) {
   return x * top / (e + 1.0f);
 }
 
-/* acc[r][c] = sum over k of x[r][k] * w[k][16 c ..]; a panel's 64 outputs of R rows. A line of `next` is fetched with each k. */
+/* acc[r][c] = sum over k of x[r][k] * w[k][LANES c ..]; a panel's 64 outputs of R rows, SPAN vectors at a time, as many as the registers
+ * hold the sums of. A line of `next` is fetched with each k. */
 #define TILE(R)                                                                                                          \
-  static inline void tile##R(const float *x, int stride, const float *w, int in, const float *next, vec acc[MOST][4]) { \
-    vec a[R][4];                                                                                                         \
-    for (int r = 0; r < R; r++)                                                                                          \
-      for (int c = 0; c < 4; c++) a[r][c] = (vec){0};                                                                    \
-    for (int k = 0; k < in; k++) {                                                                                       \
-      const float *at = w + (int64_t)k * PANEL;                                                                          \
-      __builtin_prefetch(next + (int64_t)k * LANES, 0, 2);                                                               \
-      vec w0 = load(at), w1 = load(at + 16), w2 = load(at + 32), w3 = load(at + 48);                                     \
-      for (int r = 0; r < R; r++) {                                                                                      \
-        float y = x[(int64_t)r * stride + k];                                                                            \
-        a[r][0] += y * w0;                                                                                               \
-        a[r][1] += y * w1;                                                                                               \
-        a[r][2] += y * w2;                                                                                               \
-        a[r][3] += y * w3;                                                                                               \
-      }                                                                                                                  \
-    }                                                                                                                    \
-    for (int r = 0; r < R; r++)                                                                                          \
-      for (int c = 0; c < 4; c++) acc[r][c] = a[r][c];                                                                   \
+  static inline void tile##R(const float *x, int stride, const float *w, int in, const float *next, vec acc[MOST][PARTS]) { \
+    for (int part = 0; part < PARTS; part += SPAN) {                                                                   \
+      vec a[R][SPAN];                                                                                                  \
+      for (int r = 0; r < R; r++)                                                                                      \
+        for (int c = 0; c < SPAN; c++) a[r][c] = (vec){0};                                                             \
+      for (int k = 0; k < in; k++) {                                                                                   \
+        const float *at = w + (int64_t)k * PANEL + part * LANES;                                                       \
+        if (!part) __builtin_prefetch(next + (int64_t)k * LINE, 0, 2);                                                 \
+        vec v[SPAN];                                                                                                   \
+        for (int c = 0; c < SPAN; c++) v[c] = load(at + c * LANES);                                                    \
+        for (int r = 0; r < R; r++)                                                                                    \
+          for (int c = 0; c < SPAN; c++) a[r][c] += x[(int64_t)r * stride + k] * v[c];                                 \
+      }                                                                                                                \
+      for (int r = 0; r < R; r++)                                                                                      \
+        for (int c = 0; c < SPAN; c++) acc[r][part + c] = a[r][c];                                                     \
+    }                                                                                                                  \
   }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 
 /* Rows `at` and on, up to six of them: their sums with a panel w. A quarter of `next`, a panel too, is fetched; returns how many rows. */
-static inline int tile(int at, int rows, const float *x, const float *w, int in, const float *next, vec acc[MOST][4]) {
-  int some = rows - at < MOST ? rows - at : MOST, quarter = at / MOST % 4;
+static inline int tile(int at, int rows, const float *x, const float *w, int in, const float *next, vec acc[MOST][PARTS]) {
+  int some = rows - at < MOST ? rows - at : MOST, quarter = at / MOST % (PANEL / LINE);
   x += (int64_t)at * in;
-  next += (int64_t)quarter * in * LANES;
+  next += (int64_t)quarter * in * LINE;
   switch (some) {
     case 1: tile1(x, in, w, in, next, acc); break;
     case 2: tile2(x, in, w, in, next, acc); break;
@@ -105,7 +115,7 @@ static void normed(const float *x, const float *gain, int n, float eps, float *t
 /* Writes one panel's outputs of all rows: to (rows, width) = or += x w (+ bias). `then`: the panel that is wanted after the last. */
 static void panel(int p, int rows, const float *x, int in, const float *w, int width, const float *bias, int add, const float *then,
                   float *to) {
-  vec acc[MOST][4];
+  vec acc[MOST][PARTS];
   float spare[PANEL];
   int first = p * PANEL, have = width - first < PANEL ? width - first : PANEL;
   const float *mine = w + (int64_t)p * in * PANEL, *next = first + PANEL < width ? mine + (int64_t)in * PANEL : then;
@@ -114,20 +124,20 @@ static void panel(int p, int rows, const float *x, int in, const float *w, int w
     for (int r = 0; r < some; r++) {
       float *row = to + (int64_t)(at + r) * width + first;
       if (have == PANEL && !bias) {
-        for (int c = 0; c < 4; c++) {
+        for (int c = 0; c < PARTS; c++) {
           if (add) acc[r][c] += load(row + c * LANES);
           store(row + c * LANES, acc[r][c]);
         }
         continue;
       }
-      for (int c = 0; c < 4; c++) store(spare + c * LANES, acc[r][c]);
+      for (int c = 0; c < PARTS; c++) store(spare + c * LANES, acc[r][c]);
       for (int j = 0; j < have; j++) row[j] = (add ? row[j] : 0) + spare[j] + (bias ? bias[first + j] : 0);
     }
   }
 }
 
 static void gated(int p, int rows, const float *x, int in, const float *gate, const float *up, int width, const float *then, float *to) {
-  vec g[MOST][4], u[MOST][4];
+  vec g[MOST][PARTS], u[MOST][PARTS];
   float spare[PANEL];
   int first = p * PANEL, have = width - first < PANEL ? width - first : PANEL, more = first + PANEL < width, some;
   int64_t size = (int64_t)in * PANEL;
@@ -137,7 +147,7 @@ static void gated(int p, int rows, const float *x, int in, const float *gate, co
     tile(at, rows, x, gate, in, more ? gate + size : then, g);
     some = tile(at, rows, x, up, in, more ? up + size : then, u);
     for (int r = 0; r < some; r++) {
-      for (int c = 0; c < 4; c++) store(spare + c * LANES, silu(g[r][c]) * u[r][c]);
+      for (int c = 0; c < PARTS; c++) store(spare + c * LANES, silu(g[r][c]) * u[r][c]);
       memcpy(to + (int64_t)(at + r) * width + first, spare, have * sizeof(float));
     }
   }
@@ -164,8 +174,8 @@ static inline void against(const float *q, const float *x, int n, int dim, const
   int j = 0;
   for (; j + 4 <= n; j += 4) {
     const float *at = x + (int64_t)j * dim;
-    for (int d = 0; next && d < 4 * dim; d += LANES) __builtin_prefetch(next + (int64_t)j * dim + d, 0, 2);
-    for (int d = 0; after && d < 4 * dim; d += LANES) __builtin_prefetch(after + (int64_t)j * dim + d, 0, 2);
+    for (int d = 0; next && d < 4 * dim; d += LINE) __builtin_prefetch(next + (int64_t)j * dim + d, 0, 2);
+    for (int d = 0; after && d < 4 * dim; d += LINE) __builtin_prefetch(after + (int64_t)j * dim + d, 0, 2);
     vec four = totals(product(q, at, dim), product(q, at + dim, dim), product(q, at + 2 * dim, dim), product(q, at + 3 * dim, dim));
     memcpy(to + j, &four, 4 * sizeof(float));
   }
