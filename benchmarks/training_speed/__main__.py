@@ -138,7 +138,7 @@ def measure(
 
     for number in range(pairs):
         sides: list[tuple[str, dict[str, Any] | None]] = [("ours", None), ("best", best)]
-        if number == 0 and packing["option"] == "packing" != best["option"]:
+        if number == 0 and against == ("trl",) and packing["option"] == "packing" != best["option"]:
             sides.append(("packing", packing))
         for side, option in sides if number % 2 == 0 else sides[::-1]:
             if sum(run["role"] == side for run in record["runs"]) > number:
@@ -243,6 +243,11 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def or_none(value: float, form: str) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def show(data: dict[str, Any]) -> str:
     """The table of a results file: what is measured so far."""
     columns = ["cell", "rows", "runs", "ours tok/s (lo-hi)", "best peer tok/s (lo-hi), option", "packing", "over best"]
@@ -263,7 +268,7 @@ def show(data: dict[str, Any]) -> str:
             option += f", options as in {record['like']}"
         lines.append(
             f"| {name} | {record['num_rows']} | {f['runs'] if f['runs'] > 1 else 'single'} | {spread['ours']} "
-            f"| {spread['best']}, {option} | {f['packing']:.0f} | {f['over_best']:.2f}x | {f['over_packing']:.2f}x "
+            f"| {spread['best']}, {option} | {or_none(f['packing'], '.0f')} | {f['over_best']:.2f}x | {or_none(f['over_packing'], '.2f')} "
             f"| {f['limit_share']:.0%} | {memory[0]} / {memory[1]} | {loss[0]} / {loss[1]} "
             f"| {('held by limit' if f['by_limit'] else 'held') if f['speed_held'] else 'MISSED'} "
             f"| {'held' if f['memory_held'] else 'MISSED'} {f['memory']:.2f} |"

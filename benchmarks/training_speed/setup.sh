@@ -12,9 +12,8 @@ if [ ! -f "$wanted" ]; then
 fi
 folder=${2:-"$here/.venv-$peer"}
 "${PYTHON:-python3}" -m venv "$folder"
-if [ -n "${TORCH_INDEX:-}" ]; then
-    "$folder/bin/pip" install --quiet --index-url "$TORCH_INDEX" "$(grep '^torch==' "$wanted")"
-fi
+# torch first: what asks for any torch then takes this one, and no other build with CUDA's libraries
+"$folder/bin/pip" install --quiet ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' "$wanted")"
 "$folder/bin/pip" install --quiet --requirement "$wanted"
 if ! "$folder/bin/python" -c 'import importlib.util as u; u.find_spec("torchvision") and __import__("torchvision")' 2>/dev/null; then
     "$folder/bin/pip" uninstall --quiet --yes torchvision torchaudio # builds for CUDA beside a torch without it; text needs neither

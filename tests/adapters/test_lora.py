@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tunesmith.adapters._linear import LoraLinear
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora
 from tunesmith.adapters.store import merge, open_adapter, open_run, save_adapter
@@ -342,3 +343,49 @@ def test_a_layer_that_its_mixer_reads_without_calling_is_no_target():
     assert targets(net, "all-linear") == ["mixer.in_proj"]
     with pytest.raises(SettingError, match="reads without calling it"):
         targets(net, ("mixer.*",))
+
+
+def layers_over_one_input(dtype=torch.float64):
+    """Three adapted layers of 12 inputs, of other widths, ranks and scales, one with a bias."""
+    torch.manual_seed(0)
+    made = []
+    for wide, rank, scale, bias in ((8, 2, 0.5, False), (4, 3, 2.0, True), (20, 1, 1.0, False)):
+        layer = LoraLinear(torch.nn.Linear(12, wide, bias=bias, dtype=dtype).requires_grad_(False), rank, scale, 0.0)
+        for part in (layer.lora_A, layer.lora_B):
+            part.data = torch.randn_like(part)
+        made.append(layer)
+    return made
+
+
+def test_layers_of_one_input_together_are_each_alone():
+    layers = layers_over_one_input()
+    x = torch.randn(9, 12, dtype=torch.float64, requires_grad=True)
+    learned = [part for layer in layers for part in (layer.lora_A, layer.lora_B)]
+    found = {}
+    for way in ("together", "alone"):
+        outs = layers[0].together(x, layers) if way == "together" else [layer(x) for layer in layers]
+        grads = [torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out) for out in outs]
+        found[way] = [*outs, *torch.autograd.grad(outs, [x, *learned], grads)]
+    assert len(found["alone"]) == 3 + 1 + 6
+    for mine, theirs in zip(found["together"], found["alone"], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_layers_that_are_not_alike_are_not_computed_together():
+    x = torch.randn(9, 12, dtype=torch.float64)
+    layers = layers_over_one_input()
+    assert layers[0].together(x, layers) is not None
+    assert layers[0].together(x.bfloat16(), layers) is None
+    with torch.no_grad():
+        assert layers[0].together(x, layers) is None
+    assert layers[0].together(x, [*layers, torch.nn.Linear(12, 4, dtype=x.dtype)]) is None
+    watched = layers[1].register_forward_hook(lambda *_: None)
+    assert layers[0].together(x, layers) is None
+    watched.remove()
+    layers[2].enabled = False
+    assert layers[0].together(x, layers) is None
+    layers[2].enabled = True
+    layers[1].dropout = 0.1
+    assert layers[0].together(x, layers) is None
+    layers[1].eval()
+    assert layers[0].together(x, layers) is not None

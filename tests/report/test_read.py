@@ -3,6 +3,8 @@
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import pytest
+
 from tunesmith.report.read import glance, in_percent, lengths_of, lines, read_run
 
 spec = spec_from_file_location("report_fixtures", Path(__file__).parent / "conftest.py")
@@ -62,7 +64,8 @@ def test_of_a_score_that_should_be_low_the_highest_are_worst(tmp_path):
 
 def test_hardest_rows_get_their_texts_from_the_training_rows(run_folder):
     run = read_run(run_folder)
-    hardest = max((row for row in run.rows), key=lambda row: row["loss"])
+    hardest = run.rows.hardest[0]
+    assert hardest["loss"] == pytest.approx(max(run.rows.losses)) and run.rows.num == len(run.rows.losses) == 400
     assert "intent" in run.texts[hardest["origin"]]["answer"]
 
 

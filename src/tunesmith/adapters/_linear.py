@@ -5,6 +5,8 @@ In bf16 the update is computed beside the frozen weight: added to it, it would b
 dequantised in each pass and kept by none.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -65,6 +67,25 @@ class LoraLinear(nn.Module):
         out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, *settings)
         return out.view(*x.shape[:-1], out.shape[-1])
 
+    def together(self, x: torch.Tensor, layers: Sequence[nn.Module]) -> Sequence[torch.Tensor] | None:
+        """What `layers`, of which this is one, make of the same x (n, in), with one product for all their A; None where they are not all
+        alike: fp32, whole, switched on, without dropout and hooks."""
+        if x.dtype not in (torch.float32, torch.float64) or not torch.is_grad_enabled():
+            return None
+        if not all(type(layer) is LoraLinear and layer.joins for layer in layers):
+            return None
+        parts = [part for layer in layers for part in (frozen(layer), layer.bias, layer.lora_A, layer.lora_B)]
+        made: Sequence[torch.Tensor] = _Together.apply(x, [layer.scale for layer in layers], *parts)
+        return made
+
+    @property
+    def joins(self) -> bool:
+        """Whether its update may be computed beside others of the same input."""
+        watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        if not self.enabled or self.quantised is not None or (self.training and self.dropout) or watched:
+            return False
+        return not frozen(self).requires_grad and (self.bias is None or not self.bias.requires_grad)
+
     def _without_gradient(self, x: torch.Tensor) -> torch.Tensor:
         few = x.shape[0] * (self.in_features + self.out_features) < self.in_features * self.out_features
         if few or x.dtype not in (torch.float32, torch.float64):
@@ -109,3 +130,36 @@ class _Lora(torch.autograd.Function):
         da = (through.T @ x).to(a.dtype).mul_(scale)
         db = (F.linear(x, a.to(x.dtype)).T @ dy).T.to(b.dtype).mul_(scale)  # twice as fast as dy.T @ (x A.T)
         return dx, dw, dbias, da, db, None, None, None, None
+
+
+class _Together(torch.autograd.Function):
+    """_Lora of several frozen weights over one x (n, in): x, scales, then of each weight (out, in), bias, A (rank, in), B (out, rank).
+
+    Products with a rank are thin: computed for all layers at once they read x once, and the gradients of x are added up as they are made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x, scales, *parts):
+        ctx.save_for_backward(x, *parts)
+        ctx.scales = scales
+        layers = zip(scales, parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
+        return tuple(F.linear(x, torch.addmm(w, b, a, alpha=scale), bias) for scale, w, bias, a, b in layers)
+
+    @staticmethod
+    def backward(ctx: Any, *grads):
+        x, *parts = ctx.saved_tensors
+        weights, down, up = parts[::4], parts[2::4], parts[3::4]
+        places = list(pairwise(accumulate((len(a) for a in down), initial=0)))
+        low = F.linear(x, torch.cat([a * scale for a, scale in zip(down, ctx.scales)]))
+        through = torch.empty_like(low)
+        dx = None
+        made: list[Any] = []
+        for dy, w, a, b, scale, (start, end) in zip(grads, weights, down, up, ctx.scales, places):
+            torch.mm(dy, b * scale, out=through[:, start:end])
+            made.append((low[:, start:end].T @ dy).T)
+            if ctx.needs_input_grad[0]:
+                merged = torch.addmm(w, b, a, alpha=scale)
+                dx = dy @ merged if dx is None else dx.addmm_(dy, merged)
+        da = through.T @ x
+        of_layers = [(None, None, da[start:end], db) for (start, end), db in zip(places, made)]
+        return dx, None, *(gradient for layer in of_layers for gradient in layer)

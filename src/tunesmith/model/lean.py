@@ -8,6 +8,7 @@ tensor a norm instead of five, no copies for rotary and attention layouts, docum
 last layer's feed-forward only where a token is predicted. model/prove.py compares it with the module's forward at load.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -92,7 +93,8 @@ class Lean:
         """(x after attention, what the feed-forward adds to it), of x + delta."""
         attention, mlp = layer.self_attn, layer.mlp
         x, y = add_norm(x, delta, layer.input_layernorm.weight, self.eps)
-        q, k, v = (p(y).view(len(y), -1, self.head_dim) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+        made = _of_one(y, attention.q_proj, attention.k_proj, attention.v_proj)
+        q, k, v = (each.view(len(y), -1, self.head_dim) for each in made)
         if self.normed:
             q, k = norm(q, attention.q_norm.weight, self.eps), norm(k, attention.k_norm.weight, self.eps)
         mixed = attend(rotated(q, cos, sin), rotated(k, cos, sin), v, segments, self.scale)
@@ -100,7 +102,14 @@ class Lean:
         if chosen is not None:  # nothing reads the other tokens after the last attention
             mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
         x, y = add_norm(x, attention.o_proj(mixed), layer.post_attention_layernorm.weight, self.eps)
-        return x, mlp.down_proj(gated(mlp.gate_proj(y), mlp.up_proj(y)))
+        return x, mlp.down_proj(gated(*_of_one(y, mlp.gate_proj, mlp.up_proj)))
+
+
+def _of_one(y: torch.Tensor, *projections: Any) -> Sequence[torch.Tensor]:
+    """What several projections make of the same input: together where they know how (`together` of an adapter's layer), else each alone."""
+    together = getattr(projections[0], "together", None)
+    made = together(y, projections) if together is not None else None
+    return made if made is not None else [projection(y) for projection in projections]
 
 
 def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Segments, torch.Tensor]:

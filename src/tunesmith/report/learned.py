@@ -6,9 +6,11 @@ Every function gives a dict for its template, or None when there is nothing to s
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tunesmith.report import formats, svg
 from tunesmith.report.formats import finite
-from tunesmith.report.read import EASIEST, HARDEST, Run, as_dict, row_key, text_of
+from tunesmith.report.read import EASIEST, HARDEST, Run, as_dict, text_of
 from tunesmith.report.verdict import Say, counted_steps, planned_steps, seconds_taken
 
 PARTS = ("weights", "masters", "gradients", "optimiser", "activations", "other", "helpers")
@@ -152,9 +154,8 @@ def batch(run: Run, say: Say, lang: str) -> list[dict[str, str]] | None:
         text = say("updates_differ", predicted=formats.count(predicted), counted=formats.count(counted))
     early = say("updates_early") if predicted is not None and counted < predicted else ""
     facts.append({"name": say("updates"), "text": text, "advice": early})
-    seen = times_seen(run)
-    if seen:
-        low, high, n = seen
+    low, high, n = run.rows.least_seen, run.rows.most_seen, run.rows.num
+    if n:
         same = say("seen_equal", n=formats.count(n), times=formats.count(low))
         text = (
             same
@@ -179,24 +180,10 @@ def batch(run: Run, say: Say, lang: str) -> list[dict[str, str]] | None:
     return facts
 
 
-def times_seen(run: Run) -> tuple[int, int, int] | None:
-    """(least, most, rows): how often each row was trained on, by loss_per_row.jsonl."""
-    seen: dict[str, int] = {}
-    for row in run.rows:
-        key = row_key(row)
-        seen[key] = int(row["seen"]) if finite(row.get("seen")) else seen.get(key, 0) + 1
-    return (min(seen.values()), max(seen.values()), len(seen)) if seen else None
-
-
 def row_losses(run: Run, say: Say) -> dict[str, Any] | None:
     """Loss of each row at its last telling: histogram, hardest and easiest (D7)."""
-    last: dict[str, Mapping[str, Any]] = {}
-    for row in run.rows:
-        if finite(row.get("loss")):
-            last[row_key(row)] = row
-    if not last:
+    if not run.rows.losses:
         return None
-    ordered = sorted(last.values(), key=lambda row: -row["loss"])
 
     def show(row: Mapping[str, Any]) -> dict[str, str]:
         row = {**run.texts.get(str(row.get("origin")), {}), **row}
@@ -210,17 +197,16 @@ def row_losses(run: Run, say: Say) -> dict[str, Any] | None:
             "seen": formats.count(row.get("seen")),
         }
 
-    losses = [float(row["loss"]) for row in ordered]
-    marks = svg.ticks(0.0, max(losses), 12)
-    counts = [0] * (len(marks) - 1)
-    for loss in losses:
-        counts[min(sum(loss >= m for m in marks[1:]), len(counts) - 1)] += 1
+    losses = np.asarray(run.rows.losses)
+    marks = svg.ticks(0.0, float(losses.max()), 12)
+    places = np.searchsorted(marks[1:], losses, side="right").clip(max=len(marks) - 2)
+    counts = np.bincount(places, minlength=len(marks) - 1).tolist()
     picture = svg.histogram(marks, counts, title=say("rows_by_loss"), show=formats.compact) if len(losses) > 1 else ""
     return {
         "picture": picture,
-        "hardest": [show(row) for row in ordered[:HARDEST]],
-        "easiest": [show(row) for row in reversed(ordered[-EASIEST:])] if len(ordered) > HARDEST + EASIEST else [],
-        "n": formats.count(len(ordered)),
+        "hardest": [show(row) for row in run.rows.hardest],
+        "easiest": [show(row) for row in run.rows.easiest] if len(losses) > HARDEST + EASIEST else [],
+        "n": formats.count(len(losses)),
     }
 
 

@@ -42,6 +42,7 @@ from tunesmith.report.curves import curves
 from tunesmith.report.formats import finite
 from tunesmith.report.labels import LANGUAGES, speaker
 from tunesmith.report.read import Evaluation, Run, as_dict, read_json, read_run, read_yaml, word_of
+from tunesmith.report.rows import RowLosses
 from tunesmith.report.verdict import Say, comparison_verdict, run_verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -306,5 +307,5 @@ def _run_of(folder: Path, events: list[Any]) -> Run:
     empty: dict[str, Any] = {}
     return Run(
         folder=folder, project=empty, manifest=empty, events=kinds, card=empty, lengths=empty, examples=[], texts={},
-        dropped={}, evaluations=[], memory=empty, plan=empty, seeds=empty, parameters=None, chosen=empty, explanation=None, rows=[], missing=[],
+        dropped={}, evaluations=[], memory=empty, plan=empty, seeds=empty, parameters=None, chosen=empty, explanation=None, rows=RowLosses(), missing=[],
     )  # fmt: skip

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.report.formats import finite
+from tunesmith.report.rows import RowLosses, read_rows
 
 EXPECTED = ("project.yaml", "manifest.json", "events.jsonl", "data/card.json", "memory.json", "parameters.json")
 WORST = 10  # rows shown
@@ -64,7 +65,7 @@ class Run:
     parameters: Any
     chosen: Mapping[str, Any]
     explanation: Any
-    rows: list[dict[str, Any]]
+    rows: RowLosses
     missing: list[str]
 
     @property
@@ -104,11 +105,9 @@ def read_run(folder: str | Path) -> Run:
     reasons: Counter[str] = Counter()
     for drop in lines(folder / "data" / "dropped.jsonl", missing):
         reasons[str(drop.get("reason", "?"))] += 1
-    rows = list(lines(folder / "loss_per_row.jsonl", missing))
-    extremes = sorted((row for row in rows if finite(row.get("loss"))), key=lambda row: row["loss"])
-    extremes = [*extremes[-4 * HARDEST :], *extremes[: 4 * EASIEST]]
+    rows = read_rows(lines(folder / "loss_per_row.jsonl", missing), hardest=HARDEST, easiest=EASIEST)
     texts, lengths, examples = _look_at_rows(
-        folder / "data" / "train.jsonl", {str(row.get("origin")) for row in extremes}, missing
+        folder / "data" / "train.jsonl", {str(row.get("origin")) for row in [*rows.hardest, *rows.easiest]}, missing
     )
     told_examples = read_json(folder / "data" / "examples.json", missing)
     return Run(
@@ -192,11 +191,6 @@ def word_of(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(next(iter(value), ""))
     return "" if value is None else str(value)
-
-
-def row_key(row: Mapping[str, Any]) -> str:
-    """What tells a row of loss_per_row.jsonl from others: its number, else its id, else its origin."""
-    return str(next((row[key] for key in ("row", "id", "origin") if row.get(key) is not None), ""))
 
 
 def _look_at_rows(

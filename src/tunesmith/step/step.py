@@ -113,26 +113,39 @@ def _virtual(policy: Any) -> int:
 
 
 def cut(units: Sequence[Unit], pass_tokens: int | None, *, padded: bool = False, virtual: int = 0) -> list[list[int]]:
-    """Indices of the Units of each forward pass: filled in order when packed, by length when padded.
+    """Indices of the Units of each forward pass: in order when packed, by length when padded.
 
-    A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit.
+    A pass holds at most `pass_tokens` tokens in memory (padding counted), but always at least one Unit; of as few passes as that
+    takes, the largest is as small as it can be.
     virtual  places that an adapter puts before every text (a soft prompt, a trained prefix)
     """
     sizes, longest = _sizes(units, virtual)
     if pass_tokens is None:
         return [sorted(range(len(units)), key=lambda i: (longest[i], sizes[i]))]
     order = sorted(range(len(units)), key=lambda i: -longest[i]) if padded else list(range(len(units)))
-    passes: list[list[int]] = []
-    held = rows = top = 0
-    for i in order:
-        rows_then, top_then = rows + len(units[i].examples), max(top, longest[i])
-        size = rows_then * top_then if padded else held + sizes[i]
-        if passes and size <= pass_tokens:
-            passes[-1].append(i)
-            held, rows, top = held + sizes[i], rows_then, top_then
+
+    def filled(most: int) -> list[list[int]]:
+        passes: list[list[int]] = []
+        held = rows = top = 0
+        for i in order:
+            rows_then, top_then = rows + len(units[i].examples), max(top, longest[i])
+            size = rows_then * top_then if padded else held + sizes[i]
+            if passes and size <= most:
+                passes[-1].append(i)
+                held, rows, top = held + sizes[i], rows_then, top_then
+            else:
+                passes.append([i])
+                held, rows, top = sizes[i], len(units[i].examples), longest[i]
+        return passes
+
+    passes = filled(pass_tokens)
+    low, high = 1, pass_tokens  # as many passes, the largest of them as small as can be
+    while len(passes) > 1 and low < high:
+        middle = (low + high) // 2
+        if len(tried := filled(middle)) <= len(passes):
+            high, passes = middle, tried
         else:
-            passes.append([i])
-            held, rows, top = sizes[i], len(units[i].examples), longest[i]
+            low = middle + 1
     # attention groups documents of like length by itself; this order is only the one in which a rerun adds its sums again
     return [sorted(chosen, key=lambda i: (longest[i], sizes[i])) for chosen in passes]
 
