@@ -36,7 +36,7 @@ RESULTS = HERE.parent / "results"
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TOP_PAD_": "268435456"}
 TARGET_SECONDS = 65.0  # of the short run that says how many rows; whole epochs are a little faster per token
 LR = 5e-4
-PASS_SHARE = 0.42  # our passes hold at most this share of an average step's tokens: less memory at the same speed
+PASS_SHARE = 0.6  # our passes hold at most this share of an average step's tokens: less memory at the same speed
 
 
 class Bench:

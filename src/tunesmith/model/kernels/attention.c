@@ -267,7 +267,7 @@ int attention(int backward, const void *q, const void *k, const void *v, void *o
     }
 #pragma omp for schedule(dynamic, 1)
     for (int item = 0; item < documents * groups; item++) {
-      int m = item / groups, group = item % groups;
+      int m = documents - 1 - item / groups, group = item % groups; /* a pass has its longest last: they begin, so no thread waits long */
       int n = (int)(bounds[m + 1] - bounds[m]);
       int width = (n + LANES - 1) / LANES * LANES;
       if (!room || !n) continue;
