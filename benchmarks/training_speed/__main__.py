@@ -246,9 +246,9 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def or_none(value: float, form: str) -> str:
+def or_none(value: float, form: str, unit: str = "") -> str:
     """A figure, or a dash where there is none."""
-    return "-" if math.isnan(value) else format(value, form)
+    return "-" if math.isnan(value) else format(value, form) + unit
 
 
 def show(data: dict[str, Any]) -> str:
@@ -271,7 +271,7 @@ def show(data: dict[str, Any]) -> str:
             option += f", options as in {record['like']}"
         lines.append(
             f"| {name} | {record['num_rows']} | {f['runs'] if f['runs'] > 1 else 'single'} | {spread['ours']} "
-            f"| {spread['best']}, {option} | {or_none(f['packing'], '.0f')} | {f['over_best']:.2f}x | {or_none(f['over_packing'], '.2f')} "
+            f"| {spread['best']}, {option} | {or_none(f['packing'], '.0f')} | {f['over_best']:.2f}x | {or_none(f['over_packing'], '.2f', 'x')} "
             f"| {f['limit_share']:.0%} | {memory[0]} / {memory[1]} | {loss[0]} / {loss[1]} "
             f"| {('held by limit' if f['by_limit'] else 'held') if f['speed_held'] else 'MISSED'} "
             f"| {'held' if f['memory_held'] else 'MISSED'} {f['memory']:.2f} |"

@@ -15,6 +15,7 @@ from tunesmith.step.step import backward
 from tunesmith.text.example import Example, Unit
 
 LENGTHS = [5, 17, 9]
+ROUNDED = ("mixtral", "qwen3_moe", "phimoe_window", "gpt_oss", "jamba")
 
 
 def logits_of(net, units):
@@ -31,6 +32,11 @@ def all_trained(*documents):
 def near(ours, theirs, share=1e-5):
     scale = max(1.0, theirs.abs().max().item())
     return (ours - theirs).abs().max().item() <= share * scale
+
+
+def alike(architecture, ours, theirs):
+    """To the last bit; where there are experts or narrow products, whose sums a processor may order by the rows they have, to 1e-6."""
+    return torch.equal(ours, theirs) or (architecture in ROUNDED and near(ours, theirs, 1e-6))
 
 
 def test_loss_and_gradients_equal_transformers_labels(
@@ -66,7 +72,7 @@ def test_another_documents_tokens_change_nothing(architecture, model_of, make_un
         with torch.no_grad():
             return policy.logprobs(batch)[batch.unit[batch.example] == 1]
 
-    assert torch.equal(of_b([a, b]), of_b([other, b]))
+    assert alike(architecture, of_b([a, b]), of_b([other, b]))
     # what the embedding gives each place, and not its table: a tied head reads that for every token
     read = []
 
@@ -128,8 +134,8 @@ def test_lora_starts_at_the_base_and_merges_to_the_same(architecture, new_model,
     adapter = Lora(rank=3)
     names = adapter.attach(model.net, seed=1)
     assert names
-    assert torch.equal(logits_of(model.net, units), base)
-    assert torch.equal(logits_of(model.net, units), logits_of(model_of(architecture).net, units))
+    assert alike(architecture, logits_of(model.net, units), base)
+    assert alike(architecture, logits_of(model.net, units), logits_of(model_of(architecture).net, units))
     torch.manual_seed(0)
     for name in names:
         model.net.get_submodule(name).lora_B.data.normal_(std=0.1)

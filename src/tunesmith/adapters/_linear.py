@@ -69,22 +69,25 @@ class LoraLinear(nn.Module):
 
     def together(self, x: torch.Tensor, layers: Sequence[nn.Module]) -> Sequence[torch.Tensor] | None:
         """What `layers`, of which this is one, make of the same x (n, in), with one product for all their A; None where they are not all
-        alike: fp32, whole, switched on, without dropout and hooks."""
+        alike: fp32, switched on, without dropout and hooks."""
         if x.dtype not in (torch.float32, torch.float64) or not torch.is_grad_enabled():
             return None
         if not all(type(layer) is LoraLinear and layer.joins for layer in layers):
             return None
-        parts = [part for layer in layers for part in (frozen(layer), layer.bias, layer.lora_A, layer.lora_B)]
-        made: Sequence[torch.Tensor] = _Together.apply(x, [layer.scale for layer in layers], *parts)
+        packed = [None if layer.quantised is None else layer.quantised.packed for layer in layers]
+        weights = [frozen(layer) if layer.quantised is None else None for layer in layers]
+        parts = [part for layer, w in zip(layers, weights) for part in (w, layer.bias, layer.lora_A, layer.lora_B)]
+        made: Sequence[torch.Tensor] = _Together.apply(x, [layer.scale for layer in layers], packed, *parts)
         return made
 
     @property
     def joins(self) -> bool:
         """Whether its update may be computed beside others of the same input."""
         watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-        if not self.enabled or self.quantised is not None or (self.training and self.dropout) or watched:
+        if not self.enabled or (self.training and self.dropout) or watched:
             return False
-        return not frozen(self).requires_grad and (self.bias is None or not self.bias.requires_grad)
+        learns = self.quantised is None and frozen(self).requires_grad
+        return not learns and (self.bias is None or not self.bias.requires_grad)
 
     def _without_gradient(self, x: torch.Tensor) -> torch.Tensor:
         few = x.shape[0] * (self.in_features + self.out_features) < self.in_features * self.out_features
@@ -133,17 +136,18 @@ class _Lora(torch.autograd.Function):
 
 
 class _Together(torch.autograd.Function):
-    """_Lora of several frozen weights over one x (n, in): x, scales, then of each weight (out, in), bias, A (rank, in), B (out, rank).
+    """_Lora of several frozen weights over one x (n, in): x, scales, packed weights or None, then of each weight (out, in) or None, bias,
+    A (rank, in), B (out, rank).
 
     Products with a rank are thin: computed for all layers at once they read x once, and the gradients of x are added up as they are made.
     """
 
     @staticmethod
-    def forward(ctx: Any, x, scales, *parts):
+    def forward(ctx: Any, x, scales, packed, *parts):
         ctx.save_for_backward(x, *parts)
-        ctx.scales = scales
-        layers = zip(scales, parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
-        return tuple(F.linear(x, torch.addmm(w, b, a, alpha=scale), bias) for scale, w, bias, a, b in layers)
+        ctx.scales, ctx.packed = scales, packed
+        layers = zip(scales, packed, parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
+        return tuple(F.linear(x, _merged(w, few, a, b, scale), bias) for scale, few, w, bias, a, b in layers)
 
     @staticmethod
     def backward(ctx: Any, *grads):
@@ -154,12 +158,18 @@ class _Together(torch.autograd.Function):
         through = torch.empty_like(low)
         dx = None
         made: list[Any] = []
-        for dy, w, a, b, scale, (start, end) in zip(grads, weights, down, up, ctx.scales, places):
+        for dy, few, w, a, b, scale, (start, end) in zip(grads, ctx.packed, weights, down, up, ctx.scales, places):
             torch.mm(dy, b * scale, out=through[:, start:end])
             made.append((low[:, start:end].T @ dy).T)
             if ctx.needs_input_grad[0]:
-                merged = torch.addmm(w, b, a, alpha=scale)
+                merged = _merged(w, few, a, b, scale)
                 dx = dy @ merged if dx is None else dx.addmm_(dy, merged)
+                del merged  # before the next one is made
         da = through.T @ x
         of_layers = [(None, None, da[start:end], db) for (start, end), db in zip(places, made)]
-        return dx, None, *(gradient for layer in of_layers for gradient in layer)
+        return dx, None, None, *(gradient for layer in of_layers for gradient in layer)
+
+
+def _merged(weight: torch.Tensor | None, packed: Any, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """W + s B A, of a whole weight or a packed one."""
+    return torch.addmm(packed.dequantised(a.dtype) if weight is None else weight, b, a, alpha=scale)

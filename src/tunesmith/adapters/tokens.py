@@ -29,6 +29,9 @@ class Tokens:
     lr: ClassVar[float] = 1e-3  # of a model 4,096 wide; see train/defaults.py
     lr_power: ClassVar[float] = 0.9  # as the head's
     file: ClassVar[str] = "adapter"
+    start: ClassVar[str] = (
+        "near"  # the logits of a few rows alone: some processors add up their products in another order
+    )
     holds_rows: ClassVar[bool] = True  # it writes and reads the trained rows itself
 
     def attach(self, net: Any, *, seed: int = 0) -> list[str]:

@@ -46,9 +46,8 @@ def read_rows(rows: Iterable[Mapping[str, Any]], *, hardest: int, easiest: int) 
         losses.append(loss)
         _keep(high, (loss, -number, row), hardest)
         _keep(low, (-loss, number, row), easiest)
-    return RowLosses(
-        losses, *([row for *_, row in sorted(kept, reverse=True)] for kept in (high, low)), num, least, most
-    )
+    hard, easy = ([row for *_, row in sorted(kept, key=lambda item: item[:2], reverse=True)] for kept in (high, low))
+    return RowLosses(losses, hard, easy, num, least, most)
 
 
 def _keep(
