@@ -110,10 +110,19 @@ def plain_net():
     return make
 
 
+@pytest.fixture
+def with_lanes(monkeypatch):
+    """with_lanes(8): the kernels are built with vectors of so many floats, whichever this processor's are, until the test ends."""
+
+    def build(number):
+        monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, f"-DLANES={number}"))
+        compiled.shared_library.cache_clear()
+
+    yield build
+    compiled.shared_library.cache_clear()
+
+
 @pytest.fixture(params=[8, 16])
-def lanes(request, monkeypatch):
-    """The kernels with vectors of 8 floats and of 16, whichever this processor's are."""
-    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, f"-DLANES={request.param}"))
-    compiled.shared_library.cache_clear()
-    yield
-    compiled.shared_library.cache_clear()
+def lanes(request, with_lanes):
+    """The kernels with vectors of 8 floats and of 16."""
+    with_lanes(request.param)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tunesmith.model import compiled, parts
+from tunesmith.model import parts
 from tunesmith.model.compiled import shared_library, why_not
 
 EPS = 1e-5
@@ -13,17 +13,15 @@ DTYPES = [(torch.float32, 2e-6), (torch.bfloat16, 1.2e-2), (torch.float64, 1e-12
 
 
 @pytest.fixture(params=["8", "16", "torch"])
-def way(request, monkeypatch):
+def way(request, monkeypatch, with_lanes):
     """All ways of computing: the kernel with vectors of so many floats, and torch, which is what happens without a compiler."""
     if request.param == "torch":
         monkeypatch.setattr(parts, "reads", lambda library, *tensors: False)
     elif why_not("parts"):
         pytest.skip(f"no kernel here: {why_not('parts')}")
     else:
-        monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, f"-DLANES={request.param}"))
-        compiled.shared_library.cache_clear()
-    yield request.param
-    compiled.shared_library.cache_clear()
+        with_lanes(request.param)
+    return request.param
 
 
 def some(*shape, dtype, seed=0, size=1.0):

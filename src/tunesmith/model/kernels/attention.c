@@ -111,13 +111,6 @@ static inline void spread(const float *p, const float *y, int n, int dim, int wi
   }
 }
 
-/* sum over d of a[d] * b[d] */
-static inline float product(const float *a, const float *b, int dim) {
-  vec sum = {0};
-  for (int d = 0; d < dim; d += LANES) sum += load(a + d) * load(b + d);
-  return total(sum);
-}
-
 typedef struct {
   int tokens, heads, groups, dim, bf16;
   float scale;
@@ -166,13 +159,8 @@ static void forward_one(const void *q, const void *k, const void *v, void *o, fl
         float *s = p + (int64_t)r * width;
         later(s, at, blocks, -INFINITY);
         vec high = load(s);
-        for (int b = 1; b < blocks; b++) {
-          vec x = load(s + b * LANES);
-          ivec above = x > high;
-          high = (vec)(((ivec)x & above) | ((ivec)high & ~above));
-        }
-        float most = high[0];
-        for (int l = 1; l < LANES; l++) most = high[l] > most ? high[l] : most;
+        for (int b = 1; b < blocks; b++) high = larger(high, load(s + b * LANES));
+        float most = highest(high);
         vec sum = {0}; /* what is not seen adds less than 1e-36 */
         for (int b = 0; b < blocks; b++) {
           vec e = expv(load(s + b * LANES) - most);
@@ -212,7 +200,7 @@ static void backward_one(const void *q, const void *k, const void *v, const void
       rows_of(o, start, i, n, head, f, rows_o);
       int last = i + rows, blocks = (last + LANES - 1) / LANES;
       float inner[ROWS];
-      for (int r = 0; r < ROWS; r++) inner[r] = product(rows_g + r * f.dim, rows_o + r * f.dim, f.dim);
+      for (int r = 0; r < ROWS; r++) inner[r] = total(product(rows_g + r * f.dim, rows_o + r * f.dim, f.dim));
       for (int d = 0; d < ROWS * f.dim; d++) rows_q[d] *= f.scale;
       against(rows_q, kt, f.dim, width, blocks, p);
       against(rows_g, vt, f.dim, width, blocks, s);

@@ -25,11 +25,9 @@ EACH float row(void *logits, int64_t target, float scale, float *room, int64_t r
   vec high = all(-INFINITY);
   for (int64_t c = 0; c < vocab; c += LANES) {
     vec x = (c < whole ? get(logits, at + c, bf16) : rest(logits, at + c, left, bf16)) * scale;
-    ivec more = x > high;
-    high = (vec)((more & (ivec)x) | (~more & (ivec)high));
+    high = larger(high, x);
   }
-  float most = high[0];
-  for (int i = 1; i < LANES; i++) most = high[i] > most ? high[i] : most;
+  float most = highest(high);
   float wanted;
   if (bf16) {
     uint32_t bits = (uint32_t)((const uint16_t *)logits)[at + target] << 16;

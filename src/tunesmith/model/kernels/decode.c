@@ -163,12 +163,6 @@ static void turned(float *x, const float *cosines, const float *sines, int dim) 
   }
 }
 
-static inline vec product(const float *a, const float *b, int dim) {
-  vec sum = load(a) * load(b);
-  for (int d = LANES; d < dim; d += LANES) sum += load(a + d) * load(b + d);
-  return sum;
-}
-
 /* to[j] = q . x[j] for j < n; x (n, dim). Meanwhile as much of `next` and of `after` is fetched, where they are given. */
 static inline void against(const float *q, const float *x, int n, int dim, const float *next, const float *after, float *to) {
   int j = 0;
@@ -227,13 +221,9 @@ static void attend(const float *qkv, facts f, const float *keys, const float *va
     against(q, keys, own, f.dim, e ? 0 : next_k, e == each - 1 ? next_v : 0, scores + f.prefix);
     int filled = (n + LANES - 1) / LANES * LANES;
     for (int j = n; j < filled; j++) scores[j] = -INFINITY;
-    vec highest = load(scores);
-    for (int j = LANES; j < filled; j += LANES) {
-      ivec over = load(scores + j) > highest;
-      highest = (vec)(((ivec)load(scores + j) & over) | ((ivec)highest & ~over));
-    }
-    float most = highest[0];
-    for (int j = 1; j < LANES; j++) most = highest[j] > most ? highest[j] : most;
+    vec high = load(scores);
+    for (int j = LANES; j < filled; j += LANES) high = larger(high, load(scores + j));
+    float most = highest(high);
     vec sum = {0};
     for (int j = 0; j < filled; j += LANES) {
       vec p = expv(load(scores + j) - most);

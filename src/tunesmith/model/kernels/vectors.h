@@ -36,6 +36,26 @@ static inline float total(vec x) {
   return y[0] + y[1];
 }
 
+/* The larger of each two lanes; the first where they cannot be compared. */
+static inline vec larger(vec x, vec y) {
+  ivec above = y > x;
+  return (vec)(((ivec)y & above) | ((ivec)x & ~above));
+}
+
+/* The largest lane. */
+static inline float highest(vec x) {
+  float most = x[0];
+  for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+/* The products of a and b, dim of each, added up in every lane. */
+static inline vec product(const float *a, const float *b, int dim) {
+  vec sum = load(a) * load(b);
+  for (int d = LANES; d < dim; d += LANES) sum += load(a + d) * load(b + d);
+  return sum;
+}
+
 /* e^x for x <= 0, relative error below 2e-7 (Cephes' polynomial); what is below -87 counts as -87. */
 static inline vec expv(vec x) {
   const vec low = (vec){0} - 87.0f;
