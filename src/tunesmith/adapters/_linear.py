@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
+from tunesmith.model.low_rank import fits, gradients
 
 
 class LoraLinear(nn.Module):
@@ -118,20 +119,21 @@ class _Lora(torch.autograd.Function):
         x, weight, a, b = ctx.saved_tensors
         weight = weight if ctx.packed is None else ctx.packed.dequantised(x.dtype)
         scale = ctx.scale
-        low_b = b.to(dy.dtype)
-        through = dy @ low_b  # (n, rank)
         dx = dw = dbias = None
-        if ctx.needs_input_grad[0]:
-            if ctx.merged:
+        if ctx.merged:
+            if ctx.needs_input_grad[0]:
                 dx = dy @ torch.addmm(weight, b, a, alpha=scale)
-            else:
+            (da,), (db,) = _updates(x, [dy], [a], [b], [scale])
+        else:
+            through = dy @ b.to(dy.dtype)  # (n, rank)
+            if ctx.needs_input_grad[0]:
                 dx = (dy @ weight).addmm_(through, a.to(dy.dtype), alpha=scale)
+            da = (through.T @ x).to(a.dtype).mul_(scale)
+            db = (F.linear(x, a.to(x.dtype)).T @ dy).T.to(b.dtype).mul_(scale)  # twice as fast as dy.T @ (x A.T)
         if ctx.needs_input_grad[1]:
             dw = dy.T @ x
         if ctx.bias and ctx.needs_input_grad[2]:
             dbias = dy.sum(0)
-        da = (through.T @ x).to(a.dtype).mul_(scale)
-        db = (F.linear(x, a.to(x.dtype)).T @ dy).T.to(b.dtype).mul_(scale)  # twice as fast as dy.T @ (x A.T)
         return dx, dw, dbias, da, db, None, None, None, None
 
 
@@ -139,7 +141,7 @@ class _Together(torch.autograd.Function):
     """_Lora of several frozen weights over one x (n, in): x, scales, packed weights or None, then of each weight (out, in) or None, bias,
     A (rank, in), B (out, rank).
 
-    Products with a rank are thin: computed for all layers at once they read x once, and the gradients of x are added up as they are made.
+    The updates' gradients are made of all layers at once, and the gradients of x are added up as they are made.
     """
 
     @staticmethod
@@ -153,21 +155,35 @@ class _Together(torch.autograd.Function):
     def backward(ctx: Any, *grads):
         x, *parts = ctx.saved_tensors
         weights, down, up = parts[::4], parts[2::4], parts[3::4]
-        places = list(pairwise(accumulate((len(a) for a in down), initial=0)))
-        low = F.linear(x, torch.cat([a * scale for a, scale in zip(down, ctx.scales)]))
-        through = torch.empty_like(low)
+        das, dbs = _updates(x, grads, down, up, ctx.scales)
         dx = None
-        made: list[Any] = []
-        for dy, few, w, a, b, scale, (start, end) in zip(grads, ctx.packed, weights, down, up, ctx.scales, places):
-            torch.mm(dy, b * scale, out=through[:, start:end])
-            made.append((low[:, start:end].T @ dy).T)
+        for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
             if ctx.needs_input_grad[0]:
                 merged = _merged(w, few, a, b, scale)
                 dx = dy @ merged if dx is None else dx.addmm_(dy, merged)
                 del merged  # before the next one is made
-        da = through.T @ x
-        of_layers = [(None, None, da[start:end], db) for (start, end), db in zip(places, made)]
-        return dx, None, None, *(gradient for layer in of_layers for gradient in layer)
+        return dx, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))
+
+
+def _updates(
+    x: torch.Tensor,
+    grads: Sequence[torch.Tensor],
+    down: Sequence[torch.Tensor],
+    up: Sequence[torch.Tensor],
+    scales: Sequence[float],
+) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+    """Gradients of every A and every B of layers over one x (n, in), whose results' gradients are `grads`: by the kernel, or by products."""
+    if fits(x, grads, down):
+        return gradients(x, grads, down, up, scales)
+    low = F.linear(x, torch.cat([a * scale for a, scale in zip(down, scales)]))
+    through = torch.empty_like(low)
+    places = list(pairwise(accumulate((len(a) for a in down), initial=0)))
+    dbs = []
+    for dy, b, scale, (start, end) in zip(grads, up, scales, places):
+        torch.mm(dy, b * scale, out=through[:, start:end])
+        dbs.append((low[:, start:end].T @ dy).T)  # twice as fast as dy.T @ low
+    da = through.T @ x
+    return [da[start:end] for start, end in places], dbs
 
 
 def _merged(weight: torch.Tensor | None, packed: Any, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:

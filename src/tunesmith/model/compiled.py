@@ -122,14 +122,14 @@ def _run(backward: int, bounds: Sequence[int], scale: float, *tensors: torch.Ten
         raise MemoryError("attention could not have its working memory")
 
 
-def call(library: str, function: str, *given: Any) -> int:
+def call(library: str, function: str, *given: Any, kinds: bool = True) -> int:
     """A function of a kernel: tensors as pointers (None: a null one), numbers as they are, and at last whether the first tensor
-    is bf16."""
+    is bf16, if the kernel knows both `kinds` of elements."""
     kernel = shared_library(library)
     assert kernel is not None
     first = next(x for x in given if isinstance(x, torch.Tensor))
     passed = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in given]
-    return int(getattr(kernel, function)(*passed, int(first.dtype == torch.bfloat16)))
+    return int(getattr(kernel, function)(*passed, *([int(first.dtype == torch.bfloat16)] if kinds else [])))
 
 
 def why_not(name: str = "attention") -> str:

@@ -61,8 +61,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def chunk_rows(vocab: int, num_targets: int) -> int:
-    """How many tokens' logits are made at a time."""
-    return max(1, min(num_targets, max(CHUNK_ROWS, CHUNK_ELEMENTS // vocab)))
+    """How many tokens' logits are made at a time: chunks of one size, as none would gain by being small."""
+    most = max(CHUNK_ROWS, CHUNK_ELEMENTS // vocab)
+    return max(1, -(-num_targets // max(1, -(-num_targets // most))))
 
 
 class _Gradients:

@@ -3,11 +3,12 @@
  *
  * Layout: q, o, dq (tokens, heads, dim); k, v, dk, dv (tokens, groups, dim); lse (heads, tokens): log-sum-exp of each query's
  * scores. bounds (documents + 1). dim is a multiple of 16, heads one of groups. Elements are float, or bfloat16 (bf16 != 0);
- * sums are float. A document's scores are made four queries at a time and never kept: backward makes them again.
+ * sums are float. A document's scores are made ROWS queries at a time and never kept: backward makes them again.
  */
 #include "vectors.h"
 
-#define ROWS 4
+#define ROWS (LANES == 16 ? 4 : 6) /* queries at a time: so many rows of SPAN sums stay in registers, and each load serves them all */
+#define ALONE static __attribute__((noinline)) /* inlined, their addresses would push one another out of the registers */
 
 static inline void widen(float *to, const void *from, int64_t at, int n, int bf16) {
   if (!bf16) {
@@ -36,7 +37,7 @@ static inline void narrow(void *to, int64_t at, const float *from, int n, int bf
 }
 
 /* s[r][j] = sum over d of q[r][d] * t[d][j], j < LANES * blocks; t (dim, width) is the transposed keys or values. */
-static inline void against(const float *q, const float *t, int dim, int width, int blocks, float *s) {
+ALONE void against(const float *q, const float *t, int dim, int width, int blocks, float *s) {
   int b = 0;
   for (; b + SPAN <= blocks; b += SPAN) {
     vec acc[ROWS][SPAN] = {{{0}}};
@@ -61,7 +62,7 @@ static inline void against(const float *q, const float *t, int dim, int width, i
 }
 
 /* out[r][:] = sum over j < n of p[r][j] * x[j][:]; x (n, dim). */
-static inline void weighted(const float *p, const float *x, int n, int dim, int width, float *out) {
+ALONE void weighted(const float *p, const float *x, int n, int dim, int width, float *out) {
   int c = 0;
   for (; c + 2 * LANES <= dim; c += 2 * LANES) {
     vec acc[ROWS][2] = {{{0}}};
@@ -88,8 +89,8 @@ static inline void weighted(const float *p, const float *x, int n, int dim, int 
   }
 }
 
-/* x[j][:] += sum over the four rows of p[r][j] * y[r][:], two vectors of x at a time. */
-static inline void spread(const float *p, const float *y, int n, int dim, int width, float *x) {
+/* x[j][:] += sum over the ROWS rows of p[r][j] * y[r][:], two vectors of x at a time. */
+ALONE void spread(const float *p, const float *y, int n, int dim, int width, float *x) {
   for (int c = 0; c < dim; c += 2 * LANES) {
     int more = c + LANES < dim; /* dim is a multiple of 16: a lone last vector only where LANES is 16 */
     vec a[ROWS], b[ROWS];
