@@ -18,6 +18,7 @@ TABLES = {
     "training_speed": "training_speed.__main__",
     "training_peers": "training_speed.__main__",
     "method_speed": "method_speed.__main__",
+    "method_speed_avx2": "method_speed.__main__",
     "generation": "generation",
     "ablation": "ablation.__main__",
     "lean_forward": "lean_forward",

@@ -67,7 +67,7 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
     """Trials of the peer's options, then runs in turn; everything is kept as it ends."""
 
     def keep() -> None:
-        write_results(NAME, results)
+        write_results(given.results, results)
 
     mine = our_worker(case)
     record = results["cases"].setdefault(case.name, {"trials": [], "runs": []})
@@ -170,6 +170,7 @@ def main() -> None:
         "--llamafactory-python",
         default=str(ROOT / "benchmarks" / "training_speed" / ".venv-llamafactory" / "bin" / "python"),
     )
+    ask.add_argument("--results", default=NAME, help="name of the results file: another one for another machine")
     ask.add_argument("--parity", action="store_true")
     ask.add_argument("--table", action="store_true")
     given = ask.parse_args()
@@ -179,14 +180,14 @@ def main() -> None:
         chosen = [case for case in chosen if case.method not in ("grpo", "gkd")]
     if not given.parity and len(chosen) < len(given.cases.split(",")):
         raise SystemExit(f"cases: {', '.join(case.name for case in CASES)}")
-    results = read_results(NAME) or {"cases": {}}
+    results = read_results(given.results) or {"cases": {}}
     results["threads"] = given.threads
     for case in () if given.table else chosen:
         began = time.time()
         if given.parity:
             results.setdefault("parity", {})[case.name] = parity(case, given)
             print(f"{case.name}: losses of equal steps differ by {results['parity'][case.name]:.1e} at most")
-            write_results(NAME, results)
+            write_results(given.results, results)
         else:
             measure(case, given, results)
         print(f"{case.name}: {time.time() - began:.0f} s", flush=True)

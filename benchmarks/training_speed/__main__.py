@@ -36,8 +36,10 @@ RESULTS = HERE.parent / "results"
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TOP_PAD_": "268435456"}
 TARGET_SECONDS = 65.0  # of the short run that says how many rows; whole epochs are a little faster per token
 LR = 5e-4
-# our passes hold at most this share of an average step's tokens: most LoRA steps are one pass (each merges the weights anew), full ones two
-PASS_SHARE = {"lora": 1.2, "full": 0.6}
+# our passes hold at most this share of an average step's tokens: most LoRA steps are one pass (each merges the weights anew), full ones two or three
+# (the larger the products, the less a pass costs beyond its memory)
+PASS_SHARE = {("10M", "full"): 0.6, ("30M", "full"): 0.45, ("100M", "full"): 0.45}
+LORA_SHARE = 1.2
 
 
 class Bench:
@@ -91,7 +93,7 @@ def measure(
         STEP_ROWS * sum(map(len, rows.load(bench.work, cut=cell.cut, num=rows.NUM_ROWS))) / rows.NUM_ROWS
     )
     base = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": step_tokens, "lr": LR}
-    mine = {**base, "pass_tokens": round(PASS_SHARE[cell.adapter] * step_tokens)}
+    mine = {**base, "pass_tokens": round(PASS_SHARE.get((cell.size, cell.adapter), LORA_SHARE) * step_tokens)}
 
     if like:
         record["like"] = like

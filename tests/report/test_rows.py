@@ -2,6 +2,8 @@
 
 import random
 
+import numpy as np
+
 from tunesmith.report.rows import read_rows
 
 
@@ -24,3 +26,14 @@ def test_rows_without_a_loss_are_told_of_and_not_counted_in():
     assert found.hardest == found.easiest == [{"row": 1, "loss": 1.5}]
     empty = read_rows([], hardest=2, easiest=2)
     assert (empty.num, list(empty.losses), empty.hardest) == (0, [], [])
+
+
+def test_the_histogram_of_losses_is_counted_in_pieces(monkeypatch):
+    from tunesmith.report import learned
+
+    monkeypatch.setattr(learned, "AT_ONCE", 7)
+    losses = np.random.default_rng(0).exponential(2.0, 500).astype(np.float32)
+    marks = [0.0, 0.5, 1.0, 4.0]
+    inside = np.histogram(losses, bins=marks)[0]
+    beyond = int((losses > 4.0).sum())
+    assert beyond and learned._counted(losses, marks) == [*inside[:-1].tolist(), int(inside[-1]) + beyond]

@@ -23,7 +23,7 @@ from tunesmith.report.rows import RowLosses, read_rows
 EXPECTED = ("project.yaml", "manifest.json", "events.jsonl", "data/card.json", "memory.json", "parameters.json")
 WORST = 10  # rows shown
 HARDEST, EASIEST = 8, 5  # rows shown by their loss
-_AT_ONCE = 1 << 16
+AT_ONCE = 1 << 16
 SCANNED = 20_000  # rows of data/train.jsonl whose length is looked at when lengths.json is not there
 
 
@@ -239,8 +239,8 @@ def lengths_of(lengths: Any, limit: int | None = None) -> dict[str, Any]:
     if not len(lengths):
         return {}
     numbers: Counter[int] = Counter()  # of each length: what follows takes no memory for a row
-    for begin in range(0, len(lengths), _AT_ONCE):
-        found, number = np.unique(lengths[begin : begin + _AT_ONCE], return_counts=True)
+    for begin in range(0, len(lengths), AT_ONCE):
+        found, number = np.unique(lengths[begin : begin + AT_ONCE], return_counts=True)
         numbers.update(dict(zip(found.tolist(), number.tolist())))
     sizes = np.array(sorted(numbers), dtype=np.int64)
     each = np.array([numbers[size] for size in sizes.tolist()], dtype=np.int64)
