@@ -62,3 +62,11 @@ def test_an_evaluation_with_a_reward_model(tmp_path):
     wanted = judge.score(ROWS, [line["prediction"] for line in lines])
     assert [line["metrics"]["reward"] for line in lines] == pytest.approx(wanted, abs=1e-6)
     assert done["metrics"]["reward"]["value"] == pytest.approx(sum(wanted) / 3, abs=1e-6)
+
+
+def test_an_answer_that_is_the_reference_ties_however_its_place_rounds():
+    def placed(rows, texts):
+        return [1.0 + 1e-7 * place for place in range(len(texts))]
+
+    metric = Given(Reward(model="x", against="reference"), {"reward": placed})
+    assert metric.score("2", ROWS[0])["score"] == 0.5 and metric.score("3", ROWS[0])["score"] == 0.0

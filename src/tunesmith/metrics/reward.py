@@ -52,9 +52,12 @@ class Reward:
         """reward  (rows, texts) -> a number each, as evals/reward.py gives it"""
         if self.against == "nothing":
             return {"score": reward([row], [prediction])[0]}
-        texts = [prediction, *references(row)]
-        own, *others = reward([row] * len(texts), texts)
-        best = max(others)
+        others = references(row)
+        texts = list(
+            dict.fromkeys([prediction, *others])
+        )  # each once: an answer that is the reference ties, to the last bit
+        found = dict(zip(texts, reward([row] * len(texts), texts), strict=True))
+        own, best = found[prediction], max(found[text] for text in others)
         return {"score": (float(own > best) + float(own >= best)) / 2, "reward": own, "reference_reward": best}
 
     def summary(self, values: Sequence[Any]) -> Summary:
