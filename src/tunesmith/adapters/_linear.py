@@ -6,7 +6,6 @@ dequantised in each pass and kept by none.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
-from tunesmith.model.low_rank import fits, gradients
+from tunesmith.model.low_rank import gradients
 
 
 class LoraLinear(nn.Module):
@@ -123,7 +122,7 @@ class _Lora(torch.autograd.Function):
         if ctx.merged:
             if ctx.needs_input_grad[0]:
                 dx = dy @ torch.addmm(weight, b, a, alpha=scale)
-            (da,), (db,) = _updates(x, [dy], [a], [b], [scale])
+            (da,), (db,) = gradients(x, [dy], [a], [b], [scale])
         else:
             through = dy @ b.to(dy.dtype)  # (n, rank)
             if ctx.needs_input_grad[0]:
@@ -155,7 +154,7 @@ class _Together(torch.autograd.Function):
     def backward(ctx: Any, *grads):
         x, *parts = ctx.saved_tensors
         weights, down, up = parts[::4], parts[2::4], parts[3::4]
-        das, dbs = _updates(x, grads, down, up, ctx.scales)
+        das, dbs = gradients(x, grads, down, up, ctx.scales)
         dx = None
         for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
             if ctx.needs_input_grad[0]:
@@ -163,27 +162,6 @@ class _Together(torch.autograd.Function):
                 dx = dy @ merged if dx is None else dx.addmm_(dy, merged)
                 del merged  # before the next one is made
         return dx, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))
-
-
-def _updates(
-    x: torch.Tensor,
-    grads: Sequence[torch.Tensor],
-    down: Sequence[torch.Tensor],
-    up: Sequence[torch.Tensor],
-    scales: Sequence[float],
-) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Gradients of every A and every B of layers over one x (n, in), whose results' gradients are `grads`: by the kernel, or by products."""
-    if fits(x, grads, down):
-        return gradients(x, grads, down, up, scales)
-    low = F.linear(x, torch.cat([a * scale for a, scale in zip(down, scales)]))
-    through = torch.empty_like(low)
-    places = list(pairwise(accumulate((len(a) for a in down), initial=0)))
-    dbs = []
-    for dy, b, scale, (start, end) in zip(grads, up, scales, places):
-        torch.mm(dy, b * scale, out=through[:, start:end])
-        dbs.append((low[:, start:end].T @ dy).T)  # twice as fast as dy.T @ low
-    da = through.T @ x
-    return [da[start:end] for start, end in places], dbs
 
 
 def _merged(weight: torch.Tensor | None, packed: Any, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:

@@ -1,16 +1,17 @@
 """Gradients of low-rank updates of layers that share an input: every dA and dB in one reading of it and of what came back.
 
-    if fits(x, grads, downs):
-        das, dbs = gradients(x, grads, downs, ups, scales)     # of y_l = x (W_l + scale_l up_l down_l)^T
+    das, dbs = gradients(x, grads, downs, ups, scales)     # of y_l = x (W_l + scale_l up_l down_l)^T
 
 As matrix products these are thin (a rank of 16 beside widths of hundreds), and a library's take three to four goes over tensors that
-lie in no cache. kernels/low_rank.c, built by compiled.py, takes one. Where there is no kernel, the layer's own products do.
+lie in no cache. kernels/low_rank.c, built by compiled.py, takes one. Where it does not fit, products do.
 """
 
 import ctypes
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from tunesmith.model.compiled import call, reads
@@ -33,9 +34,23 @@ def gradients(
     scales: Sequence[float],
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """x (n, in); of each layer the gradient of what it gave (n, out), A (rank, in), B (out, rank), scale. Every dA, every dB."""
+    if not fits(x, grads, downs):
+        return _products(x, grads, downs, ups, scales)
     rows = [grad.contiguous() for grad in grads]
     made = low_rank(x.contiguous(), rows, [a.contiguous() for a in downs], [b.contiguous() for b in ups], list(scales))
     return made[: len(rows)], made[len(rows) :]
+
+
+def _products(x, grads, downs, ups, scales):
+    low = F.linear(x, torch.cat([a * scale for a, scale in zip(downs, scales)]))
+    through = torch.empty_like(low)
+    places = list(pairwise(accumulate((len(a) for a in downs), initial=0)))
+    dbs = []
+    for dy, b, scale, (start, end) in zip(grads, ups, scales, places):
+        torch.mm(dy, b * scale, out=through[:, start:end])
+        dbs.append((low[:, start:end].T @ dy).T)  # twice as fast as dy.T @ low
+    da = through.T @ x
+    return [da[start:end] for start, end in places], dbs
 
 
 @torch.library.custom_op("tunesmith::low_rank", mutates_args=())
