@@ -1,3 +1,4 @@
+import gc
 import json
 import random
 import tracemalloc
@@ -6,7 +7,7 @@ import pytest
 
 from tunesmith.core.errors import DataError, ProjectError
 from tunesmith.core.runs import RunFolder
-from tunesmith.data.card import told
+from tunesmith.data.card import Card, told
 from tunesmith.data.prepare import hash_sources, open_test, prepare, reopen
 from tunesmith.data.rows import RowFile
 
@@ -141,6 +142,17 @@ def test_prompts_on_both_sides_are_counted(tmp_path):
     both = sum(prompt in train for prompt in test)
     assert prepared.card["prompts_in_train_and_test"] == both > 0
     assert f"{both:,} test rows have a prompt that is also in train" in told(prepared.card)
+
+
+def test_no_hash_of_a_row_outlives_the_preparation(tmp_path):
+    put(tmp_path, "a.jsonl", qa(*range(50)))
+    gc.collect()
+    gc.disable()  # a circle would keep the card, 8 bytes a row, until the collector comes: seldom, beside torch's objects
+    try:
+        prepare(tmp_path / "run", path="a.jsonl", root=tmp_path)
+        assert not [found for found in gc.get_objects() if isinstance(found, Card)]
+    finally:
+        gc.enable()
 
 
 def test_an_error_leaves_what_was_there(tmp_path):

@@ -225,7 +225,9 @@ class _Work:
                 raise DataError("No row is left to train on.", wanted="At least one.", fix="data.dev=0 data.test=0")
             self.hashes = {name: _hash_written(self.files[name]) for name in SPLITS}
             _refuse_other_rows(self.folder, self.hashes, self.before)  # before any file takes its place
-        return self._card(where.num_duplicates)
+        card = self._card(where.num_duplicates)
+        self.cards, self.readings = {}, []  # what is read calls back here: in that circle they would live on for most of a run
+        return card
 
     def _keep(self, part: str, row: Row) -> None:
         self.files[part].write(line(row))
