@@ -11,7 +11,8 @@ encoded apart with the same ids as together. Measured: 1.1 to 1.35 times the row
 
 from tunesmith.text.guard import END, START, Guard
 
-SHORT = 64  # characters of an ending worth remembering: headers of turns
+SHORT = 64  # characters of an ending worth remembering: headers of turns, labels
+MOST = 256  # endings remembered, a KB each: rows whose short answers all differ would fill any number
 
 
 class Growing:
@@ -43,7 +44,7 @@ class Growing:
             return self._guard.encode(text)
         known = self._guard.endings
         if text not in known:
-            if len(known) >= 4096:
+            if len(known) >= MOST:
                 known.clear()
             known[text] = self._guard.encode(text)
         return known[text]
