@@ -1,4 +1,5 @@
 import json
+import sys
 import threading
 
 import pytest
@@ -248,3 +249,17 @@ def test_missing_and_broken_files_are_explained(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text("[1")
     with pytest.raises(ModelError, match=r"tokenizer_config\.json is not JSON"):
         Tokenizer(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the process's memory")
+def test_whole_texts_are_not_remembered():
+    from tunesmith.core.heap import written
+
+    plain = byte_tokenizer()  # does not split: its backend would keep the pieces of 10,000 texts, 6 MB of such
+    texts = [f"{1_000_000 + number} + {number}?" for number in range(12_000)]
+    for text in texts[:50]:
+        plain.encode(text)
+    before = written()
+    for text in texts:
+        plain.encode(text)
+    assert written() - before < 3e6
