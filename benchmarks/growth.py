@@ -5,8 +5,10 @@
 
 Each size is a process of its own that trains by the public API for the same number of steps on short chat rows written for it, after a run of 20,000
 rows that fills what is kept at any size (imports, a tokenizer's cache of words). Asked: rows a second of the data path (read, recognise, split, encode, pack: all before the first step), tokens a second of the
-steps after the first tenth, and the process's highest resident memory, whose growth over the smallest size is divided by the rows that are more. The bar:
-both speeds within 10 % of each other (the data path's from 10,000 rows on: before that it is all start), 16 bytes a row.
+steps after the first tenth, and the process's highest resident memory, whose growth over the smallest size is divided by the rows that are more. A
+machine's speed changes from minute to minute, so the same is done on 10,000 rows right before and right after, and a size's speed is told as a share of
+the mean of these two. The bar: all shares of a kind within 10 % of each other (the data path's from 10,000 rows on: before that it is all start), 16
+bytes a row.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from benchmarks.common import read_results, table, write_results
 NAME = "growth"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 STEPS, BATCH = 400, 64
-WARM = 20_000  # rows of the run before: caches of words that a tokenizer knows are full then, at every size
+WARM = 20_000  # rows of the first run: caches of words that a tokenizer knows are full then, at every size
+BESIDE = 10_000  # rows of the runs before and after, whose speed a size's is compared with
 BYTES_A_ROW, FLAT = 16, 0.10
 
 
@@ -54,15 +57,25 @@ def one(num: int, work: Path) -> dict[str, Any]:
         events = [json.loads(line) for line in lines]
         return next(event["time"] for event in events if event["kind"] == "start") - began, events
 
+    def speeds(rows: int, name: str) -> dict[str, float]:
+        seconds, events = train(rows, name, STEPS)
+        steps = [event for event in events if event["kind"] == "step"][STEPS // 10 :]
+        tokens = median(event["tokens"] / event["seconds"] for event in steps)
+        return {"data_rows_per_second": rows / seconds, "tokens_per_second": tokens}
+
     train(WARM, "warm", 2)
-    data_seconds, events = train(num, "run", STEPS)
-    steps = [event for event in events if event["kind"] == "step"][STEPS // 10 :]
-    return {
-        "data_seconds": data_seconds,
-        "data_rows_per_second": num / data_seconds,
-        "tokens_per_second": median(event["tokens"] / event["seconds"] for event in steps),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    before = speeds(BESIDE, "before")
+    found: dict[str, Any] = speeds(num, "run")
+    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    after = speeds(BESIDE, "after")
+    for key in before:
+        found[f"beside_{key}"] = (before[key] + after[key]) / 2
+    return found
+
+
+def share(size: dict[str, Any], key: str) -> float:
+    """A speed as a share of that of the runs before and after it, the median over the runs of a size."""
+    return float(median(run[key] / run[f"beside_{key}"] for run in size["runs"]))
 
 
 def middle(size: dict[str, Any], key: str) -> float:
@@ -78,15 +91,15 @@ def show(found: dict[str, Any]) -> str:
     for size in sizes:
         more = size["rows"] - first["rows"]
         each = (middle(size, "peak_bytes") - middle(first, "peak_bytes")) / more if more else 0.0
-        speed = middle(size, "tokens_per_second")
-        lines.append([f"{size['rows']:,}", f"{middle(size, 'data_rows_per_second'):,.0f}", f"{speed:,.0f}",
-                      f"{speed / middle(first, 'tokens_per_second'):.2f}", f"{middle(size, 'peak_bytes') / 1e6:.0f}",
-                      f"{each:.1f}" if more else "", str(len(size["runs"]))])  # fmt: skip
+        lines.append([f"{size['rows']:,}", f"{middle(size, 'data_rows_per_second'):,.0f}", f"{share(size, 'data_rows_per_second'):.2f}",
+                      f"{middle(size, 'tokens_per_second'):,.0f}", f"{share(size, 'tokens_per_second'):.2f}",
+                      f"{middle(size, 'peak_bytes') / 1e6:.0f}", f"{each:.1f}" if more else "", str(len(size["runs"]))])  # fmt: skip
     apart = {}
     for key, least in (("tokens_per_second", 0), ("data_rows_per_second", 10_000)):
-        speeds = [middle(size, key) for size in sizes if size["rows"] >= least]
+        speeds = [share(size, key) for size in sizes if size["rows"] >= least]
         apart[key] = max(speeds) / min(speeds) - 1 if speeds else 0.0
-    titles = ["rows", "data rows/s", "tokens/s", "of the first", "peak MB", "bytes a row more", "runs"]
+    beside = f"of {BESIDE:,} beside"
+    titles = ["rows", "data rows/s", beside, "tokens/s", beside, "peak MB", "bytes a row more", "runs"]
     told = f"Tokens a second differ by {apart['tokens_per_second']:.0%}, rows a second of the data path by {apart['data_rows_per_second']:.0%}"
     return f"{table(titles, lines)}\n\n{told} (bar {FLAT:.0%}); bytes a row, of the most rows: bar {BYTES_A_ROW}."
 
