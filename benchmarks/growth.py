@@ -4,7 +4,7 @@
     python -m benchmarks.growth --sizes 1000,10000 --runs 1 --again
 
 Each size is a process of its own that trains by the public API for the same number of steps on short chat rows written for it, after a run of 20,000
-rows that fills what is kept at any size (imports, a tokenizer's cache of words). Asked: rows a second of the data path (read, recognise, split, encode, pack: all before the first step), tokens a second of the
+rows that makes what is kept at any size (imports, the heap). Asked: rows a second of the data path (read, recognise, split, encode, pack: all before the first step), tokens a second of the
 steps after the first tenth, and the process's highest resident memory, whose growth over the smallest size is divided by the rows that are more. A
 machine's speed changes from minute to minute, so the same is done on 10,000 rows right before and right after, and a size's speed is told as a share of
 the mean of these two. The bar: all shares of a kind within 10 % of each other (the data path's from 10,000 rows on: before that it is all start), 16
@@ -27,7 +27,7 @@ from benchmarks.common import read_results, table, write_results
 NAME = "growth"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 STEPS, BATCH = 400, 64
-WARM = 20_000  # rows of the first run: caches of words that a tokenizer knows are full then, at every size
+WARM = 20_000  # rows of the first run: what is kept at any size is there then
 BESIDE = 10_000  # rows of the runs before and after, whose speed a size's is compared with
 BYTES_A_ROW, FLAT = 16, 0.10
 

@@ -226,10 +226,7 @@ class _Work:
             self.hashes = {name: _hash_written(self.files[name]) for name in SPLITS}
             _refuse_other_rows(self.folder, self.hashes, self.before)  # before any file takes its place
         card = self._card(where.num_duplicates)
-        self.cards, self.readings = (
-            {},
-            [],
-        )  # what is read calls back here: in that circle they would live on for most of a run
+        self.readings.clear()  # they call back here: in that circle the cards' hashes would live on for most of a run
         return card
 
     def _keep(self, part: str, row: Row) -> None:

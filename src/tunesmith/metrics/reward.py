@@ -53,9 +53,8 @@ class Reward:
         if self.against == "nothing":
             return {"score": reward([row], [prediction])[0]}
         others = references(row)
-        texts = list(
-            dict.fromkeys([prediction, *others])
-        )  # each once: an answer that is the reference ties, to the last bit
+        # each once: an answer that is the reference ties, to the last bit
+        texts = list(dict.fromkeys([prediction, *others]))
         found = dict(zip(texts, reward([row] * len(texts), texts), strict=True))
         own, best = found[prediction], max(found[text] for text in others)
         return {"score": (float(own > best) + float(own >= best)) / 2, "reward": own, "reference_reward": best}
