@@ -77,8 +77,9 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
         record["num_pairs"] = given.pairs or min(2400, max(10 * STEP_PAIRS, wanted))
         keep()
     lacking = not Path(given.llamafactory_python).exists()  # tried where its environment is there
+    asked = given.options.split(",") if given.options else case.options
     for option in case.options:
-        if option.startswith("llamafactory") and lacking:
+        if option not in asked or (option.startswith("llamafactory") and lacking):
             continue
         if option not in [trial["option"] for trial in record["trials"]]:
             few = max(6 * STEP_PAIRS, record["num_pairs"] // 8 // STEP_PAIRS * STEP_PAIRS)
@@ -161,6 +162,7 @@ def main() -> None:
     ask.add_argument("--cases", default=",".join(case.name for case in CASES))
     ask.add_argument("--runs", type=int, default=3)
     ask.add_argument("--pairs", type=int, default=0, help="pairs of a run (default: about a minute of the faster side)")
+    ask.add_argument("--options", help="those of the peers to try (default: all of a case)")
     ask.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     ask.add_argument("--work", type=Path, default=Path("runs") / "method-speed")
     ask.add_argument(
