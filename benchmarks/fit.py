@@ -101,7 +101,7 @@ def proposal(wish: Mapping[str, Any], memory: int) -> dict[str, Any]:
     return said | ({"notch": notch["setup"], "notch_device": notch["device"]} if notch else {})
 
 
-def train(keys: Mapping[str, Any], rows: Path, folder: Path, limit: int, steps: int = 2) -> dict[str, Any]:
+def train(keys: Mapping[str, Any], rows: Path, folder: Path, limit: int, steps: int) -> dict[str, Any]:
     """So many steps in a cgroup of `limit` bytes: whether they finished or were killed."""
     given = {**keys, "data.path": rows, "data.dev": 0, "data.test": 0, "train.steps": steps, "out": folder}
     words = [f"{name}={typed(value)}" for name, value in given.items()]
@@ -161,19 +161,29 @@ def show(found: Mapping[str, Any]) -> str:
     return table(columns, rows) + f"\n{sum(map(held, lines))} of {len(lines)} hold"
 
 
-def one(pair: Pair, work: Path) -> dict[str, Any]:
-    """Plan, train, train the notch."""
+def model_of(pair: Pair, work: Path) -> Path:
+    """The folder of a pair's model, made where it is not there yet."""
     model = work / f"{pair.width}x{pair.layers}"
     if not model.exists():
         make(model, layers=pair.layers, width=pair.width, stored="fp32")
-    wish, limit = pair.wish(model), pair.memory << 20
+    return model
+
+
+def attempt(pair: Pair, wish: Mapping[str, Any], setup: Mapping[str, Any], folder: Path, steps: int) -> dict[str, Any]:
+    """Train the wish with what `setup` says within the pair's memory, into `folder`, on rows for so many steps beside it."""
+    rows = folder.with_suffix(".jsonl")
+    write_rows(rows, Path(wish["model"]), setup["length"], steps * pair.batch)
+    return train(settings(wish, setup), rows, folder, pair.memory << 20, steps)
+
+
+def one(pair: Pair, work: Path) -> dict[str, Any]:
+    """Plan, train, train the notch."""
+    wish = pair.wish(model_of(pair, work))
     said = proposal(wish, pair.memory)
-    line: dict[str, Any] = {"name": pair.name, "memory": limit, "said": said}
+    line: dict[str, Any] = {"name": pair.name, "memory": pair.memory << 20, "said": said}
     for name, setup in (("proposal", said["setup"]), ("notch", said.get("notch"))):
         if setup is not None:
-            rows = work / f"{pair.name}-{setup['length']}.jsonl"
-            write_rows(rows, model, setup["length"], 2 * pair.batch)
-            line[name] = train(settings(wish, setup), rows, work / f"{pair.name}-{name}", limit)
+            line[name] = attempt(pair, wish, setup, work / f"{pair.name}-{name}", steps=2)
     return line
 
 

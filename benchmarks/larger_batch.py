@@ -17,8 +17,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.common import read_results, table, write_results
-from benchmarks.fit import Pair, proposal, settings, train, write_rows
-from benchmarks.layer_streaming import make
+from benchmarks.fit import Pair, attempt, model_of, proposal
 
 NAME = "larger_batch"
 PAIRS = (Pair(384, 6, "lora", 256, 128, 700), Pair(256, 8, "full", 256, 128, 700))
@@ -35,18 +34,13 @@ def speed(folder: Path) -> float:
 
 def one(pair: Pair, precision: str, work: Path) -> dict[str, Any]:
     """Plan one precision, train what is proposed, and what is one notch more."""
-    model = work / f"{pair.width}x{pair.layers}"
-    if not model.exists():
-        make(model, layers=pair.layers, width=pair.width, stored="fp32")
+    model = model_of(pair, work)
     wish = {**pair.wish(model), "train.precision": precision, "train.checkpointing": True}
     said = proposal(wish, pair.memory)
-    rows = work / f"{pair.name}.jsonl"
-    if not rows.exists():
-        write_rows(rows, model, pair.length, 4 * pair.batch)
     line: dict[str, Any] = {"name": pair.name, "precision": precision, "said": said}
     for name, setup in (("run", said["setup"]), ("notch", said["notch"])):
         folder = work / f"{pair.name}-{precision}-{name}"
-        line[name] = train(settings(wish, setup), rows, folder, pair.memory << 20, steps=4)
+        line[name] = attempt(pair, wish, setup, folder, steps=4)
         if line[name]["ended"] == "runs":
             line[name]["tokens_per_second"] = speed(folder)
     return line
