@@ -105,6 +105,17 @@ def test_a_pass_with_nothing_trained_on_changes_nothing(pico64, make_units, grad
     assert torch.allclose(flat(gradients(pico64.net)), without, rtol=1e-12, atol=1e-15)
 
 
+def test_several_passes_are_announced_before_the_first(pico32, make_units, gradients):
+    found = []
+    for size in (1000, 18):
+        backward(
+            pico32.policy, Sft(), make_units(RAGGED), pass_tokens=size,
+            several=lambda size=size: found.append((size, {p.grad is None for p in pico32.net.parameters()})),
+        )  # fmt: skip
+        gradients(pico32.net)
+    assert found == [(18, {True})]
+
+
 def test_a_step_with_nothing_trained_on_is_told(pico64, make_units):
     with pytest.raises(TrainingError, match=r"no token of this step is trained on \(1 Units; first: rows.jsonl:1\)"):
         backward(pico64.policy, Sft(), make_units([7], prompt=2.0))

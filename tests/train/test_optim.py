@@ -222,3 +222,35 @@ def test_lowering_keeps_fp32_masters_of_what_trains(pico):
 def test_an_unknown_optimizer_is_told():
     with pytest.raises(SettingError, match="lion"):
         Optimizer([], kind="lion")
+
+
+def test_reserved_gradients_lie_in_one_block_and_hold_the_same_sums():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3))
+    rows, found = torch.randn(2, 4, 7), []
+    for reserve in (False, True):
+        optimizer = Optimizer(net.named_parameters())
+        if reserve:
+            optimizer.reserve()
+            blocks = {p.grad.untyped_storage().data_ptr() for p in net.parameters()}
+            assert len(blocks) == 1
+        for row in rows:
+            net(row).square().sum().backward()
+        found.append([p.grad.clone() for p in net.parameters()])
+        if reserve:
+            assert {p.grad.untyped_storage().data_ptr() for p in net.parameters()} == blocks
+        optimizer.clear()
+        assert all(p.grad is None for p in net.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+def test_a_reserved_gradient_of_bf16_weights_is_that_of_their_masters():
+    layer = nn.Linear(8, 3).to(torch.bfloat16)
+    optimizer = Optimizer(layer.named_parameters())
+    optimizer.reserve()
+    for _ in range(2):
+        layer(torch.ones(2, 8, dtype=torch.bfloat16)).sum().backward()
+    assert all(p.grad is None for p in layer.parameters())
+    assert [m.grad.flatten().tolist() for m in optimizer.masters] == [[4.0] * 24, [4.0] * 3]
+    optimizer.reserve()  # what is there already stays
+    assert optimizer.masters[0].grad.sum() == 96

@@ -5,16 +5,19 @@
 
 It reads the module's own parameters and calls its own projections, so adapted layers take effect. What it saves: one
 tensor a norm instead of five, no copies for rotary and attention layouts, documents of equal length in one batch, and the
-last layer's feed-forward only where a token is predicted. model/prove.py compares it with the module's forward at load.
+last layer's feed-forward only where a token is predicted; norms and gates are made again for the products that read them
+(again.py). model/prove.py compares it with the module's forward at load.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.model.again import as_given, made_again
 from tunesmith.model.batch import Batch
 from tunesmith.model.parts import add_norm, gated, norm, rotated
 from tunesmith.model.segments import Segments, attend
@@ -77,7 +80,8 @@ class Lean:
 
     def _whole(self, layer: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
         """A layer that gives one tensor: all that is kept of it when it is computed again."""
-        x, delta = self._layer(layer, x, None, *rest)
+        with as_given():
+            x, delta = self._layer(layer, x, None, *rest)
         return x + delta
 
     def _layer(
@@ -93,7 +97,8 @@ class Lean:
         """(x after attention, what the feed-forward adds to it), of x + delta."""
         attention, mlp = layer.self_attn, layer.mlp
         x, y = add_norm(x, delta, layer.input_layernorm.weight, self.eps)
-        made = _of_one(y, attention.q_proj, attention.k_proj, attention.v_proj)
+        with made_again(y, self._norm(x, layer.input_layernorm)):
+            made = _of_one(y, attention.q_proj, attention.k_proj, attention.v_proj)
         q, k, v = (each.view(len(y), -1, self.head_dim) for each in made)
         if self.normed:
             q, k = norm(q, attention.q_norm.weight, self.eps), norm(k, attention.k_norm.weight, self.eps)
@@ -102,7 +107,14 @@ class Lean:
         if chosen is not None:  # nothing reads the other tokens after the last attention
             mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
         x, y = add_norm(x, attention.o_proj(mixed), layer.post_attention_layernorm.weight, self.eps)
-        return x, mlp.down_proj(gated(*_of_one(y, mlp.gate_proj, mlp.up_proj)))
+        with made_again(y, self._norm(x, layer.post_attention_layernorm)):
+            gate, up = _of_one(y, mlp.gate_proj, mlp.up_proj)
+        z = gated(gate, up)
+        with made_again(z, partial(gated, gate.detach(), up.detach())):
+            return x, mlp.down_proj(z)
+
+    def _norm(self, x: torch.Tensor, norm_of: nn.Module) -> Callable[[], torch.Tensor]:
+        return partial(norm, x.detach(), norm_of.weight.detach(), self.eps)
 
 
 def _of_one(y: torch.Tensor, *projections: Any) -> Sequence[torch.Tensor]:

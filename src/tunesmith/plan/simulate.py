@@ -175,8 +175,8 @@ def _simulate(
         tracker.work.clear()
         tracker.num_ops = 0
         held = tracker.live
-        for master in optimizer.masters if accumulated else ():
-            master.grad = torch.zeros_like(master)
+        if accumulated:
+            optimizer.reserve()
         tracker.hold(_gradients(optimizer), "gradients")
         tracker.at("step")
         optimizer.begin(1e-3)

@@ -167,12 +167,14 @@ def backward(
     scale: float = 1.0,
     keep_unit_losses: bool = False,
     idle: Unit | None = None,
+    several: Callable[[], object] | None = None,
     passed: Callable[[], object] | None = None,
     redone: bool = False,
 ) -> StepStats:
     """Add the gradient of the whole step to the parameters' .grad and return what was seen.
 
     idle  a Unit for a rank that got none of this step's: it goes through with weight 0, so that all ranks do the same
+    several  called before the first of several passes
     passed  called after each pass, when ranks meet in each: one with fewer passes repeats its last with weight 0
     redone  memory that runs out on one rank is told to all, to do the step again; impossible where ranks meet within passes
     Raises TrainingError when no token of the step is trained on.
@@ -197,6 +199,8 @@ def backward(
         batches = (policy.batch([units_of_pass[i] for i in chosen]) for chosen in passes)
         look_once(policy, objective, batches, helpers, again=extra, redone=redone)
     with told_to_all(redone):
+        if several is not None and len(passes) > 1:
+            several()
         for batch in _batches(policy, units_of_pass, passes, helpers):
             total, out = _gradient(policy, objective, batch, weights, helpers, scale)
             if passed is not None:

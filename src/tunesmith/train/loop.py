@@ -112,6 +112,7 @@ def loop(
                     scale=1.0 if scaler is None else scaler.scale,
                     keep_unit_losses=keep_unit_losses,
                     idle=portion.idle,
+                    several=optimizer.reserve,
                     passed=optimizer.passed,
                     redone=in_smaller,
                 )

@@ -25,6 +25,7 @@ from torch import nn
 
 from tunesmith.core.errors import SettingError, TrainingError
 from tunesmith.core.files import explain_os_error
+from tunesmith.model.again import as_given
 
 KINDS = ("none", "disk", "pinned")
 LEAST = 1 << 16
@@ -54,7 +55,7 @@ class Offload:
         if self.kind == "none":
             yield
             return
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
+        with as_given(), torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
             yield
 
     def _pack(self, tensor: torch.Tensor) -> Any:

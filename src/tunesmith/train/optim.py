@@ -22,6 +22,7 @@ from tunesmith.train.rounding import KEEPS, Low
 
 KINDS = ("adamw", "adam", "sgd", "muon")
 STATES = ("fp32", "8bit")
+ALIGNED = 64  # elements: a gradient begins where vectors of any processor and kernels of a card like it to
 
 
 class Optimizer:
@@ -209,6 +210,19 @@ class Optimizer:
         if self.l1:
             for master in masters:
                 master.copy_(master.sign() * (master.abs() - lr * self.l1).clamp_min_(0))
+
+    def reserve(self) -> None:
+        """Make the gradients of a step of several passes before the first, zero and side by side. Made one by one while it goes backward,
+        they come to lie where its activations were, between which those of the next pass do not fit: memory would grow by holes."""
+        lacking: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+        for master in self.masters:
+            if master.grad is None:
+                lacking.setdefault((master.dtype, master.device), []).append(master)
+        for (dtype, device), masters in lacking.items():
+            sizes = [-(-master.numel() // ALIGNED) * ALIGNED for master in masters]
+            parts = torch.zeros(sum(sizes), dtype=dtype, device=device).split(sizes)
+            for master, part in zip(masters, parts):
+                master.grad = part[: master.numel()].view_as(master)
 
     def clear(self) -> None:
         """Forget gradients."""

@@ -28,6 +28,7 @@ from tunesmith.core.files import to_json, writing
 from tunesmith.core.heap import steady_heap
 from tunesmith.core.memory import usable
 from tunesmith.core.runs import RunFolder
+from tunesmith.model.again import looked_at
 from tunesmith.model.load import Model
 from tunesmith.step.fsdp import cut_weights, local, whole
 from tunesmith.step.helpers import Helpers
@@ -549,14 +550,13 @@ def activation_bytes(
     weights = {local(p).untyped_storage().data_ptr() for p in policy.net.parameters()}
     kept: dict[int, int] = {}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    def look(tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         # under FSDP a block's weights have a storage only while it computes
         if storage.data_ptr() not in weights and not isinstance(tensor._base, nn.Parameter):
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # itself, where it is its node's own output, would be a ring that nothing frees
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with looked_at(look):
         out = objective.loss(policy, policy.batch([units[i] for i in chosen]), helpers or Helpers())
     del out
     return sum(kept.values())

@@ -65,6 +65,8 @@ class Sharded:
     low      `all` computes in 16 bits from fp32 weights: they are saved as what they are, masters
     """
 
+    reserve = None  # what a rank keeps of a gradient is made as it arrives
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],
