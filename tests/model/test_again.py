@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunesmith.adapters.lora import Lora
+from tunesmith.model import lean
 from tunesmith.model.again import as_given, looked_at, made_again
 from tunesmith.model.batch import pack
 from tunesmith.model.policy import Policy
@@ -14,7 +15,10 @@ from tunesmith.model.policy import Policy
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("adapter", ["full", "lora", "lora with dropout"])
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
-def test_a_lean_pass_gives_the_same_gradients_and_keeps_less(name, adapter, precision, new_model, make_units):
+def test_a_lean_pass_gives_the_same_gradients_and_keeps_less(
+    name, adapter, precision, new_model, make_units, monkeypatch
+):
+    monkeypatch.setattr(lean, "WIDE", 0)
     model, batch, found, kept = new_model(name), pack(make_units([5, 90, 64])), [], []
     if adapter != "full":
         for layer in Lora(rank=2, dropout=0.3 * (adapter != "lora")).attach(model.net):
@@ -88,3 +92,10 @@ def test_without_gradients_and_as_given_nothing_is_done():
         (y @ weight).sum().backward()
     with torch.no_grad(), made_again(y, lambda: pytest.fail("made again")), torch.enable_grad():
         (y @ weight).sum().backward()
+
+
+@pytest.mark.parametrize("width", [16, 17])
+def test_a_model_that_is_not_wide_is_given_its_tensors(width, new_model, monkeypatch):
+    net = new_model("llama").net
+    monkeypatch.setattr(lean, "WIDE", width * net.config.hidden_size // 16)
+    assert lean.Lean(net).wide is (width == 16)
