@@ -78,8 +78,8 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
         keep()
     lacking = not Path(given.llamafactory_python).exists()  # tried where its environment is there
     asked = given.options.split(",") if given.options else case.options
-    for option in case.options:
-        if option not in asked or (option.startswith("llamafactory") and lacking) or len(asked) == 1:
+    for option in case.options if len(asked) > 1 else ():
+        if option not in asked or (option.startswith("llamafactory") and lacking):
             continue
         if option not in [trial["option"] for trial in record["trials"]]:
             few = max(6 * STEP_PAIRS, record["num_pairs"] // 8 // STEP_PAIRS * STEP_PAIRS)
@@ -91,9 +91,8 @@ def measure(case: Case, given: argparse.Namespace, results: dict[str, Any]) -> N
             record["trials"].append(trial)
             print(f"{case.name} {option}: {trial['units_per_second']:.1f} units/s (trial)", flush=True)
             keep()
-    best = asked[0]
-    if len(asked) > 1:
-        best = max(record["trials"], key=lambda trial: trial["units_per_second"])["option"]
+    fastest = max(record["trials"], key=lambda trial: trial["units_per_second"], default={})
+    best = fastest["option"] if len(asked) > 1 else asked[0]
     record["runs"] = [
         run for run in record["runs"] if run["side"] == "ours" or run["option"] == best
     ]  # a faster one came
