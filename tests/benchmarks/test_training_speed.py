@@ -75,6 +75,8 @@ def test_the_limit_counts_the_products_of_every_layer(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     weights = 10 * (3 * width * width + 3 * width * inner) + width * 64
     assert found["gflops"] * 1e9 * found["seconds_a_step"] == pytest.approx(6.0 * 8 * weights)
+    assert found["tokens_per_second"] == pytest.approx(8 / found["seconds_a_step"])
+    assert found["best_tokens_per_second"] > found["tokens_per_second"]
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -109,6 +111,11 @@ def test_judgement_follows_the_bar() -> None:
     assert not judge(record(2400, 1000, 1000, 9000, (400, 1000)))["speed_held"]  # 2.4x its packing
     near_limit = judge(record(2400, 2000, 1000, 3000, (400, 1000)))  # 80 % of what the machine can do at all
     assert near_limit["speed_held"] and near_limit["by_limit"]
+    assert near_limit["limit_share"] == near_limit["at_best_share"] == pytest.approx(0.8)
+    both = record(2400, 2000, 1000, 0, (400, 1000))
+    both["limits"] = [{"tokens_per_second": speed, "best_tokens_per_second": 4000} for speed in (2500, 3000, 3500)]
+    assert judge(both)["speed_held"]  # by what products make over time; of their best repetitions it is told
+    assert judge(both)["limit_share"] == pytest.approx(0.8) and judge(both)["at_best_share"] == pytest.approx(0.6)
     text = show({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
     assert "2.00x" in text and "3.00x" in text and "single" in text and "MISSED" not in text
 

@@ -72,9 +72,8 @@ class Lean:
         half = cos.shape[-1] // 2
         cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
         layers = list(self.body.layers)
-        recompute = (
-            self.net.training and torch.is_grad_enabled() and getattr(layers[0], "gradient_checkpointing", False)
-        )
+        checkpointed = getattr(layers[0], "gradient_checkpointing", False) and not self.asked
+        recompute = self.net.training and torch.is_grad_enabled() and checkpointed
         delta = None  # what the layer before adds to x: the next norm adds it in the same go
         for number, layer in enumerate(layers):
             chosen = predictor if number == len(layers) - 1 else None
@@ -83,6 +82,11 @@ class Lean:
             else:
                 x, delta = self._layer(layer, x, delta, cos, sin, segments, chosen)
         return add_norm(x, delta, self.body.norm.weight, self.eps)[1][: len(batch.predictor)]
+
+    @property
+    def asked(self) -> bool:
+        """Whether norms and gates are to be made again at any width: selective checkpointing (train/recompute.py)."""
+        return getattr(self.net, "makes_again", False)
 
     def _whole(self, layer: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
         """A layer that gives one tensor: all that is kept of it when it is computed again."""
@@ -120,7 +124,7 @@ class Lean:
             return x, mlp.down_proj(z)
 
     def _again(self, tensor: torch.Tensor, make: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
-        return made_again(tensor, make) if self.wide else nullcontext()
+        return made_again(tensor, make) if self.wide or self.asked else nullcontext()
 
     def _norm(self, x: torch.Tensor, norm_of: nn.Module) -> Callable[[], torch.Tensor]:
         return partial(norm, x.detach(), norm_of.weight.detach(), self.eps)

@@ -4,7 +4,8 @@ checkpoint_activations(net, True)            # of each layer only its input is k
 checkpoint_activations(net, "selective")     # and what its matrix products and its attention gave (Korthikanti et al. 2022,
                                              # arXiv 2205.05198): norms, rotations, gates and adapters' drops come again
 
-Gradients are the same, bit by bit.
+Our own forward keeps less than that by making norms and gates again by itself (model/again.py): under "selective" it does, of whatever
+width, unless adapters drop. Gradients are the same, bit by bit.
 """
 
 from functools import partial
@@ -38,7 +39,13 @@ def checkpoint_activations(net: nn.Module, what: Checkpointing) -> None:
         for module in net.modules():
             if hasattr(module, "in_place"):
                 module.in_place = False
+    net.makes_again = what == "selective" and not any(map(_drops, net.modules()))  # type: ignore[assignment]
     net.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given)
+
+
+def _drops(module: nn.Module) -> bool:
+    share = getattr(module, "dropout", 0.0)
+    return isinstance(share, float) and share > 0
 
 
 def _policy(context: Any, operation: Any, *args: Any, **keywords: Any) -> CheckpointPolicy:
