@@ -46,6 +46,8 @@ SWITCHES: dict[str, dict[str, Any]] = {  # {words: (what of the case it changes)
     "muon": {"train": {"optimizer": "muon"}},
     "int8 base": {"base": "int8", "adapter": "lora"},
     "fp16": {"precision": "fp16", "adapter": "lora"},
+    "selective": {"checkpointing": "selective"},
+    "selective lora": {"checkpointing": "selective", "adapter": "lora"},
 }
 
 
