@@ -178,9 +178,12 @@ def main() -> None:
         todo = [] if asked.table else [name for name in every if name not in results and asked.match in name]
     process = instrument() if todo and not asked.replan else None
     for name in todo[: asked.only]:
-        found = measured(process, every[name]) if process is not None else results[name]["measured"]
-        results[name] = {"case": every[name], "measured": found, "planned": planned(every[name])}
-        facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "results": results}
+        facts: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
+        found = dict(results[name]["measured"]) if process is None else measured(process, every[name])
+        where = {"processor": facts["machine"]["processor"], "date": facts["date"]}
+        where = where if process is not None else results[name].get("where", {})
+        results[name] = {"case": every[name], "where": where, "measured": found, "planned": planned(every[name])}
+        facts["results"] = results
         PLACE.write_text(json.dumps(facts, indent=1) + "\n")
         print(table({name: results[name]}).splitlines()[0], flush=True)
     if process is not None:

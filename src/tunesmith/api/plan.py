@@ -108,8 +108,9 @@ def plan(
             cost = planner.cost(offered.forecast, tokens, price)
             facts |= {"forecast": offered.forecast.as_dict(), "price": list(offered.price), **cost.as_dict()}
         facts |= {"changes": list(offered.changes) if offered else None}
-        facts |= {"notch": limited(planner.look(offered.notch)).as_dict()} if offered and offered.notch else {}
-        text = tell.offered(offered, planner.device)
+        notch = limited(planner.look(offered.notch)) if offered and offered.notch else None
+        facts |= {"notch": notch.as_dict()} if notch else {}
+        text = tell.offered(offered, planner.device, notch)
         return Result(facts, text=text + ("\n" + "\n".join(tell.cost_lines(cost)) if offered else ""))
     seen = planner.whole(planner.setup)
     seen = within(seen) if on is not None and not planner.device.cuda else seen

@@ -26,7 +26,7 @@ STRENGTHS: tuple[bool | str, ...] = (False, "selective", True)  # of checkpointi
 class Proposal:
     """A setup, what it changes in words, its forecast, and the time of a token against the setup it started from.
 
-    notch  one step back towards the wish, which no longer fits; None where the wish itself fits
+    notch  one step back towards the wish, which no longer fits give or take the forecast's error; None where the wish itself fits
     """
 
     setup: Setup

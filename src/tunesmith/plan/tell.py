@@ -96,8 +96,8 @@ def listed(
     return "\n".join(lines)
 
 
-def offered(found: Proposal | None, device: Device) -> str:
-    """The cheapest change that makes a run fit."""
+def offered(found: Proposal | None, device: Device, notch: Forecast | None = None) -> str:
+    """The cheapest change that makes a run fit, and what one notch more would need."""
     if found is None:
         return f"No change found that makes it fit {size(device.memory)}: take a smaller model."
     if not found.changes:
@@ -106,6 +106,7 @@ def offered(found: Proposal | None, device: Device) -> str:
     lines = [f"The cheapest change that fits {size(device.memory)}:  {' '.join(found.changes)}"]
     lines.append(f"  then {size(found.forecast.device)} give or take {100 * found.forecast.error:.0f} %{slower}")
     lines += [f"  its price: {words}" for words in found.price]
-    if found.notch is not None:
-        lines.append(f"  one notch more does not fit: {found.notch.words()}")
+    if notch is not None:
+        which = "may not" if notch.device <= notch.memory else "does not"
+        lines.append(f"  one notch more {which} fit: {notch.setup.words()}, {size(notch.device)} give or take {100 * notch.error:.0f} %")
     return "\n".join(lines)
