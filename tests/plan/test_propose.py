@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tunesmith.core.errors import SettingError
-from tunesmith.plan import propose
+from tunesmith.plan import propose, tell
+from tunesmith.plan.devices import host
 from tunesmith.plan.forecast import Forecast
 from tunesmith.plan.setup import Setup
 
@@ -170,3 +171,13 @@ def test_what_is_refused_while_it_runs_is_told_and_where_only_checkpointing_is_t
     )
     assert [(each.setup.adapter, each.setup.pass_tokens) for each in found] == [("lora", 1024)]
     assert refused == {"qlora": "it does not go together"}
+
+
+def test_a_notch_within_the_error_may_not_fit():
+    """The wish would take 880 of 900 give or take 8 %: no claim that it fails."""
+    found, (look, _) = into(900), law(900)
+    notch = look(found.notch)
+    assert "one notch more does not fit" in tell.offered(found, host(900), notch)
+    told = tell.offered(found, host(900), replace(notch, device=880, error=0.08))
+    assert "one notch more may not fit" in told and "8 %" in told and "does not" not in told
+    assert "notch" not in tell.offered(found, host(900))

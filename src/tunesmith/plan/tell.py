@@ -107,6 +107,8 @@ def offered(found: Proposal | None, device: Device, notch: Forecast | None = Non
     lines.append(f"  then {size(found.forecast.device)} give or take {100 * found.forecast.error:.0f} %{slower}")
     lines += [f"  its price: {words}" for words in found.price]
     if notch is not None:
-        which = "may not" if notch.device <= notch.memory else "does not"
-        lines.append(f"  one notch more {which} fit: {notch.setup.words()}, {size(notch.device)} give or take {100 * notch.error:.0f} %")
+        which = "may not" if notch.device * (1 - notch.error) <= notch.memory else "does not"
+        lines.append(
+            f"  one notch more {which} fit: {notch.setup.words()}, {size(notch.device)} give or take {100 * notch.error:.0f} %"
+        )
     return "\n".join(lines)
