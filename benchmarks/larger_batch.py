@@ -20,7 +20,7 @@ from benchmarks.common import read_results, table, write_results
 from benchmarks.fit import Pair, attempt, model_of, proposal
 
 NAME = "larger_batch"
-PAIRS = (Pair(384, 6, "lora", 256, 128, 700), Pair(256, 8, "full", 256, 128, 700))
+PAIRS = (Pair(384, 6, "lora", 256, 64, 600), Pair(256, 8, "full", 256, 64, 600))
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -40,7 +40,7 @@ def one(pair: Pair, precision: str, work: Path) -> dict[str, Any]:
     line: dict[str, Any] = {"name": pair.name, "precision": precision, "said": said}
     for name, setup in (("run", said["setup"]), ("notch", said["notch"])):
         folder = work / f"{pair.name}-{precision}-{name}"
-        line[name] = attempt(pair, wish, setup, folder, steps=4)
+        line[name] = attempt(pair, wish, setup, folder, steps=3)
         if line[name]["ended"] == "runs":
             line[name]["tokens_per_second"] = speed(folder)
     return line

@@ -21,6 +21,7 @@ TABLES = {
     "method_speed_avx2": "method_speed.__main__",
     "generation": "generation",
     "ablation": "ablation.__main__",
+    "ablation_fp32": "ablation.__main__",
     "lean_forward": "lean_forward",
     "growth": "growth",
     "planner": "planner.__main__",

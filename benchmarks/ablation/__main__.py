@@ -1,6 +1,7 @@
 """Switch after switch on one model and row set, in the manner of torchtune's additive table.
 
     python -m benchmarks.ablation                      the table at size: h512 x 8, 2,048 tokens a step (about an hour on two cores)
+    python -m benchmarks.ablation --fp32               without bf16, for processors that have no products of it (a quarter of an hour)
     python -m benchmarks.ablation --size tiny          seconds; for a look at whether it runs
 
 Each row adds one switch to those above it and runs in a process of its own: `steps` updates over the same rows, seeded alike. Printed:
@@ -33,11 +34,12 @@ SIZES = {
 }
 # (name, what it changes). The start: glibc's allocator as it comes, rows padded, whole logits, torch's own operations, everything in memory
 FULL = [
-    ("start", {"heap": False, "layout": "padded", "chunked": False, "lean": False, "kernels": False}),
+    ("start", {"heap": False, "layout": "padded", "chunked": False, "lean": False, "again": False, "kernels": False}),
     ("freed memory stays", {"heap": True}),
     ("packing", {"layout": "packed"}),
     ("chunked loss", {"chunked": True}),
     ("lean forward", {"lean": True}),
+    ("norms and gates made again", {"again": True}),
     ("compiled kernels", {"kernels": True}),
     ("selective checkpointing", {"checkpointing": "selective"}),
     ("checkpointing", {"checkpointing": True}),
@@ -51,18 +53,18 @@ FULL = [
     ("no fp32 masters: stochastic", {"keep": "stochastic"}),
 ]
 LORA = [
-    ("LoRA", {"adapter": "lora", "states": "fp32", "keep": "fp32"}),
+    ("LoRA", {"adapter": "lora", "states": "fp32", "keep": "fp32", "offload_states": "none"}),
     ("int8 base", {"base": "int8"}),
     ("nf4 base (QLoRA)", {"base": "nf4"}),
     ("streamed base", {"base": "streamed"}),
 ]
 
 
-def rows() -> list[tuple[str, dict[str, Any]]]:
-    """(name, all settings) of each row: those of the rows above, and one more."""
+def rows(*, fp32: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """(name, all settings) of each row: those of the rows above, and one more. fp32: without those about bf16."""
     found: list[tuple[str, dict[str, Any]]] = []
     held: dict[str, Any] = {}
-    for name, more in [*FULL, *LORA]:
+    for name, more in [*(row for row in FULL if not (fp32 and {"precision", "keep"} & {*row[1]})), *LORA]:
         held = {**held, **more}
         found.append((name, dict(held)))
     return found
@@ -118,6 +120,8 @@ def child(spec: dict[str, Any]) -> dict[str, Any]:
     masters = lower(net, LOW[precision]) if precision in LOW else None
     checkpoint_activations(net, given.get("checkpointing", False))
     policy = model.policy.of(net)
+    if policy.lean is not None:
+        policy.lean.wide = given["again"]
     policy.layout = given["layout"]
     policy.lean = policy.lean if given["lean"] and given["layout"] == "packed" else None
     objective = Sft() if given["chunked"] else whole_logits()
@@ -203,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="size", choices=list(SIZES))
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--fp32", action="store_true", help="without the rows about bf16; results of their own")
     parser.add_argument("--only", help="rows by name, with commas: a look at these alone")
     parser.add_argument("--child")
     given = parser.parse_args()
@@ -210,13 +215,13 @@ def main() -> None:
         print(json.dumps(child(json.loads(given.child))))
         return
     name_of = "ablation" if given.size == "size" else f"ablation_{given.size}"
+    name_of += "_fp32" if given.fp32 else ""
     done: dict[str, Any] = {} if given.again else read_results(name_of).get("rows", {})
-    chosen = given.only.split(",") if given.only else [name for name, _ in rows()]
-    if unknown := set(chosen) - {name for name, _ in rows()}:
-        raise SystemExit(
-            f"There is no row {', '.join(sorted(unknown))}. Rows: {', '.join(name for name, _ in rows())}."
-        )
-    for name, settings in rows():
+    every = dict(rows(fp32=given.fp32))
+    chosen = given.only.split(",") if given.only else [*every]
+    if unknown := set(chosen) - {*every}:
+        raise SystemExit(f"There is no row {', '.join(sorted(unknown))}. Rows: {', '.join(every)}.")
+    for name, settings in every.items():
         if name not in chosen:
             continue
         if name in done and done[name]["settings"] == settings:
