@@ -140,11 +140,13 @@ def measure(
     record["best"] = {"peer": peer_of(best), "option": best["option"], "dtype": best["dtype"]}
 
     limits: list[dict[str, Any]] = record.setdefault("limits", [])
+
+    def limit(number: int) -> None:
+        limits.append({"pair": number, **bench.worker("limit", base)})
+        bench.save()
+        say(cell, f"matmul limit {limits[-1]['tokens_per_second']:.0f} tokens/s")
+
     for number in range(pairs):
-        if len(limits) <= number:  # in turn with the runs: the machine is not equally fast at all times
-            limits.append(bench.worker("limit", base))
-            bench.save()
-            say(cell, f"matmul limit {limits[-1]['tokens_per_second']:.0f} tokens/s")
         sides: list[tuple[str, dict[str, Any] | None]] = [("ours", None), ("best", best)]
         if number == 0 and against == ("trl",) and packing["option"] == "packing" != best["option"]:
             sides.append(("packing", packing))
@@ -152,8 +154,10 @@ def measure(
             if sum(run["role"] == side for run in record["runs"]) > number:
                 continue
             spec = {**base, "num_rows": record["num_rows"]}
-            if option is None:
+            if option is None:  # the machine is not equally fast at all times: the limit right before and right after
+                limit(number)
                 run = bench.worker("ours", spec | mine)
+                limit(number)
             else:
                 run = bench.peer(peer_of(option), {**spec, "option": option["option"], "dtype": option["dtype"]})
             if run["rows"] != record["rows"]:
@@ -231,9 +235,7 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
     ours, best = (middle(record, role, "tokens_per_second") for role in ("ours", "best"))
     packing_role = "best" if record.get("best", {}).get("option") == "packing" else "packing"
     packing = middle(record, packing_role, "tokens_per_second")
-    limits = record.get("limits") or [record["limit"]]  # before 2026-11-22 one a cell, at the beginning
-    limit = statistics.median(found["tokens_per_second"] for found in limits)
-    at_best = statistics.median(found.get("best_tokens_per_second", found["tokens_per_second"]) for found in limits)
+    limit, at_best = limits_of(record)
     floor = 0.75 * limit
     against_best = (2.5 if record["answers"] else 1.5) * best
     against_packing = against_best if record["answers"] or math.isnan(packing) else 2.5 * packing
@@ -252,6 +254,22 @@ def judge(record: dict[str, Any]) -> dict[str, Any]:
         "memory_held": memory <= 0.5,
         "runs": min(sum(run["role"] == role for run in record["runs"]) for role in ("ours", "best")),
     }
+
+
+def limits_of(record: dict[str, Any]) -> tuple[float, float]:
+    """The matmul limit of a cell and that of its best repetitions. Where they were measured around each of our runs: what our median speed stands
+    to as our runs, the median of them, stand to those around. Before 2026-11-23 only the second was measured: then both are that."""
+    limits = record.get("limits") or [record["limit"]]
+    runs = [run["tokens_per_second"] for run in record["runs"] if run["role"] == "ours"]
+    found = []
+    for key in ("tokens_per_second", "best_tokens_per_second"):
+        if "pair" not in limits[0]:
+            found.append(statistics.median(each.get(key, each["tokens_per_second"]) for each in limits))
+            continue
+        around = [[each[key] for each in limits if each["pair"] == number] for number in range(len(runs))]
+        shares = [run / statistics.mean(each) for run, each in zip(runs, around, strict=True)]
+        found.append(statistics.median(runs) / statistics.median(shares))
+    return found[0], found[1]
 
 
 def or_none(value: float, form: str, unit: str = "") -> str:

@@ -116,6 +116,11 @@ def test_judgement_follows_the_bar() -> None:
     both["limits"] = [{"tokens_per_second": speed, "best_tokens_per_second": 4000} for speed in (2500, 3000, 3500)]
     assert judge(both)["speed_held"]  # by what products make over time; of their best repetitions it is told
     assert judge(both)["limit_share"] == pytest.approx(0.8) and judge(both)["at_best_share"] == pytest.approx(0.6)
+    both["runs"] += [{**both["runs"][0], "tokens_per_second": speed} for speed in (1600, 3000)]
+    both["limits"] = [{"pair": pair, "tokens_per_second": speed, "best_tokens_per_second": 4000} for pair, speed in
+                      ((0, 2900), (0, 3100), (1, 2000), (2, 4000), (2, 6000))]  # fmt: skip
+    assert judge(both)["limit_share"] == pytest.approx(0.8), "0.8 of those around it, 0.8, 0.6"
+    assert judge(both)["at_best_share"] == pytest.approx(0.6)
     text = show({"cells": {"10M-lora-fp32-256": record(3000, 1500, 1000, 9000, (400, 1000))}})
     assert "2.00x" in text and "3.00x" in text and "single" in text and "MISSED" not in text
 
@@ -132,7 +137,7 @@ class Pretended(Bench):
         peer = module.startswith("peer_")
         self.calls.append((module, spec.get("option"), spec.get("dtype"), spec.get("num_rows")))
         if module == "limit":
-            return {"tokens_per_second": 9000.0, "gflops": 100.0}
+            return {"tokens_per_second": 9000.0, "best_tokens_per_second": 9900.0, "gflops": 100.0}
         speed = {"group_by_length": 1500.0, "packing": 800.0}.get(spec.get("option"), 700.0) if peer else 3000.0
         speed += 100 * (spec.get("dtype") == "autocast") + 1000 * (
             module == "peer_litgpt" and spec["option"] == "padded_8x2"
@@ -155,6 +160,9 @@ def test_a_cell_is_measured_from_calibration_to_table_and_goes_on_where_it_stopp
     record = json.loads((tmp_path / "results.json").read_text())["cells"][cell.name]
     assert record["num_rows"] == round(3000 * TARGET_SECONDS / 1600) * 16  # as many rows as that time takes
     assert record["best"] == {"peer": "trl", "option": "group_by_length", "dtype": "autocast"}
+    assert [limit["pair"] for limit in record["limits"]] == [0, 0, 1, 1, 2, 2]
+    around = [name for name, *_ in bench.calls if name in ("ours", "limit")][1:]  # the first says how many rows
+    assert around == ["limit", "ours", "limit"] * 3
     assert [run["role"] for run in record["runs"]] == ["ours", "best", "packing", "best", "ours", "ours", "best"]
     assert {pilot["option"] for pilot in record["pilots"]} == set(PEERS["trl"].layouts)
     assert ("packing", "autocast") in {(pilot["option"], pilot["dtype"]) for pilot in record["pilots"]}
