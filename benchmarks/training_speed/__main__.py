@@ -38,7 +38,7 @@ TARGET_SECONDS = 65.0  # of the short run that says how many rows; whole epochs 
 LR = 5e-4
 # our passes hold at most this share of an average step's tokens: most LoRA steps are one pass (each merges the weights anew), full ones two to four
 # (the larger the products, the less a pass costs beyond its memory); where products are small, norms and gates made again pay for one pass
-PASS_SHARE = {("10M", "lora"): 1.2, ("10M", "full"): 1.1, ("30M", "full"): 0.6, ("100M", "full"): 0.35}
+PASS_SHARE = {("10M", "lora"): 1.2, ("10M", "full"): 1.0, ("30M", "full"): 0.6, ("100M", "full"): 0.35}
 LORA_SHARE = 1.6
 CHECKPOINTING = {("10M", "full"): "selective"}
 
