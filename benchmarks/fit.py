@@ -2,8 +2,8 @@
 
     python -m benchmarks.fit [--only 2M-lora-700] [--again]
 
-Each pair wishes for more than fits; its memory is one that the forecast of the notch exceeds, as what lies within a forecast's error is
-told as "may not fit" and can be no claim. What --fit proposes is trained for two steps by `tunesmith train` in a memory cgroup of
+Each pair wishes for more than fits; its memory is one that the forecast of the notch exceeds: a notch forecast below it is
+refused for the forecast's error alone, and may run. What --fit proposes is trained for two steps by `tunesmith train` in a memory cgroup of
 exactly that size, and must finish; the notch that --fit names is trained likewise and must be killed. The cgroup wants root.
 Writes results/fit.json after each run, and goes on where it was stopped.
 """

@@ -36,10 +36,8 @@ STEPS, BATCH = 3_000, 64
 SKIPPED = 20  # first steps of a training run, in which the heap grows
 REPEATS = 8  # of the data path, up to as many rows as lie beside
 WARM = 20_000  # rows of the first run: what is kept at any size is there then
-BESIDE, BESIDE_STEPS = (
-    10_000,
-    300,
-)  # rows and steps of the process that a size is compared with: as long in the data path as in steps
+BESIDE = 10_000  # rows of the process that a size is compared with
+BESIDE_STEPS = 300  # of each of its runs: they take about as long as its data path
 SLICE = 0.2  # seconds that one runs while the other is stopped
 BYTES_A_ROW, FLAT = 16, 0.10
 
@@ -115,7 +113,7 @@ def beside(folder: Path) -> None:
             file.write(json.dumps(train(BESIDE, folder, BESIDE_STEPS)) + "\n")
 
 
-def in_turns(folders: dict[str, Path], commands: dict[str, list[str]]) -> Turns:
+def in_turns(commands: dict[str, list[str]]) -> Turns:
     """Start the processes; each runs while the others are stopped, until the first has ended."""
     turns = Turns(*commands)
     running = {name: subprocess.Popen(command) for name, command in commands.items()}
@@ -181,7 +179,7 @@ def measured(num: int) -> dict[str, Any]:
         for (name, folder), rows in zip(folders.items(), (num, 0), strict=True):
             folder.mkdir()
             commands[name] = [sys.executable, "-m", "benchmarks.growth", "--one", str(rows), "--work", str(folder)]
-        turns = in_turns(folders, commands)
+        turns = in_turns(commands)
         size, other = (read_runs(folder) for folder in folders.values())
         found: dict[str, Any] = {"peak_bytes": int((folders["size"] / "peak").read_text())}
     for kind, key in (("data", "data_rows_per_second"), ("steps", "tokens_per_second")):

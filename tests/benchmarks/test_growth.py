@@ -41,7 +41,7 @@ def test_processes_run_in_turn_until_the_first_has_ended(tmp_path, monkeypatch):
         for (name, folder), times in zip(folders.items(), (40, 100_000), strict=True)
     }
     began = time.time()
-    turns = in_turns(folders, commands)
+    turns = in_turns(commands)
     ticks = {name: [float(line) for line in folder.read_text().split()] for name, folder in folders.items()}
     assert len(ticks["size"]) == 40 and ticks["beside"]
     for name, other in (("size", "beside"), ("beside", "size")):
@@ -52,7 +52,7 @@ def test_processes_run_in_turn_until_the_first_has_ended(tmp_path, monkeypatch):
 
 def test_a_failure_is_told(tmp_path):
     with pytest.raises(SystemExit, match="size ended with 3"):
-        in_turns({}, {"size": [sys.executable, "-c", "raise SystemExit(3)"], "beside": ["sleep", "60"]})
+        in_turns({"size": [sys.executable, "-c", "raise SystemExit(3)"], "beside": ["sleep", "60"]})
 
 
 def test_a_line_that_is_not_whole_is_none(tmp_path):
