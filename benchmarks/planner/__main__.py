@@ -178,12 +178,16 @@ def main() -> None:
         todo = [] if asked.table else [name for name in every if name not in results and asked.match in name]
     process = instrument() if todo and not asked.replan else None
     for name in todo[: asked.only]:
-        facts: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-        found = dict(results[name]["measured"]) if process is None else measured(process, every[name])
-        where = {"processor": facts["machine"]["processor"], "date": facts["date"]}
-        where = where if process is not None else results[name].get("where", {})
+        now = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
+        if process is None:
+            found, where = results[name]["measured"], results[name].get("where", {})
+        else:
+            found, where = (
+                measured(process, every[name]),
+                {"processor": now["machine"]["processor"], "date": now["date"]},
+            )
         results[name] = {"case": every[name], "where": where, "measured": found, "planned": planned(every[name])}
-        facts["results"] = results
+        facts = {**now, "results": results}
         PLACE.write_text(json.dumps(facts, indent=1) + "\n")
         print(table({name: results[name]}).splitlines()[0], flush=True)
     if process is not None:
