@@ -14,6 +14,7 @@ from torch import nn
 
 from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
 from tunesmith.model.low_rank import gradients
+from tunesmith.model.products import linears, linears_backward
 
 
 class LoraLinear(nn.Module):
@@ -109,7 +110,7 @@ class _Lora(torch.autograd.Function):
         ctx.scale, ctx.merged, ctx.bias, ctx.packed = scale, merged, bias is not None, packed
         weight = weight if packed is None else packed.dequantised(x.dtype)
         if merged:
-            return F.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
+            return linears(x, [weight], [bias], [a], [b], [scale])[0]
         product, low = F.linear(x, weight, bias), F.linear(x, a.to(x.dtype))
         return (product.addmm_ if in_place else product.addmm)(low, b.to(x.dtype).T, alpha=scale)
 
@@ -121,7 +122,7 @@ class _Lora(torch.autograd.Function):
         dx = dw = dbias = None
         if ctx.merged:
             if ctx.needs_input_grad[0]:
-                dx = dy @ torch.addmm(weight, b, a, alpha=scale)
+                dx = linears_backward([dy], [weight], [a], [b], [scale])
             (da,), (db,) = gradients(x, [dy], [a], [b], [scale])
         else:
             through = dy @ b.to(dy.dtype)  # (n, rank)
@@ -147,8 +148,13 @@ class _Together(torch.autograd.Function):
     def forward(ctx: Any, x, scales, packed, *parts):
         ctx.save_for_backward(x, *parts)
         ctx.scales, ctx.packed = scales, packed
-        layers = zip(scales, packed, parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
-        return tuple(F.linear(x, _merged(w, few, a, b, scale), bias) for scale, few, w, bias, a, b in layers)
+        weights, biases, down, up = parts[::4], parts[1::4], parts[2::4], parts[3::4]
+        if all(few is None for few in packed):
+            return tuple(linears(x, weights, biases, down, up, scales))
+        made = []
+        for w, few, bias, a, b, scale in zip(weights, packed, biases, down, up, scales, strict=True):
+            made += linears(x, [_whole(w, few, x.dtype)], [bias], [a], [b], [scale])
+        return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *grads):
@@ -156,14 +162,15 @@ class _Together(torch.autograd.Function):
         weights, down, up = parts[::4], parts[2::4], parts[3::4]
         das, dbs = gradients(x, grads, down, up, ctx.scales)
         dx = None
-        for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
-            if ctx.needs_input_grad[0]:
-                merged = _merged(w, few, a, b, scale)
-                dx = dy @ merged if dx is None else dx.addmm_(dy, merged)
-                del merged  # before the next one is made
+        if ctx.needs_input_grad[0] and all(few is None for few in ctx.packed):
+            dx = linears_backward(grads, weights, down, up, ctx.scales)
+        elif ctx.needs_input_grad[0]:
+            for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
+                more = linears_backward([dy], [_whole(w, few, x.dtype)], [a], [b], [scale])
+                dx = more if dx is None else dx.add_(more)
         return dx, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))
 
 
-def _merged(weight: torch.Tensor | None, packed: Any, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
-    """W + s B A, of a whole weight or a packed one."""
-    return torch.addmm(packed.dequantised(a.dtype) if weight is None else weight, b, a, alpha=scale)
+def _whole(weight: torch.Tensor | None, packed: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A layer's weight (out, in), dequantised where it is packed: held by no name while the next one is."""
+    return packed.dequantised(dtype) if weight is None else weight

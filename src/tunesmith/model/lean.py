@@ -21,6 +21,7 @@ from torch import nn
 from tunesmith.model.again import as_given, made_again
 from tunesmith.model.batch import Batch
 from tunesmith.model.parts import add_norm, gated, norm, rotated
+from tunesmith.model.products import fits, projected
 from tunesmith.model.segments import Segments, attend
 from tunesmith.model.sizes import even
 
@@ -116,12 +117,12 @@ class Lean:
         mixed = mixed.view(len(y), -1)
         if chosen is not None:  # nothing reads the other tokens after the last attention
             mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
-        x, y = add_norm(x, attention.o_proj(mixed), layer.post_attention_layernorm.weight, self.eps)
+        x, y = add_norm(x, _of_one(mixed, attention.o_proj)[0], layer.post_attention_layernorm.weight, self.eps)
         with self._again(y, self._norm(x, layer.post_attention_layernorm)):
             gate, up = _of_one(y, mlp.gate_proj, mlp.up_proj)
         z = gated(gate, up)
         with self._again(z, partial(gated, gate.detach(), up.detach())):
-            return x, mlp.down_proj(z)
+            return x, _of_one(z, mlp.down_proj)[0]
 
     def _again(self, tensor: torch.Tensor, make: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
         return made_again(tensor, make) if self.wide or self.asked else nullcontext()
@@ -131,10 +132,19 @@ class Lean:
 
 
 def _of_one(y: torch.Tensor, *projections: Any) -> Sequence[torch.Tensor]:
-    """What several projections make of the same input: together where they know how (`together` of an adapter's layer), else each alone."""
-    together = getattr(projections[0], "together", None)
+    """What projections make of the same input: together where they know how (`together` of an adapter's layer) or are plain, else each
+    alone."""
+    if all(map(_plain, projections)) and fits(y, *(projection.weight for projection in projections)):
+        return projected(y, [projection.weight for projection in projections])
+    together = getattr(projections[0], "together", None) if len(projections) > 1 else None
     made = together(y, projections) if together is not None else None
     return made if made is not None else [projection(y) for projection in projections]
+
+
+def _plain(layer: Any) -> bool:
+    """Whether all that a layer does is to multiply by its weight."""
+    watched = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is nn.Linear and layer.bias is None and not watched
 
 
 def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Segments, torch.Tensor]:

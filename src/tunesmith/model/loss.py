@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tunesmith.model.cross_entropy import cross_entropy, fits
+from tunesmith.model.products import linears
 from tunesmith.model.sizes import even
 
 CHUNK_ELEMENTS = 1 << 21  # logits a chunk may hold: 8 MB in fp32, which stays near the caches of a CPU
@@ -34,7 +35,9 @@ class Head:
 
     def products(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden @ weight.T + bias, (n, vocab), in their dtype."""
-        return hidden @ self.weight.T if self.bias is None else torch.addmm(self.bias, hidden, self.weight.T)
+        if not torch.is_grad_enabled():
+            return linears(hidden, [self.weight], [self.bias])[0]
+        return F.linear(hidden, self.weight, self.bias)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, vocab) float32."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from tunesmith.model import compiled  # registers our attention
+from tunesmith.model import compiled, products  # register our attention and products
 
 Checkpointing = bool | Literal["selective"]
 
@@ -25,6 +25,7 @@ KEPT = {
     *(getattr(_ATEN, name).default for name in ("mm", "bmm", "baddbmm", "convolution")),
     *(getattr(_ATEN, f"_scaled_dot_product_{kind}").default for kind in _ATTENTION),
     compiled.attention._opoverload,
+    products.forward._opoverload,
 }
 VARLEN = "torch_attn::_varlen_attn"  # model/varlen.py; torch registers it when it is first used
 

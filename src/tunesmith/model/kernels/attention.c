@@ -8,32 +8,20 @@
 #include "vectors.h"
 
 #define ROWS (LANES == 16 ? 4 : 6) /* queries at a time: so many rows of SPAN sums stay in registers, and each load serves them all */
+#if LANES == 16
+#define LANE ((ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#else
+#define LANE ((ivec){0, 1, 2, 3, 4, 5, 6, 7})
+#endif
 #define ALONE static __attribute__((noinline)) /* inlined, their addresses would push one another out of the registers */
 
+/* n elements as floats, and floats as elements; n is a multiple of LANES. */
 static inline void widen(float *to, const void *from, int64_t at, int n, int bf16) {
-  if (!bf16) {
-    memcpy(to, (const float *)from + at, n * sizeof(float));
-    return;
-  }
-  const uint16_t *low = (const uint16_t *)from + at;
-  for (int i = 0; i < n; i++) {
-    uint32_t bits = (uint32_t)low[i] << 16;
-    memcpy(to + i, &bits, 4);
-  }
+  for (int i = 0; i < n; i += LANES) store(to + i, get(from, at + i, bf16));
 }
 
 static inline void narrow(void *to, int64_t at, const float *from, int n, int bf16) {
-  if (!bf16) {
-    memcpy((float *)to + at, from, n * sizeof(float));
-    return;
-  }
-  uint16_t *low = (uint16_t *)to + at;
-  for (int i = 0; i < n; i++) {
-    uint32_t bits;
-    memcpy(&bits, from + i, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000) low[i] = 0x7fc0;
-    else low[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* to nearest, ties to even */
-  }
+  for (int i = 0; i < n; i += LANES) put(to, at + i, load(from + i), bf16);
 }
 
 /* s[r][j] = sum over d of q[r][d] * t[d][j], j < LANES * blocks; t (dim, width) is the transposed keys or values. */
@@ -120,10 +108,12 @@ typedef struct {
 /* Copies one head of a document's keys (or values): x (n, dim) as it lies and t (dim, width) transposed, filled up with 0. */
 static void take(const void *from, int64_t start, int n, int group, facts f, int width, float *x, float *t) {
   memset(t, 0, sizeof(float) * (size_t)f.dim * width);
-  for (int j = 0; j < n; j++) {
-    widen(x + (int64_t)j * f.dim, from, ((start + j) * f.groups + group) * f.dim, f.dim, f.bf16);
+  for (int j = 0; j < n; j++) widen(x + (int64_t)j * f.dim, from, ((start + j) * f.groups + group) * f.dim, f.dim, f.bf16);
+  int j = 0;
+  for (; j + 4 <= n; j += 4)
+    for (int d = 0; d < f.dim; d += 4) turn(x + (int64_t)j * f.dim + d, f.dim, t + (int64_t)d * width + j, width);
+  for (; j < n; j++)
     for (int d = 0; d < f.dim; d++) t[(int64_t)d * width + j] = x[(int64_t)j * f.dim + d];
-  }
 }
 
 static int rows_of(const void *from, int64_t start, int i, int n, int head, facts f, float *to) {
@@ -135,9 +125,11 @@ static int rows_of(const void *from, int64_t start, int i, int n, int head, fact
   return rows;
 }
 
-/* Keys after query i, which it does not see, are given one value. */
-static inline void later(float *p, int i, int blocks, float value) {
-  for (int j = i + 1; j < blocks * LANES; j++) p[j] = value;
+/* x where the key of a lane of vector b is one that query i sees, else `value`. */
+static inline vec seen(vec x, int i, int b, float value) {
+  ivec lane = (ivec){0} + (i - b * LANES);
+  ivec later = LANE > lane;
+  return (vec)(((ivec)all(value) & later) | ((ivec)x & ~later));
 }
 
 static void forward_one(const void *q, const void *k, const void *v, void *o, float *lse, int64_t start, int n, int group, facts f,
@@ -158,17 +150,17 @@ static void forward_one(const void *q, const void *k, const void *v, void *o, fl
       for (int r = 0; r < ROWS; r++) {
         int at = r < rows ? i + r : i;
         float *s = p + (int64_t)r * width;
-        later(s, at, blocks, -INFINITY);
-        vec high = load(s);
-        for (int b = 1; b < blocks; b++) high = larger(high, load(s + b * LANES));
+        int whole = (at + 1) / LANES; /* vectors of keys that are all seen */
+        vec high = all(-INFINITY), sum = {0};
+        for (int b = 0; b < whole; b++) high = larger(high, load(s + b * LANES));
+        for (int b = whole; b < blocks; b++) high = larger(high, seen(load(s + b * LANES), at, b, -INFINITY));
         float most = highest(high);
-        vec sum = {0}; /* what is not seen adds less than 1e-36 */
         for (int b = 0; b < blocks; b++) {
           vec e = expv(load(s + b * LANES) - most);
+          if (b >= whole) e = seen(e, at, b, 0);
           store(s + b * LANES, e);
           sum += e;
         }
-        later(s, at, blocks, 0);
         part[r] = total(sum);
         if (r < rows) lse[(int64_t)head * f.tokens + start + at] = most + logf(part[r]);
       }
@@ -214,12 +206,11 @@ static void backward_one(const void *q, const void *k, const void *v, const void
         }
         float mine = lse[(int64_t)head * f.tokens + start + i + r];
         for (int b = 0; b < blocks; b++) {
-          vec e = expv(load(chances + b * LANES) - mine);
+          vec e = expv(load(chances + b * LANES) - mine), d = e * (load(scores + b * LANES) - inner[r]);
+          if ((b + 1) * LANES > i + r + 1) e = seen(e, i + r, b, 0), d = seen(d, i + r, b, 0);
           store(chances + b * LANES, e);
-          store(scores + b * LANES, e * (load(scores + b * LANES) - inner[r]));
+          store(scores + b * LANES, d);
         }
-        later(chances, i + r, blocks, 0);
-        later(scores, i + r, blocks, 0);
       }
       spread(p, rows_g, last, f.dim, width, dvx);
       spread(s, rows_q, last, f.dim, width, dkx); /* rows_q holds the scale */

@@ -44,9 +44,15 @@ static inline vec larger(vec x, vec y) {
 
 /* The largest lane. */
 static inline float highest(vec x) {
-  float most = x[0];
-  for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
-  return most;
+#if LANES == 16
+  x = larger(x, __builtin_shuffle(x, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}));
+  x = larger(x, __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3}));
+  x = larger(x, __builtin_shuffle(x, (ivec){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1}));
+#else
+  x = larger(x, __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3}));
+  x = larger(x, __builtin_shuffle(x, (ivec){2, 3, 0, 1, 2, 3, 0, 1}));
+#endif
+  return x[0] < x[1] ? x[1] : x[0];
 }
 
 /* The products of a and b, dim of each, added up in every lane. */
@@ -117,3 +123,17 @@ EACH void put(void *p, int64_t at, vec x, int bf16) {
 EACH vec kept(vec x, int bf16) { return bf16 ? (vec)(__builtin_convertvector(nearest(x), uvec) << 16) : x; }
 
 EACH vec all(float x) { return (vec){0} + x; }
+
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t order __attribute__((vector_size(16)));
+
+/* to[p][r] = x[r][p], four by four. */
+EACH void turn(const float *x, int64_t row, float *to, int64_t to_row) {
+  four a = *(const four *)x, b = *(const four *)(x + row), c = *(const four *)(x + 2 * row), d = *(const four *)(x + 3 * row);
+  four ab = __builtin_shuffle(a, b, (order){0, 4, 1, 5}), cd = __builtin_shuffle(c, d, (order){0, 4, 1, 5});
+  four ef = __builtin_shuffle(a, b, (order){2, 6, 3, 7}), gh = __builtin_shuffle(c, d, (order){2, 6, 3, 7});
+  *(four *)to = __builtin_shuffle(ab, cd, (order){0, 1, 4, 5});
+  *(four *)(to + to_row) = __builtin_shuffle(ab, cd, (order){2, 3, 6, 7});
+  *(four *)(to + 2 * to_row) = __builtin_shuffle(ef, gh, (order){0, 1, 4, 5});
+  *(four *)(to + 3 * to_row) = __builtin_shuffle(ef, gh, (order){2, 3, 6, 7});
+}

@@ -1,0 +1,170 @@
+"""Products with the weights of linear layers that share an input, each weight with its low-rank update or without.
+
+    ys = projected(x, weights)                                   # x W' of each, with gradients
+    ys = linears(x, weights, biases, downs, ups, scales)         # x (W + scale B A)' + bias of each: the sum is never whole
+    dx = linears_backward(grads, weights, downs, ups, scales)    # sum of dy (W + scale B A)
+
+On AMD processors without AVX-512 kernels/products.c (built by compiled.py) makes them: torch's library (MKL) reaches four fifths of
+such a processor, the kernel nine tenths, and it packs an input once for all layers. Elsewhere, and for what it does not know, they are
+torch's.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from tunesmith.model.compiled import call, reads
+
+WORK = 250_000_000  # multiplications: of fewer, packing takes more than is gained
+LAYERS = 16  # the kernel's most
+
+
+def fits(x: torch.Tensor, *weights: torch.Tensor) -> bool:
+    """Whether the kernel computes these: fp32, on a CPU that gains by it, enough rows (n, in or out) and weights (out, in) as they lie."""
+    if x.dtype != torch.float32 or x.dim() != 2 or not faster_here():
+        return False
+    enough = len(weights) <= LAYERS and x.shape[0] * sum(weight.numel() for weight in weights) >= WORK
+    return enough and all(weight.is_contiguous() for weight in weights) and reads("products", x, *weights)
+
+
+@lru_cache(maxsize=1)
+def faster_here() -> bool:
+    """Whether this is a processor whose whole vectors torch's library does not fill: AMD's with AVX2 alone."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "AuthenticAMD" in facts and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def linears(
+    x: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor | None] = (),
+    downs: Sequence[torch.Tensor] = (),
+    ups: Sequence[torch.Tensor] = (),
+    scales: Sequence[float] = (),
+) -> list[torch.Tensor]:
+    """x (n, in); of each layer W (out, in) and, where there are any, bias (out,), and A (rank, in), B (out, rank), scale of updates.
+    Each (n, out); without gradients."""
+    added = biases or [None] * len(weights)
+    if not fits(x, *weights):
+        return [F.linear(x, w, bias) for w, bias in zip(_merged(weights, downs, ups, scales), added, strict=True)]
+    made: list[torch.Tensor] = forward(x.contiguous(), list(weights), *_given(downs, ups), list(scales))
+    for y, bias in zip(made, added, strict=True):
+        if bias is not None:
+            y.add_(bias)
+    return made
+
+
+def linears_backward(
+    grads: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    downs: Sequence[torch.Tensor] = (),
+    ups: Sequence[torch.Tensor] = (),
+    scales: Sequence[float] = (),
+) -> torch.Tensor:
+    """The gradient (n, in) of what linears() was given, of those (n, out) of what it gave."""
+    if fits(grads[0], *weights):
+        return backward(*_given(grads), list(weights), *_given(downs, ups), list(scales))
+    dx = None
+    for dy, weight in zip(grads, _merged(weights, downs, ups, scales), strict=True):
+        dx = dy @ weight if dx is None else dx.addmm_(dy, weight)
+    assert dx is not None
+    return dx
+
+
+def projected(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """linears() of whole weights, with gradients."""
+    made: Sequence[torch.Tensor] = _Projected.apply(x, *weights)
+    return made
+
+
+class _Projected(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, *weights):
+        ctx.save_for_backward(x, *weights)
+        return tuple(linears(x, weights))
+
+    @staticmethod
+    def backward(ctx: Any, *grads):
+        x, *weights = ctx.saved_tensors
+        dx = linears_backward(grads, weights) if ctx.needs_input_grad[0] else None
+        learn = ctx.needs_input_grad[1:]
+        return dx, *(dy.T @ x if learns else None for dy, learns in zip(grads, learn, strict=True))
+
+
+def _given(*tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+    return [[each.contiguous() for each in some] for some in tensors]
+
+
+def _merged(weights, downs, ups, scales):
+    """W + scale B A, made one after another: none is held for longer than it is used."""
+    if not scales:
+        return iter(weights)
+    return (torch.addmm(w, b, a, alpha=scale) for w, a, b, scale in zip(weights, downs, ups, scales, strict=True))
+
+
+@torch.library.custom_op("tunesmith::linears", mutates_args=())
+def forward(
+    x: torch.Tensor,
+    weights: list[torch.Tensor],
+    downs: list[torch.Tensor],
+    ups: list[torch.Tensor],
+    scales: list[float],
+) -> list[torch.Tensor]:
+    """linears() of contiguous tensors. An operation of torch's, so that plans without numbers know its sizes and its work."""
+    made = _outputs(x, weights, downs, ups, scales)
+    _run(0, x, made, weights, downs, ups, scales)
+    return made
+
+
+@forward.register_fake
+def _outputs(x, weights, downs, ups, scales):
+    return [x.new_empty(len(x), len(weight)) for weight in weights]
+
+
+@torch.library.custom_op("tunesmith::linears_backward", mutates_args=())
+def backward(
+    grads: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    downs: list[torch.Tensor],
+    ups: list[torch.Tensor],
+    scales: list[float],
+) -> torch.Tensor:
+    """linears_backward() of contiguous tensors."""
+    dx = _gradient(grads, weights, downs, ups, scales)
+    _run(1, dx, grads, weights, downs, ups, scales)
+    return dx
+
+
+@backward.register_fake
+def _gradient(grads, weights, downs, ups, scales):
+    return grads[0].new_empty(len(grads[0]), weights[0].shape[1])
+
+
+@register_flop_formula(torch.ops.tunesmith.linears)
+def _work(x, weights, downs, ups, scales, *rest, out_shape=None, **more):
+    return sum(2 * x[0] * w[0] * w[1] for w in weights)
+
+
+@register_flop_formula(torch.ops.tunesmith.linears_backward)
+def _work_backward(grads, weights, downs, ups, scales, *rest, out_shape=None, **more):
+    return sum(2 * grads[0][0] * w[0] * w[1] for w in weights)
+
+
+def _run(backward: int, x: torch.Tensor, ys, weights, downs, ups, scales) -> None:
+    num = len(weights)
+    ranks = [len(a) for a in downs] or [0] * num
+    numbers = [(ctypes.c_int64 * num)(*some) for some in ([len(w) for w in weights], ranks)]
+    factors = (ctypes.c_float * num)(*(scales or [0.0] * num))
+    places = [(ctypes.c_void_p * num)(*(each.data_ptr() for each in some)) for some in (weights, downs, ups, ys)]
+    sizes = map(ctypes.c_int64, x.shape)
+    if call("products", "products", backward, x, *sizes, num, *numbers, factors, *places, kinds=False):
+        raise MemoryError("the products of linear layers could not have their working memory")
