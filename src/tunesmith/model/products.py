@@ -21,7 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from tunesmith.model.compiled import call, reads
 
-WORK = 250_000_000  # multiplications: of fewer, packing takes more than is gained
+WORK = 200_000_000  # multiplications: of fewer, packing takes more than is gained
 LAYERS = 16  # the kernel's most
 
 
