@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tunesmith.model import products
 from tunesmith.model.compiled import why_not
+from tunesmith.model.parts import gated
 
 pytestmark = pytest.mark.skipif(bool(why_not("products")), reason=f"no kernel here: {why_not('products')}")
 
@@ -35,19 +36,19 @@ def close(made, wanted):
 @pytest.mark.parametrize(("rows", "inputs"), [(1, 16), (5, 3), (97, 33), (400, 48), (131, 1500)])
 def test_it_is_the_formula(rows, inputs, outputs, rank, lanes):
     x, *given = layers(rows, inputs, outputs, rank)
-    whole, made = effective(*given), products.forward(x, *given)
+    whole, made = effective(*given), products.multiply(x, *given, False)
     assert all(close(y, x.double() @ w.T) for y, w in zip(made, whole, strict=True))
-    dx = products.backward(made, *given)
+    dx = products.multiply_backward(made, *given)
     assert close(dx, sum(y.double() @ w for y, w in zip(made, whole, strict=True)))
 
 
 def test_a_depth_or_a_width_beyond_what_is_packed_at_once(lanes):
     x, *given = layers(50, 2900, (300, 1300), 4)
-    made = products.forward(x, *given)
+    made = products.multiply(x, *given, False)
     assert all(close(y, x.double() @ w.T) for y, w in zip(made, effective(*given), strict=True))
-    assert close(products.backward(made, *given), sum(y.double() @ w for y, w in zip(made, effective(*given))))
+    assert close(products.multiply_backward(made, *given), sum(y.double() @ w for y, w in zip(made, effective(*given))))
     x, *given = layers(40, 64, (9000,))
-    (y,) = products.forward(x, *given)
+    (y,) = products.multiply(x, *given, False)
     assert close(y, x.double() @ given[0][0].double().T)
 
 
@@ -57,13 +58,21 @@ def test_neither_threads_nor_the_rows_beside_change_a_bit():
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            made.append(products.forward(x, *given))
+            made.append(products.multiply(x, *given, False))
     finally:
         torch.set_num_threads(threads)
-    some = products.forward(x[100:211].contiguous(), *given)
+    some = products.multiply(x[100:211].contiguous(), *given, False)
     for each in range(2):
         assert torch.equal(made[0][each], made[1][each]) and torch.equal(made[0][each], made[2][each])
         assert torch.equal(made[0][each][100:211], some[each])
+
+
+@pytest.mark.parametrize(("rows", "inputs", "width"), [(97, 33, 48), (131, 1500, 16), (50, 64, 8192)])
+def test_a_gate_made_on_the_way_is_the_gate(rows, inputs, width, lanes):
+    x, *given = layers(rows, inputs, (width, width), 2)
+    gate, up, z = products.multiply(x, *given, True)
+    assert all(map(torch.equal, (gate, up), products.multiply(x, *given, False)))
+    assert torch.equal(z, gated(gate, up))
 
 
 @pytest.fixture
@@ -89,6 +98,22 @@ def test_frozen_weights_and_inputs_without_gradient_have_none(everywhere):
     first, second = products.projected(x, weights)
     (first.sum() + second.sum()).backward()
     assert x.grad is None and weights[1].grad is None and close(weights[0].grad, x.sum(0).expand(20, 24))
+
+
+def test_a_gate_has_its_gradients_from_the_layers_and_is_left_out_where_it_does_not_fit(everywhere):
+    x, weights, *_ = layers(70, 24, (32, 32))
+    made = []
+    for whole in (True, False):
+        leaf = x.clone().requires_grad_()
+        gate, up, *z = products.projected(leaf, weights, gate=whole)
+        assert len(z) == whole and not any(each.requires_grad for each in z)
+        gated(gate, up, *z).sin().sum().backward()
+        made.append(leaf.grad)
+    assert torch.equal(*made)
+    x, weights, *_ = layers(70, 24, (20, 20))
+    assert len(products.linears(x, weights, gate=True)) == 2
+    x, weights, *_ = layers(70, 24, (32, 32))
+    assert len(products.linears(x, weights, [torch.ones(32), None], gate=True)) == 2
 
 
 def test_biases_are_added(everywhere):
@@ -123,11 +148,11 @@ def test_plans_know_its_sizes_and_its_work():
 
     x, *given = layers(100, 24, (20, 9), 2)
     with FlopCounterMode(display=False) as counter:
-        made = products.forward(x, *given)
-        products.backward(made, *given)
+        made = products.multiply(x, *given, False)
+        products.multiply_backward(made, *given)
     assert counter.get_total_flops() == 2 * (2 * 100 * 24 * 29)
     with FakeTensorMode() as mode:
         fake = [mode.from_tensor(x), *([mode.from_tensor(t) for t in some] for some in given[:3]), given[3]]
-        sizes = products.forward(*fake)
+        sizes = products.multiply(*fake, False)
         assert [y.shape for y in sizes] == [(100, 20), (100, 9)]
-        assert products.backward(sizes, *fake[1:]).shape == (100, 24)
+        assert products.multiply_backward(sizes, *fake[1:]).shape == (100, 24)

@@ -68,9 +68,11 @@ class LoraLinear(nn.Module):
         out = _Lora.apply(flat, weight, self.bias, self.lora_A, self.lora_B, *settings)
         return out.view(*x.shape[:-1], out.shape[-1])
 
-    def together(self, x: torch.Tensor, layers: Sequence[nn.Module]) -> Sequence[torch.Tensor] | None:
+    def together(
+        self, x: torch.Tensor, layers: Sequence[nn.Module], gate: bool = False
+    ) -> Sequence[torch.Tensor] | None:
         """What `layers`, of which this is one, make of the same x (n, in), with one product for all their A; None where they are not all
-        alike: fp32, switched on, without dropout and hooks."""
+        alike: fp32, switched on, without dropout and hooks. gate: see model/products.py."""
         if x.dtype not in (torch.float32, torch.float64) or not torch.is_grad_enabled():
             return None
         if not all(type(layer) is LoraLinear and layer.joins for layer in layers):
@@ -78,7 +80,7 @@ class LoraLinear(nn.Module):
         packed = [None if layer.quantised is None else layer.quantised.packed for layer in layers]
         weights = [frozen(layer) if layer.quantised is None else None for layer in layers]
         parts = [part for layer, w in zip(layers, weights) for part in (w, layer.bias, layer.lora_A, layer.lora_B)]
-        made: Sequence[torch.Tensor] = _Together.apply(x, [layer.scale for layer in layers], packed, *parts)
+        made: Sequence[torch.Tensor] = _Together.apply(x, [layer.scale for layer in layers], packed, gate, *parts)
         return made
 
     @property
@@ -145,12 +147,14 @@ class _Together(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x, scales, packed, *parts):
+    def forward(ctx: Any, x, scales, packed, gate, *parts):
         ctx.save_for_backward(x, *parts)
         ctx.scales, ctx.packed = scales, packed
         weights, biases, down, up = parts[::4], parts[1::4], parts[2::4], parts[3::4]
         if all(few is None for few in packed):
-            return tuple(linears(x, weights, biases, down, up, scales))
+            made = linears(x, weights, biases, down, up, scales, gate)
+            ctx.mark_non_differentiable(*made[len(scales) :])
+            return tuple(made)
         made = []
         for w, few, bias, a, b, scale in zip(weights, packed, biases, down, up, scales, strict=True):
             made += linears(x, [_whole(w, few, x.dtype)], [bias], [a], [b], [scale])
@@ -159,6 +163,7 @@ class _Together(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads):
         x, *parts = ctx.saved_tensors
+        grads = grads[: len(ctx.scales)]
         weights, down, up = parts[::4], parts[2::4], parts[3::4]
         das, dbs = gradients(x, grads, down, up, ctx.scales)
         dx = None
@@ -168,7 +173,7 @@ class _Together(torch.autograd.Function):
             for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
                 more = linears_backward([dy], [_whole(w, few, x.dtype)], [a], [b], [scale])
                 dx = more if dx is None else dx.add_(more)
-        return dx, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))
+        return dx, None, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))
 
 
 def _whole(weight: torch.Tensor | None, packed: Any, dtype: torch.dtype) -> torch.Tensor:

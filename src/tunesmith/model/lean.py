@@ -20,7 +20,7 @@ from torch import nn
 
 from tunesmith.model.again import as_given, made_again
 from tunesmith.model.batch import Batch
-from tunesmith.model.parts import add_norm, gated, norm, rotated
+from tunesmith.model.parts import add_norm, all_rotated, gated, norm
 from tunesmith.model.products import fits, projected
 from tunesmith.model.segments import Segments, attend
 from tunesmith.model.sizes import even
@@ -113,14 +113,14 @@ class Lean:
         q, k, v = (each.view(len(y), -1, self.head_dim) for each in made)
         if self.normed:
             q, k = norm(q, attention.q_norm.weight, self.eps), norm(k, attention.k_norm.weight, self.eps)
-        mixed = attend(rotated(q, cos, sin), rotated(k, cos, sin), v, segments, self.scale)
-        mixed = mixed.view(len(y), -1)
+        q, k = all_rotated((q, k), cos, sin)
+        mixed = attend(q, k, v, segments, self.scale).view(len(y), -1)
         if chosen is not None:  # nothing reads the other tokens after the last attention
             mixed, x = mixed.index_select(0, chosen), x.index_select(0, chosen)
         x, y = add_norm(x, _of_one(mixed, attention.o_proj)[0], layer.post_attention_layernorm.weight, self.eps)
         with self._again(y, self._norm(x, layer.post_attention_layernorm)):
-            gate, up = _of_one(y, mlp.gate_proj, mlp.up_proj)
-        z = gated(gate, up)
+            gate, up, *made = _of_one(y, mlp.gate_proj, mlp.up_proj, gate=True)
+        z = gated(gate, up, *made)
         with self._again(z, partial(gated, gate.detach(), up.detach())):
             return x, _of_one(z, mlp.down_proj)[0]
 
@@ -131,13 +131,13 @@ class Lean:
         return partial(norm, x.detach(), norm_of.weight.detach(), self.eps)
 
 
-def _of_one(y: torch.Tensor, *projections: Any) -> Sequence[torch.Tensor]:
+def _of_one(y: torch.Tensor, *projections: Any, gate: bool = False) -> Sequence[torch.Tensor]:
     """What projections make of the same input: together where they know how (`together` of an adapter's layer) or are plain, else each
-    alone."""
+    alone. gate: of two, silu of the first times the second may come after them."""
     if all(map(_plain, projections)) and fits(y, *(projection.weight for projection in projections)):
-        return projected(y, [projection.weight for projection in projections])
+        return projected(y, [projection.weight for projection in projections], gate)
     together = getattr(projections[0], "together", None) if len(projections) > 1 else None
-    made = together(y, projections) if together is not None else None
+    made = together(y, projections, gate) if together is not None else None
     return made if made is not None else [projection(y) for projection in projections]
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from tunesmith.model.compiled import call, reads
+from tunesmith.model.compiled import call, operation, reads
 
 ROWS = 64  # fewer are not worth a call
 LAYERS = 16  # the kernel's most
@@ -53,7 +53,7 @@ def _products(x, grads, downs, ups, scales):
     return [da[start:end] for start, end in places], dbs
 
 
-@torch.library.custom_op("tunesmith::low_rank", mutates_args=())
+@operation
 def low_rank(
     x: torch.Tensor,
     grads: list[torch.Tensor],
@@ -81,7 +81,7 @@ def _work(x, grads, downs, ups, scales, *rest, out_shape=None, **more):
     return sum(4 * x[0] * (down[0] * down[1] + up[0] * up[1]) for down, up in zip(downs, ups, strict=True))
 
 
-@low_rank.register_fake
+@torch.library.register_fake("tunesmith::low_rank")
 def _sizes(x, grads, downs, ups, scales):
     return [torch.empty_like(each) for each in (*downs, *ups)]
 

@@ -11,12 +11,13 @@ Kept for the backward pass: inputs that are there anyway, and one number a row.
 """
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from tunesmith.model.compiled import call, reads
+from tunesmith.model.compiled import call, operation, reads
 
 LANES = 16  # the kernel's rows are multiples of so many elements
 RUN = 64  # rows whose share of a weight's gradient is added up by one thread
@@ -36,12 +37,19 @@ def add_norm(
 
 def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864): (tokens, heads, dim) by cos and sin, (tokens, dim / 2)."""
-    return _Rotary.apply(x, cos, sin)
+    return all_rotated([x], cos, sin)[0]
 
 
-def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); the backward pass makes the sigmoid again instead of keeping it."""
-    return _Gated.apply(gate, up)
+def all_rotated(xs: Sequence[torch.Tensor], cos: torch.Tensor, sin: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Each of xs, of its own number of heads, rotated."""
+    made: Sequence[torch.Tensor] = _Rotary.apply(cos, sin, *xs)
+    return made
+
+
+def gated(gate: torch.Tensor, up: torch.Tensor, made: torch.Tensor | None = None) -> torch.Tensor:
+    """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); the backward pass makes the sigmoid again instead of keeping it. made: the same, where
+    something has it already."""
+    return _Gated.apply(gate, up, made)
 
 
 def fits(*tensors: torch.Tensor | None) -> bool:
@@ -88,31 +96,36 @@ class _Norm(torch.autograd.Function):
 
 class _Rotary(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x, cos, sin):
+    def forward(ctx: Any, cos, sin, *xs):
         ctx.save_for_backward(cos, sin)
-        return _rotate(x, cos, sin, 1.0)
+        return _rotate(xs, cos, sin, 1.0)
 
     @staticmethod
-    def backward(ctx: Any, grad):
-        return _rotate(grad, *ctx.saved_tensors, -1.0), None, None
+    def backward(ctx: Any, *grads):
+        return None, None, *_rotate(grads, *ctx.saved_tensors, -1.0)
 
 
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: float) -> torch.Tensor:
-    if fits(x, cos, sin):
-        return rotate(x.contiguous(), cos, sin, sign)
+def _rotate(xs: Sequence[torch.Tensor], cos: torch.Tensor, sin: torch.Tensor, sign: float) -> tuple[torch.Tensor, ...]:
+    if fits(*xs, cos, sin):
+        return tuple(rotate([x.contiguous() for x in xs], cos, sin, sign))
     cos, sin = cos[:, None], sin[:, None]
-    first, second = x.chunk(2, dim=-1)
-    out = torch.empty_like(x)
-    one, two = out.chunk(2, dim=-1)
-    torch.mul(first, cos, out=one).addcmul_(second, sin, value=-sign)
-    torch.mul(second, cos, out=two).addcmul_(first, sin, value=sign)
-    return out
+    made = []
+    for x in xs:
+        first, second = x.chunk(2, dim=-1)
+        out = torch.empty_like(x)
+        one, two = out.chunk(2, dim=-1)
+        torch.mul(first, cos, out=one).addcmul_(second, sin, value=-sign)
+        torch.mul(second, cos, out=two).addcmul_(first, sin, value=sign)
+        made.append(out)
+    return tuple(made)
 
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate, up):
+    def forward(ctx: Any, gate, up, made):
         ctx.save_for_backward(gate, up)
+        if made is not None:
+            return made
         if fits(gate, up):
             return gate_up(gate.contiguous(), up.contiguous())
         return F.silu(gate).mul_(up)
@@ -121,16 +134,16 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, grad):
         gate, up = ctx.saved_tensors
         if fits(gate, up, grad):
-            return gate_up_backward(gate.contiguous(), up.contiguous(), grad.contiguous())
+            return *gate_up_backward(gate.contiguous(), up.contiguous(), grad.contiguous()), None
         d_up = F.silu(gate).mul_(grad)
         d_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return d_gate, d_up
+        return d_gate, d_up, None
 
 
 # Operations of torch's, so that plans on tensors without numbers know their sizes.
 
 
-@torch.library.custom_op("tunesmith::norm", mutates_args=())
+@operation
 def normed(
     x: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -141,13 +154,13 @@ def normed(
     return made
 
 
-@normed.register_fake
+@torch.library.register_fake("tunesmith::normed")
 def _norm_sizes(x, delta, weight, eps):
     total = x.new_empty(0) if delta is None else torch.empty_like(x)
     return total, torch.empty_like(x), x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
 
 
-@torch.library.custom_op("tunesmith::norm_backward", mutates_args=())
+@operation
 def norm_backward(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -165,25 +178,27 @@ def norm_backward(
     return d_x, d_weight
 
 
-@norm_backward.register_fake
+@torch.library.register_fake("tunesmith::norm_backward")
 def _norm_gradients(x, weight, scale, grad, more, learns):
     return torch.empty_like(x), x.new_empty(weight.shape if learns else 0, dtype=torch.float32)
 
 
-@torch.library.custom_op("tunesmith::rotate", mutates_args=())
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: float) -> torch.Tensor:
-    """(tokens, heads, dim) turned by the angles, or with sign -1 turned back."""
-    out = torch.empty_like(x)
-    call("parts", "rotate", x, cos, sin, out, ctypes.c_int64(len(x)), x.shape[1], x.shape[2] // 2, ctypes.c_float(sign))
-    return out
+@operation
+def rotate(xs: list[torch.Tensor], cos: torch.Tensor, sin: torch.Tensor, sign: float) -> list[torch.Tensor]:
+    """Each (tokens, heads, dim) turned by the angles, or with sign -1 turned back."""
+    made = _rotate_sizes(xs, cos, sin, sign)
+    for x, out in zip(xs, made, strict=True):
+        sizes = (ctypes.c_int64(len(x)), x.shape[1], x.shape[2] // 2)
+        call("parts", "rotate", x, cos, sin, out, *sizes, ctypes.c_float(sign))
+    return made
 
 
-@rotate.register_fake
-def _rotate_sizes(x, cos, sin, sign):
-    return torch.empty_like(x)
+@torch.library.register_fake("tunesmith::rotate")
+def _rotate_sizes(xs, cos, sin, sign):
+    return [torch.empty_like(x) for x in xs]
 
 
-@torch.library.custom_op("tunesmith::gated", mutates_args=())
+@operation
 def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up."""
     out = torch.empty_like(gate)
@@ -191,12 +206,12 @@ def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return out
 
 
-@gate_up.register_fake
+@torch.library.register_fake("tunesmith::gate_up")
 def _gated_sizes(gate, up):
     return torch.empty_like(gate)
 
 
-@torch.library.custom_op("tunesmith::gated_backward", mutates_args=())
+@operation
 def gate_up_backward(gate: torch.Tensor, up: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of gate and up."""
     d_gate, d_up = torch.empty_like(gate), torch.empty_like(up)
@@ -204,6 +219,6 @@ def gate_up_backward(gate: torch.Tensor, up: torch.Tensor, grad: torch.Tensor) -
     return d_gate, d_up
 
 
-@gate_up_backward.register_fake
+@torch.library.register_fake("tunesmith::gate_up_backward")
 def _gated_gradients(gate, up, grad):
     return torch.empty_like(gate), torch.empty_like(up)

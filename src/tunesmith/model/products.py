@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from tunesmith.model.compiled import call, reads
+from tunesmith.model.compiled import call, operation, reads
 
 WORK = 200_000_000  # multiplications: of fewer, packing takes more than is gained
 LAYERS = 16  # the kernel's most
+GATED = 16  # what the widths of gated layers are multiples of
 
 
 def fits(x: torch.Tensor, *weights: torch.Tensor) -> bool:
@@ -50,14 +51,17 @@ def linears(
     downs: Sequence[torch.Tensor] = (),
     ups: Sequence[torch.Tensor] = (),
     scales: Sequence[float] = (),
+    gate: bool = False,
 ) -> list[torch.Tensor]:
     """x (n, in); of each layer W (out, in) and, where there are any, bias (out,), and A (rank, in), B (out, rank), scale of updates.
-    Each (n, out); without gradients."""
+    Each (n, out); with `gate`, of two layers, silu of the first times the second comes after them where it can be made on the way. Without
+    gradients."""
     added = biases or [None] * len(weights)
+    gate = gate and not any(bias is not None for bias in added) and weights[0].shape[0] % GATED == 0
     if not fits(x, *weights):
         return [F.linear(x, w, bias) for w, bias in zip(_merged(weights, downs, ups, scales), added, strict=True)]
-    made: list[torch.Tensor] = forward(x.contiguous(), list(weights), *_given(downs, ups), list(scales))
-    for y, bias in zip(made, added, strict=True):
+    made: list[torch.Tensor] = multiply(x.contiguous(), list(weights), *_given(downs, ups), list(scales), gate)
+    for y, bias in zip(made, added):
         if bias is not None:
             y.add_(bias)
     return made
@@ -72,7 +76,7 @@ def linears_backward(
 ) -> torch.Tensor:
     """The gradient (n, in) of what linears() was given, of those (n, out) of what it gave."""
     if fits(grads[0], *weights):
-        return backward(*_given(grads), list(weights), *_given(downs, ups), list(scales))
+        return multiply_backward(*_given(grads), list(weights), *_given(downs, ups), list(scales))
     dx = None
     for dy, weight in zip(grads, _merged(weights, downs, ups, scales), strict=True):
         dx = dy @ weight if dx is None else dx.addmm_(dy, weight)
@@ -80,24 +84,26 @@ def linears_backward(
     return dx
 
 
-def projected(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    """linears() of whole weights, with gradients."""
-    made: Sequence[torch.Tensor] = _Projected.apply(x, *weights)
+def projected(x: torch.Tensor, weights: Sequence[torch.Tensor], gate: bool = False) -> Sequence[torch.Tensor]:
+    """linears() of whole weights, with gradients (but of what `gate` adds)."""
+    made: Sequence[torch.Tensor] = _Projected.apply(x, gate, *weights)
     return made
 
 
 class _Projected(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x, *weights):
+    def forward(ctx: Any, x, gate, *weights):
         ctx.save_for_backward(x, *weights)
-        return tuple(linears(x, weights))
+        made = linears(x, weights, gate=gate)
+        ctx.mark_non_differentiable(*made[len(weights) :])
+        return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *grads):
         x, *weights = ctx.saved_tensors
+        grads, learn = grads[: len(weights)], ctx.needs_input_grad[2:]
         dx = linears_backward(grads, weights) if ctx.needs_input_grad[0] else None
-        learn = ctx.needs_input_grad[1:]
-        return dx, *(dy.T @ x if learns else None for dy, learns in zip(grads, learn, strict=True))
+        return dx, None, *(dy.T @ x if learns else None for dy, learns in zip(grads, learn, strict=True))
 
 
 def _given(*tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
@@ -111,27 +117,28 @@ def _merged(weights, downs, ups, scales):
     return (torch.addmm(w, b, a, alpha=scale) for w, a, b, scale in zip(weights, downs, ups, scales, strict=True))
 
 
-@torch.library.custom_op("tunesmith::linears", mutates_args=())
-def forward(
+@operation
+def multiply(
     x: torch.Tensor,
     weights: list[torch.Tensor],
     downs: list[torch.Tensor],
     ups: list[torch.Tensor],
     scales: list[float],
+    gate: bool,
 ) -> list[torch.Tensor]:
     """linears() of contiguous tensors. An operation of torch's, so that plans without numbers know its sizes and its work."""
-    made = _outputs(x, weights, downs, ups, scales)
-    _run(0, x, made, weights, downs, ups, scales)
+    made = _outputs(x, weights, downs, ups, scales, gate)
+    _run(0, x, made[: len(weights)], weights, downs, ups, scales, made[-1] if gate else None)
     return made
 
 
-@forward.register_fake
-def _outputs(x, weights, downs, ups, scales):
-    return [x.new_empty(len(x), len(weight)) for weight in weights]
+@torch.library.register_fake("tunesmith::multiply")
+def _outputs(x, weights, downs, ups, scales, gate):
+    return [x.new_empty(len(x), len(weight)) for weight in (*weights, *weights[:gate])]
 
 
-@torch.library.custom_op("tunesmith::linears_backward", mutates_args=())
-def backward(
+@operation
+def multiply_backward(
     grads: list[torch.Tensor],
     weights: list[torch.Tensor],
     downs: list[torch.Tensor],
@@ -144,27 +151,27 @@ def backward(
     return dx
 
 
-@backward.register_fake
+@torch.library.register_fake("tunesmith::multiply_backward")
 def _gradient(grads, weights, downs, ups, scales):
     return grads[0].new_empty(len(grads[0]), weights[0].shape[1])
 
 
-@register_flop_formula(torch.ops.tunesmith.linears)
-def _work(x, weights, downs, ups, scales, *rest, out_shape=None, **more):
+@register_flop_formula(torch.ops.tunesmith.multiply)
+def _work(x, weights, *rest, out_shape=None, **more):
     return sum(2 * x[0] * w[0] * w[1] for w in weights)
 
 
-@register_flop_formula(torch.ops.tunesmith.linears_backward)
-def _work_backward(grads, weights, downs, ups, scales, *rest, out_shape=None, **more):
+@register_flop_formula(torch.ops.tunesmith.multiply_backward)
+def _work_backward(grads, weights, *rest, out_shape=None, **more):
     return sum(2 * grads[0][0] * w[0] * w[1] for w in weights)
 
 
-def _run(backward: int, x: torch.Tensor, ys, weights, downs, ups, scales) -> None:
+def _run(backward: int, x: torch.Tensor, ys, weights, downs, ups, scales, gated: torch.Tensor | None = None) -> None:
     num = len(weights)
     ranks = [len(a) for a in downs] or [0] * num
     numbers = [(ctypes.c_int64 * num)(*some) for some in ([len(w) for w in weights], ranks)]
     factors = (ctypes.c_float * num)(*(scales or [0.0] * num))
     places = [(ctypes.c_void_p * num)(*(each.data_ptr() for each in some)) for some in (weights, downs, ups, ys)]
     sizes = map(ctypes.c_int64, x.shape)
-    if call("products", "products", backward, x, *sizes, num, *numbers, factors, *places, kinds=False):
+    if call("products", "products", backward, x, *sizes, num, *numbers, factors, *places, gated, kinds=False):
         raise MemoryError("the products of linear layers could not have their working memory")

@@ -24,8 +24,8 @@ _ATTENTION = ("flash_attention", "flash_attention_for_cpu", "efficient_attention
 KEPT = {
     *(getattr(_ATEN, name).default for name in ("mm", "bmm", "baddbmm", "convolution")),
     *(getattr(_ATEN, f"_scaled_dot_product_{kind}").default for kind in _ATTENTION),
-    compiled.attention._opoverload,
-    products.forward._opoverload,
+    compiled.attention,
+    products.multiply,
 }
 VARLEN = "torch_attn::_varlen_attn"  # model/varlen.py; torch registers it when it is first used
 

@@ -99,7 +99,7 @@ int low_rank(const float *x, int64_t rows, int64_t inputs, int num, const int64_
     each[m].part = size;
     size += filled(outputs[m], HIGH) * each[m].wide;
   }
-  int64_t runs = rows < 16 * 128 ? (rows + 127) / 128 : 16, length = filled((rows + runs - 1) / runs, HIGH);
+  int64_t runs = rows < 16 * 256 ? (rows + 255) / 256 : 16, length = filled((rows + runs - 1) / runs, HIGH);
   size_t downs = (size_t)inputs * columns;
   float *room = aligned_alloc(64, filled(sizeof(float) * (downs + ups + size * runs), 64)), *down = room, *sums = room + downs + ups;
   if (!room) return 1;

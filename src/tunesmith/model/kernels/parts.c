@@ -95,13 +95,6 @@ void rotate(const void *x, const void *cos, const void *sin, void *out, int64_t 
   }
 }
 
-/* 1 / (1 + e^-x), from e^-|x|, which never overflows. */
-EACH vec sigmoid(vec x) {
-  ivec below = x < 0;
-  vec size = (vec)((ivec)x & 0x7fffffff), e = expv(-size), share = inverse(1.0f + e);
-  return (vec)((below & (ivec)(e * share)) | (~below & (ivec)share));
-}
-
 EACH void gate_block(const void *gate, const void *up, const void *grad, void *y, void *d_gate, void *d_up, int64_t from, int64_t to,
                      int bf16) {
   for (int64_t i = from; i < to; i += LANES) {

@@ -153,10 +153,23 @@ static void multiply(const float *left, const float *right, int64_t deep, panel 
   }
 }
 
+/* z = silu(gate) * up, of rows of the panels of gate and, after it, up. */
+static void activate(const panel *gate, float *z, int64_t i, int64_t rows) {
+  const panel *up = gate + 1;
+  for (int64_t r = i; r < i + rows; r++) {
+    int64_t at = r * gate->row + gate->at;
+    for (int64_t c = at; c < at + gate->num; c += LANES) {
+      vec g = load(gate->out + c), silu = g * sigmoid(g);
+      store(z + c, silu * load(up->out + c));
+    }
+  }
+}
+
 /* x (rows, inputs); of each of num layers W (outputs, inputs), A (rank, inputs) and B (outputs, rank), scale, y (rows, outputs).
- * backward == 0: every y = x (W + scale B A)' is written. Else x = sum of y (W + scale B A). Returns 0, or 1 when memory is short. */
+ * backward == 0: every y = x (W + scale B A)' is written; with z, of two layers alike in width (a multiple of LANES), silu(y_0) y_1 too. Else
+ * x = sum of y (W + scale B A). Returns 0, or 1 when memory is short. */
 int products(int backward, float *x, int64_t rows, int64_t inputs, int num, const int64_t *outputs, const int64_t *ranks, const float *scales,
-             const float *const *w, const float *const *a, const float *const *b, float *const *y) {
+             const float *const *w, const float *const *a, const float *const *b, float *const *y, float *z) {
   layer each[MOST];
   int64_t width = 0, panels = 0;
   for (int m = 0; m < num; m++) {
@@ -167,6 +180,7 @@ int products(int backward, float *x, int64_t rows, int64_t inputs, int num, cons
   if (backward) panels = filled(inputs, WIDE) / WIDE;
   int64_t depth = backward ? width : inputs, deepest = least(depth, DEEP), most = least(panels, ROOM / (WIDE * deepest));
   if (most < 1) most = 1;
+  if (z) most += most & 1; /* gate and up are packed together */
   float *packed = aligned_alloc(64, filled(sizeof(float) * most * WIDE * deepest, 64));
   panel *all = malloc(sizeof(panel) * panels), *next = all;
   if (!packed || !all) {
@@ -174,8 +188,9 @@ int products(int backward, float *x, int64_t rows, int64_t inputs, int num, cons
     return 1;
   }
   for (int64_t at = 0; backward && at < inputs; at += WIDE) *next++ = (panel){0, at, x, inputs, least(WIDE, inputs - at)};
-  for (int m = 0; !backward && m < num; m++)
-    for (int64_t at = 0; at < outputs[m]; at += WIDE) *next++ = (panel){each + m, at, y[m], outputs[m], least(WIDE, outputs[m] - at)};
+  for (int m = 0; !backward && m < (z ? 1 : num); m++)
+    for (int64_t at = 0; at < outputs[m]; at += WIDE)
+      for (int k = m; k < (z ? num : m + 1); k++) *next++ = (panel){each + k, at, y[k], outputs[k], least(WIDE, outputs[k] - at)};
   int64_t threads = omp_get_max_threads(), turns = threads * ((rows + threads * BLOCK - 1) / (threads * BLOCK));
   int64_t block = filled((rows + turns - 1) / turns, HIGH); /* as many for each thread */
   int failed = 0;
@@ -205,7 +220,10 @@ int products(int backward, float *x, int64_t rows, int64_t inputs, int num, cons
             int64_t begin = from > l.at ? from : l.at, end = least(from + deep, l.at + l.outputs);
             if (begin < end) pack_left(l.y + i * l.outputs + begin - l.at, l.outputs, here, end - begin, strip, left + (begin - from) * HIGH);
           }
-          for (int64_t c = first; c < last; c++) multiply(left, packed + (c - first) * right, deep, all[c], i, here, from > 0);
+          for (int64_t c = first; c < last; c++) {
+            multiply(left, packed + (c - first) * right, deep, all[c], i, here, from > 0);
+            if (z && all[c].of == each + 1 && from + deep == depth) activate(all + c - 1, z, i, here);
+          }
         }
       }
     free(left);

@@ -124,6 +124,13 @@ EACH vec kept(vec x, int bf16) { return bf16 ? (vec)(__builtin_convertvector(nea
 
 EACH vec all(float x) { return (vec){0} + x; }
 
+/* 1 / (1 + e^-x), from e^-|x|, which never overflows. */
+EACH vec sigmoid(vec x) {
+  ivec below = x < 0;
+  vec size = (vec)((ivec)x & 0x7fffffff), e = expv(-size), share = inverse(1.0f + e);
+  return (vec)((below & (ivec)(e * share)) | (~below & (ivec)share));
+}
+
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t order __attribute__((vector_size(16)));
 
