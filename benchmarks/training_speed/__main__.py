@@ -37,10 +37,9 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TO
 TARGET_SECONDS = 65.0  # of the short run that says how many rows; whole epochs are a little faster per token
 LR = 5e-4
 # our passes hold at most this share of an average step's tokens: most LoRA steps are one pass (each merges the weights anew), full ones two to four
-# (the larger the products, the less a pass costs beyond its memory); where products are small, norms and gates made again pay for one pass
-PASS_SHARE = {("10M", "lora"): 1.2, ("10M", "full"): 1.0, ("30M", "full"): 0.6, ("100M", "full"): 0.35}
+# (the larger the products, the less a pass costs beyond its memory)
+PASS_SHARE = {("10M", "lora"): 1.2, ("10M", "full"): 0.6, ("30M", "full"): 0.6, ("100M", "full"): 0.35}
 LORA_SHARE = 1.6
-CHECKPOINTING = {("10M", "full"): "selective"}
 
 
 class Bench:
@@ -96,7 +95,6 @@ def measure(
     base = {"cell": cell.as_dict(), "model": str(folder), "step_tokens": step_tokens, "lr": LR}
     kind = (cell.size, cell.adapter)
     mine = {**base, "pass_tokens": round(PASS_SHARE.get(kind, LORA_SHARE) * step_tokens)}
-    mine["checkpointing"] = CHECKPOINTING.get(kind, False)
 
     if like:
         record["like"] = like

@@ -31,7 +31,6 @@ def main(spec_file: str, out_file: str) -> None:
     from tunesmith.text.example import Example, Unit
     from tunesmith.train.loop import loop, steps_per_epoch
     from tunesmith.train.optim import Optimizer
-    from tunesmith.train.recompute import checkpoint_activations
     from tunesmith.train.run import embedding_names
 
     torch.set_num_threads(spec["threads"])
@@ -48,7 +47,6 @@ def main(spec_file: str, out_file: str) -> None:
     meter = Meter()
     torch.manual_seed(0)
     adapter.attach(model.net)
-    checkpoint_activations(model.net, spec.get("checkpointing", False))
     optimizer = Optimizer(model.net.named_parameters(), lr=spec["lr"], embeddings=embedding_names(model.net))
     walk = loop(
         model.policy,
@@ -72,7 +70,6 @@ def main(spec_file: str, out_file: str) -> None:
         "rows": fingerprint(rows),
         "trainable": sum(p.numel() for p in optimizer.parameters),
         "pass_tokens": spec.get("pass_tokens"),
-        "checkpointing": spec.get("checkpointing", False),
         "versions": {"tunesmith": __version__, "torch": torch.__version__},
     }
     Path(out_file).write_text(json.dumps(report))

@@ -47,7 +47,12 @@ def _nearest(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 def _blocks(flat: torch.Tensor, size: int) -> torch.Tensor:
     """(blocks, size), the last one filled up with zeros."""
-    return F.pad(flat, (0, -len(flat) % size)).view(-1, size)
+    missing = -len(flat) % size
+    return (F.pad(flat, (0, missing)) if missing else flat).view(-1, size)
+
+
+def _first(flat: torch.Tensor, number: int) -> torch.Tensor:
+    return flat if len(flat) == number else flat[:number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +88,12 @@ class Packed:
         blocks = _blocks(flat, BLOCK)
         largest = blocks.abs().amax(1)
         unit = (blocks * (1.0 / largest.clamp(min=1e-38))[:, None]).clamp_(-1, 1)
-        index = _nearest(unit, _table(weight.device)).reshape(-1)[: len(flat) + len(flat) % 2]
+        index = _first(_nearest(unit, _table(weight.device)).reshape(-1), len(flat) + len(flat) % 2)
         offset = largest.mean()
         rest = _blocks(largest - offset, GROUP)
         groups = rest.abs().amax(1)
         scales = _nearest((rest * (1.0 / groups.clamp(min=1e-38))[:, None]).clamp_(-1, 1), _scale_table(weight.device))
-        scales = scales.reshape(-1)[: len(largest)].contiguous()
+        scales = _first(scales.reshape(-1), len(largest)).contiguous()
         return Packed((index[::2] << 4) | index[1::2], scales, groups, offset, (weight.shape[0], weight.shape[1]))
 
     @property
@@ -108,10 +113,10 @@ class Packed:
         """`dequantised` by torch alone."""
         number = math.prod(self.shape)
         scale = _scale_table(self.codes.device)[self.scales.int()]
-        scale = (_blocks(scale, GROUP) * self.groups[:, None]).reshape(-1)[: len(self.scales)] + self.offset
-        index = torch.stack([self.codes >> 4, self.codes & 15], 1).reshape(-1)[:number].int()
+        scale = _first((_blocks(scale, GROUP) * self.groups[:, None]).reshape(-1), len(self.scales)) + self.offset
+        index = _first(torch.stack([self.codes >> 4, self.codes & 15], 1).reshape(-1), number).int()
         values = _blocks(_table(self.codes.device)[index], BLOCK) * scale[:, None]
-        return values.reshape(-1)[:number].view(self.shape).to(dtype)
+        return _first(values.reshape(-1), number).view(self.shape).to(dtype)
 
     @staticmethod
     def size(out: int, columns: int) -> int:

@@ -17,6 +17,7 @@ from inspect import CO_OPTIMIZED
 from typing import Any
 
 import torch
+from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -210,6 +211,8 @@ _IN_PLACE = {
 def quick(func: Any, args: Any, kwargs: Any) -> Any:
     """func(*args) on fake tensors: what FakeTensorMode would do, without its way there where the operation is plain."""
     name = func.overloadpacket.__name__
+    if name == "lift_fresh" and type(args[0]) is torch.Tensor and (mode := detect_fake_mode()) is not None:
+        return _given(args[0], mode)
     if not (name in _PLAIN or name in _ALIKE or name in _IN_PLACE or name in _PRODUCTS):
         return func(*args, **kwargs)
     tensors = [value for value in args if isinstance(value, torch.Tensor)]
@@ -220,7 +223,7 @@ def quick(func: Any, args: Any, kwargs: Any) -> Any:
         return like
     if name in _PRODUCTS:
         return _empty(like, _PRODUCTS[name](*tensors[-2:]))
-    same = all(t.shape == like.shape and t.dtype == like.dtype and t.is_contiguous() for t in tensors)
+    same = all(t.dtype == like.dtype and t.is_contiguous() and _spreads(t.shape, like.shape) for t in tensors)
     if name in _ALIKE and same and like.dtype.is_floating_point:
         return _empty(like, like.shape)
     if any(isinstance(value, tuple | list) and value and isinstance(value[0], torch.Tensor) for value in args):
@@ -237,6 +240,18 @@ _PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {
     "addmm": lambda a, b: (a.shape[0], b.shape[1]),
     "bmm": lambda a, b: (a.shape[0], a.shape[1], b.shape[2]),
 }
+
+
+def _spreads(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether what is of one shape is read as if of the other, which is the result's."""
+    return shape == to or (len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to))))
+
+
+def _given(constant: torch.Tensor, mode: Any) -> FakeTensor:
+    """A tensor of numbers that stand in the program, without them: the tracker says what is read out of tensors."""
+    with in_kernel_invocation_manager(mode):
+        out = torch.empty(constant.shape, dtype=constant.dtype, device="meta")
+    return FakeTensor(mode, out, constant.device)
 
 
 def _empty(like: FakeTensor, shape: Any) -> Any:
