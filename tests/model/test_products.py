@@ -100,6 +100,20 @@ def test_frozen_weights_and_inputs_without_gradient_have_none(everywhere):
     assert x.grad is None and weights[1].grad is None and close(weights[0].grad, x.sum(0).expand(20, 24))
 
 
+def test_an_output_that_nothing_reads_adds_nothing(everywhere):
+    x, weights, *_ = layers(70, 24, (20, 9))
+    leaf = x.clone().requires_grad_()
+    products.projected(leaf, weights)[1].sum().backward()
+    assert close(leaf.grad, torch.ones(70, 9) @ weights[1])
+
+
+def test_what_is_planned_for_another_device_is_torch_s(everywhere):
+    x, weights, *_ = layers(70, 24, (20, 9))
+    with products.left_to_torch():
+        assert not products.fits(x, *weights)
+    assert products.fits(x, *weights)
+
+
 def test_a_gate_has_its_gradients_from_the_layers_and_is_left_out_where_it_does_not_fit(everywhere):
     x, weights, *_ = layers(70, 24, (32, 32))
     made = []

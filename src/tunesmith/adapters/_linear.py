@@ -14,7 +14,7 @@ from torch import nn
 
 from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
 from tunesmith.model.low_rank import gradients
-from tunesmith.model.products import linears, linears_backward
+from tunesmith.model.products import asked, linears, linears_backward
 
 
 class LoraLinear(nn.Module):
@@ -149,6 +149,7 @@ class _Together(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, scales, packed, gate, *parts):
         ctx.save_for_backward(x, *parts)
+        ctx.set_materialize_grads(False)
         ctx.scales, ctx.packed = scales, packed
         weights, biases, down, up = parts[::4], parts[1::4], parts[2::4], parts[3::4]
         if all(few is None for few in packed):
@@ -163,14 +164,14 @@ class _Together(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads):
         x, *parts = ctx.saved_tensors
-        grads = grads[: len(ctx.scales)]
         weights, down, up = parts[::4], parts[2::4], parts[3::4]
-        das, dbs = gradients(x, grads, down, up, ctx.scales)
+        back = asked(grads, x, up)
+        das, dbs = gradients(x, back, down, up, ctx.scales)
         dx = None
         if ctx.needs_input_grad[0] and all(few is None for few in ctx.packed):
-            dx = linears_backward(grads, weights, down, up, ctx.scales)
+            dx = linears_backward(back, weights, down, up, ctx.scales)
         elif ctx.needs_input_grad[0]:
-            for dy, few, w, a, b, scale in zip(grads, ctx.packed, weights, down, up, ctx.scales):
+            for dy, few, w, a, b, scale in zip(back, ctx.packed, weights, down, up, ctx.scales):
                 more = linears_backward([dy], [_whole(w, few, x.dtype)], [a], [b], [scale])
                 dx = more if dx is None else dx.add_(more)
         return dx, None, None, None, *(gradient for da, db in zip(das, dbs) for gradient in (None, None, da, db))

@@ -10,7 +10,8 @@ torch's.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,26 @@ from tunesmith.model.compiled import call, operation, reads
 WORK = 200_000_000  # multiplications: of fewer, packing takes more than is gained
 LAYERS = 16  # the kernel's most
 GATED = 16  # what the widths of gated layers are multiples of
+_left = False
 
 
 def fits(x: torch.Tensor, *weights: torch.Tensor) -> bool:
     """Whether the kernel computes these: fp32, on a CPU that gains by it, enough rows (n, in or out) and weights (out, in) as they lie."""
-    if x.dtype != torch.float32 or x.dim() != 2 or not faster_here():
+    if _left or x.dtype != torch.float32 or x.dim() != 2 or not faster_here():
         return False
     enough = len(weights) <= LAYERS and x.shape[0] * sum(weight.numel() for weight in weights) >= WORK
     return enough and all(weight.is_contiguous() for weight in weights) and reads("products", x, *weights)
+
+
+@contextmanager
+def left_to_torch() -> Iterator[None]:
+    """Within it torch makes them all: what is planned for another device."""
+    global _left
+    before, _left = _left, True
+    try:
+        yield
+    finally:
+        _left = before
 
 
 @lru_cache(maxsize=1)
@@ -94,6 +107,7 @@ class _Projected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, gate, *weights):
         ctx.save_for_backward(x, *weights)
+        ctx.set_materialize_grads(False)
         made = linears(x, weights, gate=gate)
         ctx.mark_non_differentiable(*made[len(weights) :])
         return tuple(made)
@@ -101,9 +115,14 @@ class _Projected(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads):
         x, *weights = ctx.saved_tensors
-        grads, learn = grads[: len(weights)], ctx.needs_input_grad[2:]
-        dx = linears_backward(grads, weights) if ctx.needs_input_grad[0] else None
-        return dx, None, *(dy.T @ x if learns else None for dy, learns in zip(grads, learn, strict=True))
+        back, learn = asked(grads, x, weights), ctx.needs_input_grad[2:]
+        dx = linears_backward(back, weights) if ctx.needs_input_grad[0] else None
+        return dx, None, *(dy.T @ x if learns else None for dy, learns in zip(back, learn, strict=True))
+
+
+def asked(grads: Sequence[torch.Tensor | None], x: torch.Tensor, outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Of each layer the gradient of what it gave, zeros where nothing came back; `outputs`: anything of as many rows as it has outputs."""
+    return [x.new_zeros(len(x), len(one)) if dy is None else dy for dy, one in zip(grads, outputs)]
 
 
 def _given(*tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -17,6 +17,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunesmith.model.packed import kind_of, num_weights
+from tunesmith.model.products import left_to_torch
 from tunesmith.plan.shards import Groups, groups
 from tunesmith.plan.track import Log, Peak, Tracker, highest
 from tunesmith.step.helpers import Helpers
@@ -96,7 +97,7 @@ def simulate(
     """
     _forget()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with FakeTensorMode(allow_non_fake_inputs=True), nullcontext() if device == "cpu" else left_to_torch():
             return _simulate(
                 make_policy,
                 objective,
