@@ -63,7 +63,7 @@ def test_saved_tensors_leave_memory_and_places_are_used_again(pico, make_units, 
     with offload.here():
         (loss,) = Sft().loss(model.policy, model.policy.batch(units), None).terms.values()
     gc.collect()
-    assert len(written) > 15 and sum(one() is not None for one in written) < len(written) / 10
+    assert len(written) >= 20 and sum(one() is not None for one in written) < len(written) / 10
     loss.backward()
     end = offload._file.end
     del loss

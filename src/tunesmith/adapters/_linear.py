@@ -14,7 +14,7 @@ from torch import nn
 
 from tunesmith.adapters._stand_in import device_of, frozen, plain, precision, take_over, trained
 from tunesmith.model.low_rank import gradients
-from tunesmith.model.products import asked, linears, linears_backward
+from tunesmith.model.products import asked, linears, linears_backward, watched
 
 
 class LoraLinear(nn.Module):
@@ -86,8 +86,7 @@ class LoraLinear(nn.Module):
     @property
     def joins(self) -> bool:
         """Whether its update may be computed beside others of the same input."""
-        watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-        if not self.enabled or (self.training and self.dropout) or watched:
+        if not self.enabled or (self.training and self.dropout) or watched(self):
             return False
         learns = self.quantised is None and frozen(self).requires_grad
         return not learns and (self.bias is None or not self.bias.requires_grad)

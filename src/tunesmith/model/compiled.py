@@ -143,6 +143,11 @@ def call(library: str, function: str, *given: Any, kinds: bool = True) -> int:
     return int(getattr(kernel, function)(*passed, *([int(first.dtype == torch.bfloat16)] if kinds else [])))
 
 
+def places(tensors: Sequence[torch.Tensor]) -> ctypes.Array:
+    """Where several tensors lie, as a kernel takes them."""
+    return (ctypes.c_void_p * len(tensors))(*(each.data_ptr() for each in tensors))
+
+
 def why_not(name: str = "attention") -> str:
     """Why a kernel is not used; "" when it is."""
     shared_library(name)

@@ -21,7 +21,7 @@ from torch import nn
 from tunesmith.model.again import as_given, made_again
 from tunesmith.model.batch import Batch
 from tunesmith.model.parts import add_norm, all_rotated, gated, norm
-from tunesmith.model.products import fits, projected
+from tunesmith.model.products import fits, projected, watched
 from tunesmith.model.segments import Segments, attend
 from tunesmith.model.sizes import even
 
@@ -143,8 +143,7 @@ def _of_one(y: torch.Tensor, *projections: Any, gate: bool = False) -> Sequence[
 
 def _plain(layer: Any) -> bool:
     """Whether all that a layer does is to multiply by its weight."""
-    watched = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return type(layer) is nn.Linear and layer.bias is None and not watched
+    return type(layer) is nn.Linear and layer.bias is None and not watched(layer)
 
 
 def _evened(batch: Batch, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Segments, torch.Tensor]:

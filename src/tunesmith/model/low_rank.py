@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from tunesmith.model.compiled import call, operation, reads
+from tunesmith.model.compiled import call, operation, places, reads
 
 ROWS = 64  # fewer are not worth a call
 LAYERS = 16  # the kernel's most
@@ -67,11 +67,9 @@ def low_rank(
         (ctypes.c_int64 * num)(*(b.shape[0] for b in ups)),
         (ctypes.c_int64 * num)(*(b.shape[1] for b in ups)),
     )
-    places = [_places(given) for given in (grads, downs, ups, made[:num], made[num:])]
+    at = [places(given) for given in (grads, downs, ups, made[:num], made[num:])]
     factors = (ctypes.c_float * num)(*scales)
-    if call(
-        "low_rank", "low_rank", x, *map(ctypes.c_int64, x.shape), num, outputs, ranks, factors, *places, kinds=False
-    ):
+    if call("low_rank", "low_rank", x, *map(ctypes.c_int64, x.shape), num, outputs, ranks, factors, *at, kinds=False):
         raise MemoryError("the gradients of low-rank updates could not have their working memory")
     return made
 
@@ -84,7 +82,3 @@ def _work(x, grads, downs, ups, scales, *rest, out_shape=None, **more):
 @torch.library.register_fake("tunesmith::low_rank")
 def _sizes(x, grads, downs, ups, scales):
     return [torch.empty_like(each) for each in (*downs, *ups)]
-
-
-def _places(tensors: Sequence[torch.Tensor]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(tensors))(*(each.data_ptr() for each in tensors))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from tunesmith.model.compiled import call, operation, reads
+from tunesmith.model.compiled import call, operation, places, reads
 
 WORK = 200_000_000  # multiplications: of fewer, packing takes more than is gained
 LAYERS = 16  # the kernel's most
@@ -101,6 +101,11 @@ def projected(x: torch.Tensor, weights: Sequence[torch.Tensor], gate: bool = Fal
     """linears() of whole weights, with gradients (but of what `gate` adds)."""
     made: Sequence[torch.Tensor] = _Projected.apply(x, gate, *weights)
     return made
+
+
+def watched(layer: Any) -> bool:
+    """Whether hooks want to see a layer being called, or its gradients: then it has to be called itself."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 class _Projected(torch.autograd.Function):
@@ -190,7 +195,7 @@ def _run(backward: int, x: torch.Tensor, ys, weights, downs, ups, scales, gated:
     ranks = [len(a) for a in downs] or [0] * num
     numbers = [(ctypes.c_int64 * num)(*some) for some in ([len(w) for w in weights], ranks)]
     factors = (ctypes.c_float * num)(*(scales or [0.0] * num))
-    places = [(ctypes.c_void_p * num)(*(each.data_ptr() for each in some)) for some in (weights, downs, ups, ys)]
+    at = [places(some) for some in (weights, downs, ups, ys)]
     sizes = map(ctypes.c_int64, x.shape)
-    if call("products", "products", backward, x, *sizes, num, *numbers, factors, *places, gated, kinds=False):
+    if call("products", "products", backward, x, *sizes, num, *numbers, factors, *at, gated, kinds=False):
         raise MemoryError("the products of linear layers could not have their working memory")

@@ -247,17 +247,19 @@ def _spreads(shape: torch.Size, to: torch.Size) -> bool:
     return shape == to or (len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to))))
 
 
-def _given(constant: torch.Tensor, mode: Any) -> FakeTensor:
+def _given(constant: torch.Tensor, mode: Any) -> Any:
     """A tensor of numbers that stand in the program, without them: the tracker says what is read out of tensors."""
-    with in_kernel_invocation_manager(mode):
-        out = torch.empty(constant.shape, dtype=constant.dtype, device="meta")
-    return FakeTensor(mode, out, constant.device)
+    return _made(mode, constant.shape, constant.dtype, constant.device)
 
 
 def _empty(like: FakeTensor, shape: Any) -> Any:
-    with in_kernel_invocation_manager(like.fake_mode):
-        out = torch.empty(shape, dtype=like.dtype, device="meta")
-    return FakeTensor(like.fake_mode, out, like.fake_device)
+    return _made(like.fake_mode, shape, like.dtype, like.fake_device)
+
+
+def _made(mode: Any, shape: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    with in_kernel_invocation_manager(mode):
+        out = torch.empty(shape, dtype=dtype, device="meta")
+    return FakeTensor(mode, out, device)
 
 
 def _wrapped(out: Any, like: FakeTensor) -> Any:
